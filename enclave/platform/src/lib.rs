@@ -1,0 +1,3 @@
+//! The traits that the kernel stands on.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `occlum` command.
+fn main() {}

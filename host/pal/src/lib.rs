@@ -1,0 +1,1 @@
+//! Untrusted runtime: loads an enclave, runs its threads, serves its OCALLs.

@@ -1,0 +1,2 @@
+//! Lays out, relocates, measures and signs an enclave.
+#![forbid(unsafe_code)]

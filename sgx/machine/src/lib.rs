@@ -1,0 +1,1 @@
+//! Software SGX in the address space of the process.

@@ -1,0 +1,2 @@
+//! SGX instruction rules as pure functions.
+#![forbid(unsafe_code)]

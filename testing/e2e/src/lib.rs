@@ -1,0 +1,2 @@
+//! End-to-end tests: real programs through the occlum command, compared with native.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! A platform in memory, for tests of the kernel.
+#![forbid(unsafe_code)]
