@@ -1,3 +1,22 @@
 //! Files, nodes, file systems, path walk.
+//!
+//! A file system hands out [`Node`]s: kinds are an enum, abilities are traits, so "look up a name in a regular
+//! file" cannot be written. An open file is a [`File`]; everything a descriptor can refer to implements it.
+//!
+//! Lock order: a file system's own locks are innermost; it never calls back into the kernel while it holds
+//! one, and never touches a [`kbase::ByteSink`] or [`kbase::ByteSource`] (which may be user memory) under one.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod file;
+mod metadata;
+mod node;
+
+pub use file::{File, NodeFile, Readiness};
+pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
+pub use node::{
+    Create, Directory, DirectoryEntry, FileSystem, Inode, MappedPages, Name, Node, PAGE_SIZE, Page, Regular,
+    Special, Symlink,
+};

@@ -1,0 +1,119 @@
+//! Open files: what a descriptor refers to.
+
+use crate::{Metadata, Node};
+use alloc::string::String;
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::any::Any;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace};
+use platform::HostFd;
+
+bitflags! {
+    /// What could be done without blocking; the bits are those of `poll(2)`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Readiness: u16 {
+        /// POLLIN.
+        const IN = 0x001;
+        /// POLLPRI.
+        const PRI = 0x002;
+        /// POLLOUT.
+        const OUT = 0x004;
+        /// POLLERR.
+        const ERR = 0x008;
+        /// POLLHUP.
+        const HUP = 0x010;
+        /// POLLRDHUP.
+        const RDHUP = 0x2000;
+    }
+}
+
+/// An open file of any kind. The default of each method is what Linux answers for files that cannot.
+///
+/// Access mode, status flags and the position of seekable files live in the open file description around it, once,
+/// not in every kind. Callers hold no lock.
+pub trait File: Send + Sync + Any {
+    /// Reads from a file without a position (terminal, pipe, device).
+    ///
+    /// # Errors
+    /// EAGAIN nothing is there and `nonblocking`; EINTR a signal came first; EINVAL not for this kind.
+    fn read(&self, _into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+        Err(Error::new(Errno::EINVAL, "this kind of file cannot be read"))
+    }
+
+    /// Writes to a file without a position.
+    ///
+    /// # Errors
+    /// EAGAIN, EINTR, EPIPE nobody reads any more, EINVAL not for this kind.
+    fn write(&self, _from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
+        Err(Error::new(Errno::EINVAL, "this kind of file cannot be written"))
+    }
+
+    /// The node, when it has one; a regular node makes the file seekable.
+    fn node(&self) -> Option<&Node> {
+        None
+    }
+
+    /// Attributes for `fstat(2)`.
+    ///
+    /// # Errors
+    /// EIO.
+    fn metadata(&self) -> Result<Metadata>;
+
+    /// What could be done without blocking. Never blocks itself.
+    fn ready(&self) -> Readiness {
+        Readiness::IN | Readiness::OUT
+    }
+
+    /// `ioctl(2)`.
+    ///
+    /// # Errors
+    /// ENOTTY no such request for this kind.
+    fn ioctl(&self, _request: u32, _argument: UserAddr, _space: &dyn UserSpace) -> Result<u64> {
+        Err(Error::new(Errno::ENOTTY, "no such ioctl for this kind of file"))
+    }
+
+    /// The host descriptor to poll for [`File::ready`], for files that stand for one.
+    fn host_fd(&self) -> Option<HostFd> {
+        None
+    }
+
+    /// Whether it is a terminal.
+    fn is_terminal(&self) -> bool {
+        false
+    }
+
+    /// The file as its concrete type.
+    fn as_any(&self) -> &dyn Any;
+
+    /// The name that `/proc/self/fd` shows for files without a path, such as `pipe:[12]`.
+    fn display_name(&self) -> Option<String> {
+        None
+    }
+}
+
+/// An opened node.
+pub struct NodeFile {
+    node: Node,
+}
+
+impl NodeFile {
+    /// Opens a node as it is.
+    #[must_use]
+    pub fn new(node: Node) -> Arc<Self> {
+        Arc::new(Self { node })
+    }
+}
+
+impl File for NodeFile {
+    fn node(&self) -> Option<&Node> {
+        Some(&self.node)
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        self.node.inode().metadata()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
