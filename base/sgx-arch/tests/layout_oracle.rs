@@ -9,7 +9,7 @@ use sgx_arch::{
 use zerocopy::{FromBytes, IntoBytes};
 
 fn pattern<const N: usize>() -> [u8; N] {
-    core::array::from_fn(|index| u8::try_from((index * 7 + index / 256) % 256).unwrap())
+    core::array::from_fn(|index| (index * 7 + index / 256).to_le_bytes()[0])
 }
 
 fn attributes(ours: Attributes, theirs: sgx_isa::Attributes) {

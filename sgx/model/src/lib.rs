@@ -1,2 +1,4 @@
 //! SGX instruction rules as pure functions.
 #![forbid(unsafe_code)]
+
+pub mod sigstruct;
