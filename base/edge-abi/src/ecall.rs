@@ -49,6 +49,10 @@ pub enum Ecall {
     /// Errors: EAGAIN not started; EINVAL no such signal or a pid below -1; ESRCH no such process;
     /// EPERM a signal other than SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGCONT or SIGWINCH.
     Kill = 4,
+    /// Writes a report of counters as text into the buffer beside the frame and returns its length (debug enclaves).
+    ///
+    /// Errors: EAGAIN not started; EPERM a release enclave tells nothing.
+    Statistics = 5,
 }
 
 impl Ecall {
@@ -60,6 +64,7 @@ impl Ecall {
             2 => Some(Self::NewProcess),
             3 => Some(Self::RunThread),
             4 => Some(Self::Kill),
+            5 => Some(Self::Statistics),
             _ => None,
         }
     }
@@ -115,8 +120,8 @@ pub struct InitArgs {
     pub host_memory: u64,
     /// 1 if `rdtsc` is legal on this machine (SGX2, or software).
     pub has_rdtsc: u32,
-    /// Unused, zero.
-    pub reserved: u32,
+    /// 1 if [`crate::ocall::Ocall::MapPermissions`] after adding pages saves faults (the software machine).
+    pub map_hint: u32,
     /// Host folders for hostfs: `\0`-separated `HOST\0GUEST\0MODE\0` triples, or empty (only `try` uses it;
     /// whether it is honoured is a measured setting).
     pub mounts: HostRange,
