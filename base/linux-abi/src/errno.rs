@@ -267,6 +267,12 @@ impl Errno {
     pub const ERFKILL: Self = Self(132);
     /// Memory page has hardware error.
     pub const EHWPOISON: Self = Self(133);
+    /// Not for programs: a signal came; restart the call if the handler has SA_RESTART, else EINTR.
+    pub const ERESTARTSYS: Self = Self(512);
+    /// Not for programs: a signal came; always restart the call.
+    pub const ERESTARTNOINTR: Self = Self(513);
+    /// Not for programs: a signal came; EINTR if it has a handler, else restart.
+    pub const ERESTARTNOHAND: Self = Self(514);
     /// Resource temporarily unavailable (another name of [`Errno::EAGAIN`]).
     pub const EWOULDBLOCK: Self = Self::EAGAIN;
 

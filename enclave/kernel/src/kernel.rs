@@ -1,0 +1,98 @@
+//! The kernel: what there is once.
+
+use crate::fs::Mounts;
+use crate::process::ProcessTable;
+use crate::stats::Statistics;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use boot_config::BootConfig;
+use kbase::Result;
+use platform::{Level, Platform};
+
+/// A host folder that the host asks to be mounted (`occlum try`).
+#[derive(Clone, Debug)]
+pub struct HostMount {
+    /// Absolute path on the host.
+    pub host: Vec<u8>,
+    /// Absolute path in the enclave.
+    pub guest: Vec<u8>,
+    /// Whether writing is refused.
+    pub read_only: bool,
+}
+
+/// A small file whose content the host gives at start (`/etc/hosts`, `/etc/resolv.conf`, `/etc/hostname`).
+#[derive(Clone, Debug)]
+pub struct HostFile {
+    /// Absolute path in the enclave.
+    pub path: Vec<u8>,
+    /// Content, untrusted.
+    pub content: Vec<u8>,
+}
+
+/// What the host adds to the measured configuration at start. All of it is untrusted.
+#[derive(Clone, Debug, Default)]
+pub struct BootExtra {
+    /// Mounts; refused unless the configuration allows them.
+    pub mounts: Vec<HostMount>,
+    /// Files.
+    pub files: Vec<HostFile>,
+}
+
+/// The LibOS.
+pub struct Kernel {
+    platform: Arc<dyn Platform>,
+    config: BootConfig,
+    pub(crate) mounts: Mounts,
+    pub(crate) processes: ProcessTable,
+    pub(crate) statistics: Statistics,
+}
+
+impl Kernel {
+    /// Starts a kernel: mounts its file systems.
+    ///
+    /// # Errors
+    /// EIO the image cannot be read or is not the measured one; EINVAL the configuration makes no sense;
+    /// EPERM the host asks for mounts that the configuration does not allow; ENOMEM.
+    pub fn boot(platform: Arc<dyn Platform>, config: BootConfig, extra: BootExtra) -> Result<Arc<Self>> {
+        if !extra.mounts.is_empty() && !config.allow_host_mounts {
+            kbase::bail!(EPERM, "the configuration does not allow mounts by the host");
+        }
+        let mounts = Mounts::boot(&platform, &config, &extra)?;
+        Ok(Arc::new(Self {
+            platform,
+            config,
+            mounts,
+            processes: ProcessTable::new(),
+            statistics: Statistics::new(),
+        }))
+    }
+
+    /// What is below.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.platform
+    }
+
+    /// The measured configuration.
+    #[must_use]
+    pub fn config(&self) -> &BootConfig {
+        &self.config
+    }
+
+    /// The counters as text, one `name value` line each.
+    #[must_use]
+    pub fn statistics(&self) -> String {
+        let mut report = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.statistics.report(&mut report);
+        report
+    }
+
+    /// Logs a line if its level is wanted.
+    pub(crate) fn log(&self, level: Level, line: core::fmt::Arguments<'_>) {
+        if self.platform.level().is_some_and(|wanted| level <= wanted) {
+            self.platform.log(level, line);
+        }
+    }
+}
