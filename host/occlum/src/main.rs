@@ -1,2 +1,8 @@
 //! The `occlum` command.
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod printer;
+
 fn main() {}
