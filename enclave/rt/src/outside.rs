@@ -1,0 +1,117 @@
+//! Host memory.
+//!
+//! A [`Outside`] range was checked to lie wholly outside ELRANGE. The host may change it at any instant or take it
+//! away, so it is only copied, once, and never referenced. A page that is gone faults in kernel code and ends the
+//! enclave: a loss of service, which the host can always cause.
+
+use core::arch::asm;
+use edge_abi::ecall::HostRange;
+use edge_abi::layout::{ELRANGE_BASE, ELRANGE_SIZE};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The highest address of user space on x86-64 with four-level paging, exclusive.
+const ADDRESS_END: u64 = 1 << 47;
+
+/// A range of host memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    address: u64,
+    len: u64,
+}
+
+impl Outside {
+    /// The range, if it lies wholly outside ELRANGE.
+    #[must_use]
+    pub fn new(range: HostRange) -> Option<Self> {
+        let end = range.address.checked_add(range.len)?;
+        // ELRANGE starts at 0, so outside is above it.
+        const { assert!(ELRANGE_BASE == 0) };
+        (range.address >= ELRANGE_SIZE && end <= ADDRESS_END)
+            .then_some(Self { address: range.address, len: range.len })
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no byte.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies bytes in; false if the part is not inside the range.
+    #[must_use]
+    pub fn load(self, offset: u64, into: &mut [u8]) -> bool {
+        let len = into.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return false;
+        }
+        // SAFETY:
+        // 1. The destination is an exclusive slice in the enclave.
+        // 2. The source lies outside the enclave (invariant), where no Rust object of ours lives.
+        // 3. The host may race; assembly, not the compiler, reads each byte once.
+        unsafe { move_bytes(self.address + offset, into.as_mut_ptr() as u64, len) };
+        true
+    }
+
+    /// Copies bytes out; false if the part is not inside the range.
+    #[must_use]
+    pub fn store(self, offset: u64, from: &[u8]) -> bool {
+        let len = from.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return false;
+        }
+        // SAFETY: as in `load`, in the other direction.
+        unsafe { move_bytes(from.as_ptr() as u64, self.address + offset, len) };
+        true
+    }
+
+    /// Copies a value in.
+    #[must_use]
+    pub fn read<T: FromBytes + IntoBytes>(self, offset: u64) -> Option<T> {
+        let mut value = T::new_zeroed();
+        self.load(offset, value.as_mut_bytes()).then_some(value)
+    }
+
+    /// Copies a value out.
+    #[must_use]
+    pub fn write<T: IntoBytes + Immutable>(self, offset: u64, value: &T) -> bool {
+        self.store(offset, value.as_bytes())
+    }
+}
+
+/// # Safety
+/// Both ranges are mapped, and the enclave part is valid for the access.
+unsafe fn move_bytes(from: u64, to: u64, len: u64) {
+    // SAFETY: the caller's contract; DF is clear in kernel code.
+    unsafe {
+        asm!("rep movsb", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_that_touches_elrange_is_refused() {
+        assert!(Outside::new(HostRange { address: 0x1000, len: 8 }).is_none());
+        assert!(Outside::new(HostRange { address: ELRANGE_SIZE - 8, len: 16 }).is_none());
+        assert!(Outside::new(HostRange { address: u64::MAX - 4, len: 8 }).is_none());
+        assert!(Outside::new(HostRange { address: ELRANGE_SIZE, len: 8 }).is_some());
+    }
+
+    #[test]
+    fn copies_stay_inside_the_range() {
+        let host = [1u8, 2, 3, 4];
+        let range = Outside::new(HostRange { address: host.as_ptr() as u64, len: 4 }).unwrap();
+        let mut into = [0; 2];
+        assert!(range.load(2, &mut into));
+        assert_eq!(into, [3, 4]);
+        assert!(!range.load(3, &mut into));
+        assert!(!range.load(u64::MAX, &mut into));
+    }
+}

@@ -1,0 +1,140 @@
+//! Pages of user memory and of the heap, by EDMM.
+//!
+//! A page is added by the host when the enclave touches it (EAUG) and belongs to the enclave once it was
+//! accepted (EACCEPT); until then nothing can be read from or written to it, so the host cannot slip content in.
+
+use crate::{ocall, sgx};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use edge_abi::ocall::Ocall;
+use platform::{OutOfMemory, PAGE_SIZE, PageRange, Protection};
+use sgx_arch::{PageType, Secinfo, SecinfoFlags};
+
+/// Whether telling the machine what will be touched saves faults.
+pub(crate) static MAP_HINT: AtomicBool = AtomicBool::new(false);
+/// Committed bytes of user memory.
+static COMMITTED: AtomicU64 = AtomicU64::new(0);
+/// The most that may be committed.
+pub(crate) static LIMIT: AtomicU64 = AtomicU64::new(0);
+
+fn flags(protection: Protection) -> SecinfoFlags {
+    let mut flags = SecinfoFlags::empty();
+    flags.set(SecinfoFlags::R, protection.contains(Protection::READ));
+    flags.set(SecinfoFlags::W, protection.contains(Protection::WRITE));
+    flags.set(SecinfoFlags::X, protection.contains(Protection::EXEC));
+    flags
+}
+
+fn addresses(range: PageRange) -> impl Iterator<Item = u64> {
+    (range.start()..range.end()).step_by(PAGE_SIZE as usize)
+}
+
+/// Adds zeroed, readable and writable pages.
+fn add(range: PageRange) -> Result<(), OutOfMemory> {
+    let pending = Secinfo::reg(SecinfoFlags::RW | SecinfoFlags::PENDING);
+    for page in addresses(range) {
+        if sgx::eaccept(&pending, page) != 0 {
+            if let Some(done) = PageRange::new(range.start(), page) {
+                trim(done);
+            }
+            return Err(OutOfMemory);
+        }
+    }
+    if MAP_HINT.load(Ordering::Relaxed) {
+        // A hint only: an access that comes before it takes effect costs a fault.
+        let _ = ocall::call(
+            Ocall::MapPermissions,
+            [range.start(), range.len(), SecinfoFlags::RW.bits(), 0, 0, 0],
+            0,
+        );
+    }
+    Ok(())
+}
+
+/// Takes pages out of the enclave.
+fn trim(range: PageRange) {
+    if range.is_empty() {
+        return;
+    }
+    let args = [range.start(), range.len(), PageType::Trim as u64, 0, 0, 0];
+    if ocall::call(Ocall::ModifyTypes, args, 0).is_err() {
+        crate::panic::abort("the host did not trim pages");
+    }
+    let trimmed = Secinfo::new(PageType::Trim, SecinfoFlags::MODIFIED);
+    for page in addresses(range) {
+        if sgx::eaccept(&trimmed, page) != 0 {
+            crate::panic::abort("the host did not trim a page");
+        }
+    }
+    // Pages that the host does not take out stay unusable to everybody; their next EACCEPT fails.
+    let _ = ocall::call(Ocall::RemovePages, [range.start(), range.len(), 0, 0, 0, 0], 0);
+}
+
+/// Adds heap pages.
+pub(crate) fn add_heap(range: PageRange) -> Result<(), OutOfMemory> {
+    add(range)
+}
+
+/// [`platform::UserPages::commit`].
+pub(crate) fn commit(range: PageRange, protection: Protection) -> Result<(), OutOfMemory> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let limit = LIMIT.load(Ordering::Relaxed);
+    let reserved = COMMITTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+        now.checked_add(range.len()).filter(|&sum| sum <= limit)
+    });
+    if reserved.is_err() {
+        return Err(OutOfMemory);
+    }
+    if add(range).is_err() {
+        COMMITTED.fetch_sub(range.len(), Ordering::Relaxed);
+        return Err(OutOfMemory);
+    }
+    protect(range, Protection::READ | Protection::WRITE, protection);
+    Ok(())
+}
+
+/// [`platform::UserPages::protect`].
+pub(crate) fn protect(range: PageRange, from: Protection, to: Protection) {
+    if range.is_empty() || from == to {
+        return;
+    }
+    if !to.contains(from) {
+        // Take away first, so that no page is ever writable and executable on the way.
+        let kept = flags(from & to);
+        let args = [range.start(), range.len(), kept.bits(), 0, 0, 0];
+        if ocall::call(Ocall::RestrictPermissions, args, 0).is_err() {
+            crate::panic::abort("the host did not restrict pages");
+        }
+        let restricted = Secinfo::reg(kept | SecinfoFlags::PR);
+        for page in addresses(range) {
+            if sgx::eaccept(&restricted, page) != 0 {
+                crate::panic::abort("the host did not restrict a page");
+            }
+        }
+    }
+    if !from.contains(to) {
+        let extended = Secinfo::reg(flags(to));
+        for page in addresses(range) {
+            sgx::emodpe(&extended, page);
+        }
+        if MAP_HINT.load(Ordering::Relaxed) {
+            let args = [range.start(), range.len(), flags(to).bits(), 0, 0, 0];
+            let _ = ocall::call(Ocall::MapPermissions, args, 0);
+        }
+    }
+}
+
+/// [`platform::UserPages::decommit`].
+pub(crate) fn decommit(range: PageRange) {
+    if range.is_empty() {
+        return;
+    }
+    trim(range);
+    COMMITTED.fetch_sub(range.len(), Ordering::Relaxed);
+}
+
+/// Committed bytes of user memory.
+pub(crate) fn committed() -> u64 {
+    COMMITTED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,350 @@
+//! Switching to user code and back.
+//!
+//! [`run_user`] is an ordinary function call that returns when user code traps: [`syscall_entry`] (where rewritten
+//! system calls jump) and the exception handler end up at its return.
+//!
+//! # The two windows
+//!
+//! An interrupt that comes in kernel code is noted in `INTERRUPTED` and looked at before user code is entered again. Two
+//! stretches of code run with `MODE` = 1 but are not user code, and the handler knows them by address:
+//!
+//! * `[user_window_start, user_window_end)`: `run_user` has looked at `INTERRUPTED` or is about to, and loads registers. The
+//!   handler sends it to `user_abort`: nothing is lost, because the registers are only read here.
+//! * `[syscall_entry, syscall_entry_end)`: user code is on its way in. The handler notes the interrupt and lets it go on.
+
+use crate::area;
+use core::arch::{asm, naked_asm};
+use core::mem::offset_of;
+use platform::{Trap, UserRegisters};
+
+const TRAP_SYSCALL: u64 = 0;
+const TRAP_CPUID: u64 = 1;
+/// RAX of `run_user` after an exception.
+pub(crate) const TRAP_EXCEPTION: u64 = 2;
+/// RAX of `run_user` after an interrupt.
+pub(crate) const TRAP_INTERRUPT: u64 = 3;
+
+/// Flags that user code may have set: the status flags, DF and the two that need no privilege (ID is left out).
+const USER_FLAGS: u64 = 0xcd5;
+
+/// Offset of xmm0 in an XSAVE area.
+const XMM: usize = 160;
+/// Offset of XSTATE_BV in an XSAVE area.
+const XSTATE_BV: usize = 512;
+
+/// Enters user code with `registers`; returns a trap number.
+///
+/// # Safety
+/// Kernel code on a kernel stack; `registers` is valid until the return and nothing else refers to it; its RFLAGS
+/// hold only [`USER_FLAGS`].
+#[unsafe(naked)]
+unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
+    naked_asm!(
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov gs:[{kernel_rsp}], rsp",
+        "mov gs:[{registers}], rdi",
+        "rdfsbase rax",
+        "mov rcx, [rdi + {fs_base}]",
+        "cmp rax, rcx",
+        "je 2f",
+        "wrfsbase rcx",
+        "2:",
+        "mov rsi, gs:[{xsave}]",
+        "cmp qword ptr gs:[{saved}], 0",
+        "jne 3f",
+        "movups xmm0, [rsi + {xmm}]",
+        "movups xmm1, [rsi + {xmm} + 16]",
+        "movups xmm2, [rsi + {xmm} + 32]",
+        "movups xmm3, [rsi + {xmm} + 48]",
+        "movups xmm4, [rsi + {xmm} + 64]",
+        "movups xmm5, [rsi + {xmm} + 80]",
+        "movups xmm6, [rsi + {xmm} + 96]",
+        "movups xmm7, [rsi + {xmm} + 112]",
+        "movups xmm8, [rsi + {xmm} + 128]",
+        "movups xmm9, [rsi + {xmm} + 144]",
+        "movups xmm10, [rsi + {xmm} + 160]",
+        "movups xmm11, [rsi + {xmm} + 176]",
+        "movups xmm12, [rsi + {xmm} + 192]",
+        "movups xmm13, [rsi + {xmm} + 208]",
+        "movups xmm14, [rsi + {xmm} + 224]",
+        "movups xmm15, [rsi + {xmm} + 240]",
+        "jmp 4f",
+        "3:",
+        "mov eax, gs:[{xfrm}]",
+        "mov edx, gs:[{xfrm} + 4]",
+        "xrstor64 [rsi]",
+        "mov qword ptr gs:[{saved}], 0",
+        "4:",
+        "mov rax, [rdi + {rip}]",
+        "mov gs:[{user_rip}], rax",
+        "mov rax, [rdi + {rsp}]",
+        "mov gs:[{user_rsp}], rax",
+        "mov qword ptr gs:[{mode}], 1",
+        ".globl occlum_user_window_start",
+        "occlum_user_window_start:",
+        "cmp qword ptr gs:[{interrupted}], 0",
+        "jne {abort}",
+        "lea rsp, [rdi + {rflags}]",
+        "popfq",
+        "mov rax, [rdi + {rax}]",
+        "mov rbx, [rdi + {rbx}]",
+        "mov rcx, [rdi + {rcx}]",
+        "mov rdx, [rdi + {rdx}]",
+        "mov rsi, [rdi + {rsi}]",
+        "mov rbp, [rdi + {rbp}]",
+        "mov r8, [rdi + {r8}]",
+        "mov r9, [rdi + {r9}]",
+        "mov r10, [rdi + {r10}]",
+        "mov r11, [rdi + {r11}]",
+        "mov r12, [rdi + {r12}]",
+        "mov r13, [rdi + {r13}]",
+        "mov r14, [rdi + {r14}]",
+        "mov r15, [rdi + {r15}]",
+        "mov rdi, [rdi + {rdi}]",
+        "mov rsp, gs:[{user_rsp}]",
+        "jmp qword ptr gs:[{user_rip}]",
+        ".globl occlum_user_window_end",
+        "occlum_user_window_end:",
+        "ud2",
+        rax = const offset_of!(UserRegisters, rax),
+        rbx = const offset_of!(UserRegisters, rbx),
+        rcx = const offset_of!(UserRegisters, rcx),
+        rdx = const offset_of!(UserRegisters, rdx),
+        rsi = const offset_of!(UserRegisters, rsi),
+        rdi = const offset_of!(UserRegisters, rdi),
+        rbp = const offset_of!(UserRegisters, rbp),
+        rsp = const offset_of!(UserRegisters, rsp),
+        r8 = const offset_of!(UserRegisters, r8),
+        r9 = const offset_of!(UserRegisters, r9),
+        r10 = const offset_of!(UserRegisters, r10),
+        r11 = const offset_of!(UserRegisters, r11),
+        r12 = const offset_of!(UserRegisters, r12),
+        r13 = const offset_of!(UserRegisters, r13),
+        r14 = const offset_of!(UserRegisters, r14),
+        r15 = const offset_of!(UserRegisters, r15),
+        rip = const offset_of!(UserRegisters, rip),
+        rflags = const offset_of!(UserRegisters, rflags),
+        fs_base = const offset_of!(UserRegisters, fs_base),
+        mode = const area::MODE,
+        registers = const area::REGISTERS,
+        kernel_rsp = const area::KERNEL_RSP,
+        user_rip = const area::USER_RIP,
+        user_rsp = const area::USER_RSP,
+        xsave = const area::XSAVE,
+        saved = const area::XSTATE_SAVED,
+        xfrm = const area::XFRM,
+        interrupted = const area::INTERRUPTED,
+        xmm = const XMM,
+        abort = sym user_abort,
+    )
+}
+
+/// Gives up entering user code: returns from `enter_user` with an interrupt.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn user_abort() {
+    naked_asm!(
+        "mov qword ptr gs:[{mode}], 0",
+        "mov qword ptr gs:[{interrupted}], 0",
+        "mov eax, {trap}",
+        "jmp {back}",
+        mode = const area::MODE,
+        interrupted = const area::INTERRUPTED,
+        trap = const TRAP_INTERRUPT,
+        back = sym trap_return,
+    )
+}
+
+/// Returns from `enter_user` with RAX. The exception handler resumes here after it stored the user's state.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn trap_return() {
+    naked_asm!(
+        "mov rsp, gs:[{kernel_rsp}]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+        kernel_rsp = const area::KERNEL_RSP,
+    )
+}
+
+/// Where rewritten system calls jump: RAX = number, RCX = address to return to, everything else the program's.
+///
+/// # Safety
+/// Only as the target of a jump from user code.
+#[unsafe(naked)]
+pub unsafe extern "C" fn syscall_entry() {
+    naked_asm!(
+        ".globl occlum_syscall_entry_start",
+        "occlum_syscall_entry_start:",
+        "mov gs:[{user_rsp}], rsp",
+        "mov rsp, gs:[{registers}]",
+        "mov [rsp + {rdx}], rdx",
+        "mov [rsp + {rcx}], rcx",
+        "mov [rsp + {rip}], rcx",
+        "xor ecx, ecx",
+        "jmp 5f",
+        // Where rewritten `cpuid` jumps: RDX (which it overwrites anyway) = address to return to.
+        ".globl occlum_cpuid_entry",
+        "occlum_cpuid_entry:",
+        "mov gs:[{user_rsp}], rsp",
+        "mov rsp, gs:[{registers}]",
+        "mov [rsp + {rcx}], rcx",
+        "mov [rsp + {rip}], rdx",
+        "mov ecx, 1",
+        "5:",
+        "mov [rsp + {rax}], rax",
+        "mov [rsp + {rbx}], rbx",
+        "mov [rsp + {rsi}], rsi",
+        "mov [rsp + {rdi}], rdi",
+        "mov [rsp + {rbp}], rbp",
+        "mov [rsp + {r8}], r8",
+        "mov [rsp + {r9}], r9",
+        "mov [rsp + {r10}], r10",
+        "mov [rsp + {r11}], r11",
+        "mov [rsp + {r12}], r12",
+        "mov [rsp + {r13}], r13",
+        "mov [rsp + {r14}], r14",
+        "mov [rsp + {r15}], r15",
+        "mov r11, rsp",
+        "lea rsp, [rsp + {rflags} + 8]",
+        "pushfq",
+        "mov rax, gs:[{user_rsp}]",
+        "mov [r11 + {rsp}], rax",
+        "rdfsbase rax",
+        "mov [r11 + {fs_base}], rax",
+        "mov rsi, gs:[{xsave}]",
+        "movups [rsi + {xmm}], xmm0",
+        "movups [rsi + {xmm} + 16], xmm1",
+        "movups [rsi + {xmm} + 32], xmm2",
+        "movups [rsi + {xmm} + 48], xmm3",
+        "movups [rsi + {xmm} + 64], xmm4",
+        "movups [rsi + {xmm} + 80], xmm5",
+        "movups [rsi + {xmm} + 96], xmm6",
+        "movups [rsi + {xmm} + 112], xmm7",
+        "movups [rsi + {xmm} + 128], xmm8",
+        "movups [rsi + {xmm} + 144], xmm9",
+        "movups [rsi + {xmm} + 160], xmm10",
+        "movups [rsi + {xmm} + 176], xmm11",
+        "movups [rsi + {xmm} + 192], xmm12",
+        "movups [rsi + {xmm} + 208], xmm13",
+        "movups [rsi + {xmm} + 224], xmm14",
+        "movups [rsi + {xmm} + 240], xmm15",
+        "cld",
+        "mov rax, rcx",
+        "mov rsp, gs:[{kernel_rsp}]",
+        "mov qword ptr gs:[{mode}], 0",
+        ".globl occlum_syscall_entry_end",
+        "occlum_syscall_entry_end:",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+        rax = const offset_of!(UserRegisters, rax),
+        rbx = const offset_of!(UserRegisters, rbx),
+        rcx = const offset_of!(UserRegisters, rcx),
+        rdx = const offset_of!(UserRegisters, rdx),
+        rsi = const offset_of!(UserRegisters, rsi),
+        rdi = const offset_of!(UserRegisters, rdi),
+        rbp = const offset_of!(UserRegisters, rbp),
+        rsp = const offset_of!(UserRegisters, rsp),
+        r8 = const offset_of!(UserRegisters, r8),
+        r9 = const offset_of!(UserRegisters, r9),
+        r10 = const offset_of!(UserRegisters, r10),
+        r11 = const offset_of!(UserRegisters, r11),
+        r12 = const offset_of!(UserRegisters, r12),
+        r13 = const offset_of!(UserRegisters, r13),
+        r14 = const offset_of!(UserRegisters, r14),
+        r15 = const offset_of!(UserRegisters, r15),
+        rip = const offset_of!(UserRegisters, rip),
+        rflags = const offset_of!(UserRegisters, rflags),
+        fs_base = const offset_of!(UserRegisters, fs_base),
+        mode = const area::MODE,
+        registers = const area::REGISTERS,
+        kernel_rsp = const area::KERNEL_RSP,
+        user_rsp = const area::USER_RSP,
+        xsave = const area::XSAVE,
+        xmm = const XMM,
+    )
+}
+
+unsafe extern "C" {
+    safe static occlum_user_window_start: u8;
+    safe static occlum_user_window_end: u8;
+    safe static occlum_syscall_entry_start: u8;
+    safe static occlum_syscall_entry_end: u8;
+    safe static occlum_cpuid_entry: u8;
+}
+
+/// Whether an address is in the window in which user code is being entered.
+pub(crate) fn in_user_window(rip: u64) -> bool {
+    (&raw const occlum_user_window_start as u64..&raw const occlum_user_window_end as u64).contains(&rip)
+}
+
+/// Whether an address is in the window in which user code enters the kernel.
+pub(crate) fn in_syscall_window(rip: u64) -> bool {
+    (&raw const occlum_syscall_entry_start as u64..&raw const occlum_syscall_entry_end as u64).contains(&rip)
+}
+
+/// Address of [`syscall_entry`].
+pub(crate) fn syscall_entry_address() -> u64 {
+    syscall_entry as *const () as u64
+}
+
+/// Address where rewritten `cpuid` instructions jump.
+pub(crate) fn cpuid_entry_address() -> u64 {
+    &raw const occlum_cpuid_entry as u64
+}
+
+/// Runs user code until it traps.
+pub(crate) fn run_user(registers: &mut UserRegisters) -> Trap {
+    registers.rflags = registers.rflags & USER_FLAGS | 2;
+    // SAFETY: kernel code calls this on its kernel stack; the exclusive reference covers the call.
+    let trap = unsafe { enter_user(registers) };
+    match trap {
+        TRAP_SYSCALL => {
+            // What the instruction leaves in R11; RCX was stored as the return address already.
+            registers.r11 = registers.rflags;
+            Trap::Syscall
+        }
+        TRAP_CPUID => Trap::Cpuid,
+        TRAP_EXCEPTION => Trap::Exception {
+            vector: area::get::<{ area::TRAP_VECTOR }>().to_le_bytes()[0],
+            error_code: area::get::<{ area::TRAP_ERROR }>() as u32,
+            address: area::get::<{ area::TRAP_ADDRESS }>(),
+        },
+        _ => Trap::Interrupt,
+    }
+}
+
+/// Stores the user's extended state in the XSAVE area if it is still in the registers (all but xmm, which
+/// [`syscall_entry`] stored).
+pub(crate) fn ensure_xstate_saved() {
+    if area::get::<{ area::XSTATE_SAVED }>() != 0 {
+        return;
+    }
+    let xsave = area::get::<{ area::XSAVE }>();
+    let features = area::get::<{ area::XFRM }>();
+    // SSE is left out: its registers were stored at entry and hold kernel values now.
+    let mask = features & !2;
+    // SAFETY: the XSAVE area of this thread is 64-byte aligned and large enough for XFRM.
+    unsafe {
+        asm!("xsave64 [{}]", in(reg) xsave, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+    }
+    // SAFETY: XSTATE_BV is inside the XSAVE area.
+    unsafe {
+        asm!("or qword ptr [{} + {}], 2", in(reg) xsave, const XSTATE_BV, options(nostack));
+    }
+    // SAFETY: the area holds the whole state now.
+    unsafe { area::set::<{ area::XSTATE_SAVED }>(1) };
+}
