@@ -10,13 +10,23 @@
 
 extern crate alloc;
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod dentry;
 mod file;
 mod metadata;
+mod mount;
+mod namespace;
 mod node;
+mod walk;
 
+pub use dentry::{Dentry, PathName};
 pub use file::{File, NodeFile, Readiness};
 pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
+pub use mount::{Mount, MountOptions};
+pub use namespace::Namespace;
 pub use node::{
     Create, Directory, DirectoryEntry, FileSystem, Inode, MappedPages, Name, Node, PAGE_SIZE, Page, Regular,
     Special, Symlink,
 };
+pub use walk::{Last, Opened, Start, WalkFlags};

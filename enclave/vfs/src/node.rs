@@ -1,6 +1,6 @@
 //! Nodes: what a file system consists of.
 
-use crate::{File, Metadata, SetAttributes, StatFs};
+use crate::{Dentry, File, Metadata, SetAttributes, StatFs};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -146,6 +146,37 @@ pub trait Regular: Inode {
         Err(Error::new(Errno::EOPNOTSUPP, "no space can be reserved here"))
     }
 
+    /// `fallocate(2)` with PUNCH_HOLE: bytes of the range become zero and their space is given back.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP the file system cannot; EIO.
+    fn deallocate(&self, _offset: u64, _len: u64) -> Result<()> {
+        Err(Error::new(Errno::EOPNOTSUPP, "no holes can be made here"))
+    }
+
+    /// `lseek(2)` with SEEK_DATA.
+    ///
+    /// # Errors
+    /// ENXIO nothing but holes from there on.
+    fn seek_data(&self, offset: u64) -> Result<u64> {
+        if offset >= self.metadata()?.size {
+            kbase::bail!(ENXIO, "the offset is beyond the end");
+        }
+        Ok(offset)
+    }
+
+    /// `lseek(2)` with SEEK_HOLE; there is one at the end of the file.
+    ///
+    /// # Errors
+    /// ENXIO the offset is beyond the end.
+    fn seek_hole(&self, offset: u64) -> Result<u64> {
+        let size = self.metadata()?.size;
+        if offset >= size {
+            kbase::bail!(ENXIO, "the offset is beyond the end");
+        }
+        Ok(size)
+    }
+
     /// Makes content (and metadata unless `data_only`) durable.
     ///
     /// # Errors
@@ -262,6 +293,14 @@ pub trait Directory: Inode {
         Err(Error::new(Errno::EROFS, "the file system is read-only"))
     }
 
+    /// Creates a regular file without a name (`O_TMPFILE`).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP the file system cannot; ENOSPC.
+    fn create_unnamed(&self, _mode: u32, _now_ns: i64) -> Result<Node> {
+        Err(Error::new(Errno::EOPNOTSUPP, "no unnamed files here"))
+    }
+
     /// Makes the directory durable.
     ///
     /// # Errors
@@ -278,6 +317,14 @@ pub trait Symlink: Inode {
     /// # Errors
     /// EIO.
     fn target(&self) -> Result<Vec<u8>>;
+
+    /// What following it gives, for the links of `/proc` that lead to a file itself and not to a path.
+    ///
+    /// # Errors
+    /// ENOENT it leads nowhere any more.
+    fn jump(&self) -> Result<Option<Arc<Dentry>>> {
+        Ok(None)
+    }
 }
 
 /// A device, FIFO or socket.
@@ -295,6 +342,11 @@ pub trait Special: Inode {
 pub trait FileSystem: Send + Sync {
     /// The name of its type, as in `/proc/mounts`.
     fn type_name(&self) -> &'static str;
+
+    /// Whether names and nodes change only through this interface, so that lookups may be remembered.
+    fn is_cached(&self) -> bool {
+        true
+    }
 
     /// Its root directory.
     fn root(&self) -> Arc<dyn Directory>;

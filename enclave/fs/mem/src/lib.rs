@@ -1,3 +1,138 @@
 //! tmpfs: files in enclave memory.
+//!
+//! Content is pages that are shared until somebody writes: a reader takes a reference to a page under the lock and
+//! copies after it, a writer changes a page in place only when nobody else has a reference. So no lock is held
+//! over user memory, and a private mapping costs no copy.
+//!
+//! Lock order: `Shared::renames`, then directories (two: lower address first), then the attributes of a node, then the
+//! content of a file.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod content;
+mod directory;
+mod file;
+mod inode;
+mod special;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use directory::MemDirectory;
+use kbase::sync::Mutex;
+use kbase::{Errno, Error, Result};
+use vfs::{Directory, FileSystem, PAGE_SIZE, Page, Regular, StatFs};
+
+pub use file::MemFile;
+
+/// TMPFS_MAGIC of `statfs(2)`.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Tells the time: nanoseconds since the epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// A file system in memory.
+pub struct MemFs {
+    shared: Arc<Shared>,
+    root: Arc<MemDirectory>,
+    type_name: &'static str,
+}
+
+impl MemFs {
+    /// An empty file system with device number `dev` that holds at most `limit_bytes` of content.
+    #[must_use]
+    pub fn new(dev: u64, limit_bytes: u64, mode: u32, clock: Clock) -> Arc<Self> {
+        Self::with_type("tmpfs", dev, limit_bytes, mode, clock)
+    }
+
+    /// The same under another name for `/proc/mounts`, such as `devtmpfs`.
+    #[must_use]
+    pub fn with_type(
+        type_name: &'static str,
+        dev: u64,
+        limit_bytes: u64,
+        mode: u32,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            dev,
+            clock,
+            next_ino: AtomicU64::new(1),
+            limit_pages: limit_bytes / PAGE_SIZE as u64,
+            used_pages: AtomicU64::new(0),
+            nodes: AtomicU64::new(0),
+            zeros: Arc::new([0; PAGE_SIZE]),
+            renames: Mutex::default(),
+        });
+        let root = MemDirectory::new(&shared, mode, None);
+        Arc::new(Self { shared, root, type_name })
+    }
+
+    /// A regular file without a name (`memfd_create(2)`).
+    #[must_use]
+    pub fn unnamed_file(&self, mode: u32) -> Arc<dyn Regular> {
+        MemFile::new(&self.shared, mode, 0)
+    }
+}
+
+impl FileSystem for MemFs {
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    fn root(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.root) as Arc<dyn Directory>
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        let used = self.shared.used_pages.load(Ordering::Relaxed);
+        Ok(StatFs {
+            magic: TMPFS_MAGIC,
+            block_size: PAGE_SIZE as u64,
+            blocks: self.shared.limit_pages,
+            free: self.shared.limit_pages.saturating_sub(used),
+            files: self.shared.limit_pages,
+            files_free: self.shared.limit_pages.saturating_sub(self.shared.nodes.load(Ordering::Relaxed)),
+            read_only: false,
+        })
+    }
+}
+
+/// What all nodes of one file system share.
+pub(crate) struct Shared {
+    dev: u64,
+    clock: Clock,
+    next_ino: AtomicU64,
+    limit_pages: u64,
+    used_pages: AtomicU64,
+    nodes: AtomicU64,
+    zeros: Arc<Page>,
+    renames: Mutex<()>,
+}
+
+impl Shared {
+    fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    fn zeros(&self) -> &Arc<Page> {
+        &self.zeros
+    }
+
+    /// Takes one page of the limit.
+    fn reserve(&self) -> Result<()> {
+        let reserve = |used: u64| (used < self.limit_pages).then_some(used + 1);
+        match self.used_pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(Errno::ENOSPC, "the file system is full")),
+        }
+    }
+
+    fn release(&self, pages: u64) {
+        self.used_pages.fetch_sub(pages, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What all kinds of nodes have: identity, attributes, times.
+
+use crate::Shared;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use kbase::sync::Mutex;
+use vfs::{FileType, Metadata, SetAttributes};
+
+/// The part of a node that every kind has.
+pub(crate) struct Common {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ino: u64,
+    attributes: Mutex<Attributes>,
+}
+
+#[derive(Clone, Copy)]
+struct Attributes {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    nlink: u64,
+    atime_ns: i64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+}
+
+impl Common {
+    pub(crate) fn new(shared: &Arc<Shared>, mode: u32, nlink: u64) -> Self {
+        shared.nodes.fetch_add(1, Ordering::Relaxed);
+        let ino = shared.next_ino.fetch_add(1, Ordering::Relaxed);
+        let now = shared.now();
+        let attributes = Attributes {
+            mode: mode & 0o7777,
+            uid: 0,
+            gid: 0,
+            nlink,
+            atime_ns: now,
+            mtime_ns: now,
+            ctime_ns: now,
+        };
+        Self { shared: Arc::clone(shared), ino, attributes: Mutex::new(attributes) }
+    }
+
+    pub(crate) fn metadata(&self, kind: FileType, rdev: u64, size: u64, pages: u64) -> Metadata {
+        let attributes = *self.attributes.lock();
+        Metadata {
+            dev: self.shared.dev,
+            ino: self.ino,
+            kind,
+            mode: attributes.mode,
+            nlink: attributes.nlink,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            rdev,
+            size,
+            blocks: pages.saturating_mul(8),
+            blksize: 4096,
+            atime_ns: attributes.atime_ns,
+            mtime_ns: attributes.mtime_ns,
+            ctime_ns: attributes.ctime_ns,
+        }
+    }
+
+    pub(crate) fn set(&self, change: &SetAttributes) {
+        let mut attributes = self.attributes.lock();
+        attributes.mode = change.mode.map_or(attributes.mode, |mode| mode & 0o7777);
+        attributes.uid = change.uid.unwrap_or(attributes.uid);
+        attributes.gid = change.gid.unwrap_or(attributes.gid);
+        attributes.atime_ns = change.atime.map_or(attributes.atime_ns, |time| time.at_ns);
+        attributes.mtime_ns = change.mtime.map_or(attributes.mtime_ns, |time| time.at_ns);
+        attributes.ctime_ns = change.ctime.map_or(attributes.ctime_ns, |time| time.at_ns);
+    }
+
+    /// Records that the content changed.
+    pub(crate) fn modified(&self) {
+        let now = self.shared.now();
+        let mut attributes = self.attributes.lock();
+        attributes.mtime_ns = now;
+        attributes.ctime_ns = now;
+    }
+
+    /// Changes the number of links.
+    pub(crate) fn add_links(&self, delta: i64) {
+        let now = self.shared.now();
+        let mut attributes = self.attributes.lock();
+        attributes.nlink = attributes.nlink.saturating_add_signed(delta);
+        attributes.ctime_ns = now;
+    }
+}
+
+impl Drop for Common {
+    fn drop(&mut self) {
+        self.shared.nodes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
