@@ -5,14 +5,16 @@
 //! signals or the host: `sgx-machine` performs what these functions decide.
 //!
 //! * [`epcm`]: pages, and the leaves that change them.
-//! * [`tcs`]: threads.
+//! * [`tcs`]: threads and their frames.
 //! * [`secs`]: the enclave: ECREATE, measurement, EINIT.
+//! * [`sigstruct`]: EINIT's checks of a SIGSTRUCT by itself.
 //! * [`fault`]: what goes wrong, and what the enclave is told of it.
 #![forbid(unsafe_code)]
 
 pub mod epcm;
 pub mod fault;
 pub mod secs;
+pub mod sigstruct;
 pub mod tcs;
 
 pub use secs::Elrange;
