@@ -5,5 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod mm;
+pub mod process;
+pub mod signal;
+pub mod time;
 
 pub use errno::Errno;
