@@ -1,1 +1,26 @@
 //! Untrusted runtime: loads an enclave, runs its threads, serves its OCALLs.
+//!
+//! Nothing here is trusted by the enclave: whatever this crate gets wrong, or does wrong on purpose, costs
+//! service, never secrets.
+//!
+//! * [`Enclave::load`] builds a signed enclave on an [`sgx_device::SgxDevice`] and starts its LibOS.
+//! * [`Enclave::run`] creates a process and runs it to its end on the calling thread.
+//! * [`slot`]: one per TCS: the frame and buffer through which a thread talks, and how it sleeps.
+//! * [`ocalls`], [`files`], [`park`]: what the enclave may ask for.
+//! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
+//!
+//! Lock order: `timer` state, then nothing. No lock is held over an entry of the enclave.
+
+mod cpuid;
+mod enclave;
+mod error;
+mod files;
+mod ocalls;
+mod park;
+mod signals;
+mod slot;
+mod threads;
+mod timer;
+
+pub use enclave::{Enclave, LoadOptions, LogSink, ProcessOptions, WaitStatus};
+pub use error::PalError;

@@ -1,0 +1,125 @@
+//! Serving OCALLs.
+
+use crate::enclave::Shared;
+use crate::files;
+use crate::park::{FOREVER, clock_ns};
+use crate::slot::Slot;
+use crate::threads::signal_thread;
+use edge_abi::ocall::{ClockSample, EdgeFrame, Ocall, WirePoll};
+use linux_abi::Errno;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The real-time signal that interrupts an enclave thread.
+pub(crate) const INTERRUPT_SIGNAL: i32 = 64;
+
+/// Serves the OCALL in the slot's frame and stores its result.
+pub(crate) fn serve(shared: &Arc<Shared>, slot: &Slot) {
+    let frame = slot.channel.frame();
+    let result = match Ocall::from_number(frame.number) {
+        None => Err(libc::ENOSYS),
+        Some(call) => {
+            shared.count(call);
+            answer(shared, slot, call, &frame)
+        }
+    };
+    slot.channel.set_result(match result {
+        Ok(value) => value,
+        Err(errno) => i64::from(-errno).cast_unsigned(),
+    });
+}
+
+/// Turns an `io::Error` into the errno for the enclave.
+pub(crate) fn errno_of(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn unit(result: std::io::Result<()>) -> Result<u64, i32> {
+    result.map(|()| 0).map_err(|error| errno_of(&error))
+}
+
+fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> Result<u64, i32> {
+    let [a0, a1, a2, ..] = frame.args;
+    let buffer = slot.channel.buffer();
+    let enclave = &shared.enclave;
+    match call {
+        Ocall::Log => {
+            let text = buffer.get(..a1 as usize).ok_or(libc::EMSGSIZE)?;
+            (shared.log)(a0, &String::from_utf8_lossy(text));
+            Ok(0)
+        }
+        Ocall::Clock => {
+            let sample = ClockSample {
+                monotonic_ns: clock_ns(libc::CLOCK_MONOTONIC),
+                realtime_ns: clock_ns(libc::CLOCK_REALTIME),
+            };
+            sample.write_to_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
+            Ok(0)
+        }
+        Ocall::ThreadCpu => Ok(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)),
+        Ocall::Park => Ok(u64::from(slot.parker.park(a0))),
+        Ocall::Unpark => shared.slot(a0).map(|other| other.parker.unpark()).map_or(Err(libc::ESRCH), |()| Ok(0)),
+        Ocall::Interrupt => {
+            shared.interrupt(a0);
+            Ok(0)
+        }
+        Ocall::InterruptAt => {
+            let weak = Arc::downgrade(shared);
+            shared.timer.set(a0, a1, move |slot| {
+                if let Some(shared) = weak.upgrade() {
+                    shared.interrupt(slot);
+                }
+            });
+            Ok(0)
+        }
+        Ocall::StartThread => {
+            shared.start_thread(a0).map(|()| 0).map_err(|error| errno_of(&error))
+        }
+        Ocall::Yield => {
+            std::thread::yield_now();
+            Ok(0)
+        }
+        Ocall::RestrictPermissions => unit(enclave.restrict_permissions(a0, a1, a2)),
+        Ocall::ModifyTypes => unit(enclave.modify_types(a0, a1, a2 as u8)),
+        Ocall::RemovePages => unit(enclave.remove_pages(a0, a1)),
+        Ocall::MapPermissions => unit(enclave.map_permissions(a0, a1, a2)),
+        Ocall::Poll => poll(slot, buffer, a0, a1),
+        Ocall::Read => read(slot, buffer, a0, a1),
+        _ => files::answer(call, &frame.args, buffer),
+    }
+}
+
+fn poll(slot: &Slot, buffer: &mut [u8], count: u64, deadline_ns: u64) -> Result<u64, i32> {
+    let bytes = (count as usize).checked_mul(size_of::<WirePoll>()).ok_or(libc::EINVAL)?;
+    let table = buffer.get_mut(..bytes).ok_or(libc::EINVAL)?;
+    let rows = <[WirePoll]>::mut_from_bytes(table).map_err(|_| libc::EINVAL)?;
+    slot.parker.poll(rows, deadline_ns)
+}
+
+/// Waits until the descriptor is readable, so that an unpark can end the wait, and reads.
+fn read(slot: &Slot, buffer: &mut [u8], fd: u64, len: u64) -> Result<u64, i32> {
+    let fd = files::descriptor(fd)?;
+    let into = buffer.get_mut(..len as usize).ok_or(libc::EINVAL)?;
+    let mut row = [WirePoll { fd, events: libc::POLLIN.cast_unsigned(), revents: 0 }];
+    let is_ready = matches!(slot.parker.poll(&mut row, 0), Ok(1..));
+    if !is_ready && files::is_blocking(fd) {
+        slot.parker.poll(&mut row, FOREVER)?;
+    }
+    // SAFETY: `into` is a valid buffer of its length.
+    files::checked(unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) } as i64)
+}
+
+impl Shared {
+    /// Interrupts the thread of a slot, in user code or asleep.
+    pub(crate) fn interrupt(&self, index: u64) {
+        let Some(slot) = self.slot(index) else { return };
+        slot.parker.unpark();
+        let tid = slot.host_tid.load(Ordering::Acquire);
+        if tid != 0 {
+            signal_thread(tid, INTERRUPT_SIGNAL);
+        }
+    }
+}
+
+const _: () = assert!(Errno::EINTR.number() as i32 == libc::EINTR);
