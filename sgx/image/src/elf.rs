@@ -14,8 +14,8 @@ use sgx_arch::SecinfoFlags;
 /// Most bytes from the image base to the thread slots.
 const SPAN_LIMIT: u64 = THREADS_BASE - IMAGE_BASE;
 const PAGE: usize = sgx_arch::PAGE_SIZE;
-/// Byte range of `e_shoff` in the ELF header, and of `e_shnum` and `e_shstrndx`.
-const SECTION_FIELDS: [core::ops::Range<usize>; 2] = [0x28..0x30, 0x3c..0x40];
+/// Offset and size of `e_shoff` in the ELF header, and of `e_shnum` with `e_shstrndx`.
+const SECTION_FIELDS: [(u64, usize); 2] = [(0x28, 8), (0x3c, 4)];
 
 /// The LibOS in memory, relocated to [`IMAGE_BASE`].
 #[derive(Clone, Debug)]
@@ -40,8 +40,9 @@ pub struct Run<'a> {
 impl Image {
     /// Loads and relocates an ELF file.
     ///
-    /// Pages that RELRO covers become read-only, since relocation is over before they are added. The header's
-    /// references to sections are cleared: sections are not loaded, and stripping must not change MRENCLAVE.
+    /// Pages that RELRO covers become read-only, since relocation is over before they are added. What is about
+    /// the file and not the program, notes and the header's references to sections, is cleared: neither
+    /// stripping nor a build ID may change MRENCLAVE.
     ///
     /// # Errors
     /// [`Error::Elf`] it is not an x86-64 static-PIE file, is malformed, or has what needs a dynamic linker;
@@ -77,12 +78,12 @@ impl Image {
         for segment in segments.iter().filter(|segment| segment.p_type(LE) == elf::PT_GNU_RELRO) {
             image.protect(segment.p_vaddr(LE), segment.p_memsz(LE));
         }
+        for segment in segments.iter().filter(|segment| segment.p_type(LE) == elf::PT_NOTE) {
+            let len = usize::try_from(segment.p_memsz(LE)).unwrap_or(usize::MAX);
+            image.forget(segment.p_vaddr(LE), len);
+        }
         if image.bytes.starts_with(&elf::ELFMAG) {
-            for field in SECTION_FIELDS {
-                if let Some(bytes) = image.bytes.get_mut(field) {
-                    bytes.fill(0);
-                }
-            }
+            SECTION_FIELDS.into_iter().for_each(|(address, len)| image.forget(address, len));
         }
         Ok(image)
     }
@@ -199,6 +200,12 @@ impl Image {
         let last = usize::try_from(end / PAGE_SIZE).unwrap_or(usize::MAX).min(self.pages.len());
         for page in self.pages.get_mut(first..last).into_iter().flatten().flatten() {
             page.remove(SecinfoFlags::W);
+        }
+    }
+
+    fn forget(&mut self, address: u64, len: usize) {
+        if let Some(bytes) = self.slice_mut(address, len) {
+            bytes.fill(0);
         }
     }
 

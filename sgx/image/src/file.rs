@@ -7,6 +7,7 @@
 use crate::chunk::{Chunk, Content};
 use crate::sign::check;
 use crate::{EnclaveImage, Error, Result};
+use edge_abi::EDGE_VERSION;
 use edge_abi::layout::EnclaveLayout;
 use sgx_arch::{PAGE_SIZE, Secinfo, SecinfoFlags, Secs, Sigstruct};
 use std::borrow::Cow;
@@ -66,7 +67,7 @@ impl<'a> SignedEnclave<'a> {
         if header.magic != MAGIC {
             return Err(Error::File("it does not start like one"));
         }
-        if header.version != VERSION {
+        if header.version != VERSION || header.layout.version != EDGE_VERSION {
             return Err(Error::File("it is of another version"));
         }
         let mut chunks = Vec::new();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Elf, PT_DYNAMIC, R, RELATIVE, RW, RX};
+use common::{Elf, PT_DYNAMIC, PT_NOTE, R, RELATIVE, RW, RX};
 use edge_abi::layout::IMAGE_BASE;
 use sgx_arch::SecinfoFlags;
 use sgx_image::{Error, Image};
@@ -52,7 +52,7 @@ fn gaps_between_segments_are_not_pages() {
 }
 
 #[test]
-fn sections_do_not_count() {
+fn sections_and_notes_do_not_count() {
     let mut elf = Elf::sample();
     elf.loads[0].2.clear();
     // The first segment maps the ELF header itself.
@@ -66,6 +66,12 @@ fn sections_do_not_count() {
     file[0x28] = 99;
     file[0x3c] = 98;
     assert_eq!(Image::parse(&file).unwrap().runs().next().unwrap().bytes, first);
+
+    let mut noted = Elf::sample();
+    noted.others.push((PT_NOTE, 0x20, 0x30));
+    let image = Image::parse(&noted.bytes()).unwrap();
+    let first = image.runs().next().unwrap().bytes;
+    assert!(first[0x20..0x50].iter().all(|&byte| byte == 0) && first[0x50] == 0x11);
 }
 
 #[test]

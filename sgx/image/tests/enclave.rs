@@ -268,7 +268,6 @@ fn keys_are_rsa_3072_with_exponent_3_in_either_pem_form() {
 }
 
 #[test]
-#[ignore = "takes seconds: the primes are random"]
 fn generated_keys_sign() {
     let key = SigningKey::generate().unwrap();
     enclave().sign(&key).unwrap().verify().unwrap();

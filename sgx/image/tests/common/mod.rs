@@ -10,6 +10,7 @@ pub(crate) const RX: u32 = 5;
 pub(crate) const RW: u32 = 6;
 pub(crate) const PT_LOAD: u32 = 1;
 pub(crate) const PT_DYNAMIC: u32 = 2;
+pub(crate) const PT_NOTE: u32 = 4;
 pub(crate) const PT_RELRO: u32 = 0x6474_e552;
 pub(crate) const RELATIVE: u64 = 8;
 
