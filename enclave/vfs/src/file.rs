@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::any::Any;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace, WaitQueue};
 use platform::HostFd;
 
 bitflags! {
@@ -62,6 +62,12 @@ pub trait File: Send + Sync + Any {
     /// What could be done without blocking. Never blocks itself.
     fn ready(&self) -> Readiness {
         Readiness::IN | Readiness::OUT
+    }
+
+    /// Who wants to know when [`File::ready`] changes. Files that have one never block themselves: they answer EAGAIN,
+    /// and the caller waits.
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
     }
 
     /// `ioctl(2)`.
