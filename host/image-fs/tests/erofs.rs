@@ -1,5 +1,6 @@
 //! The image as an independent implementation of EROFS sees it.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Cursor;
