@@ -39,15 +39,17 @@ fn add(range: PageRange) -> Result<(), OutOfMemory> {
             return Err(OutOfMemory);
         }
     }
-    if MAP_HINT.load(Ordering::Relaxed) {
-        // A hint only: an access that comes before it takes effect costs a fault.
-        let _ = ocall::call(
-            Ocall::MapPermissions,
-            [range.start(), range.len(), SecinfoFlags::RW.bits(), 0, 0, 0],
-            0,
-        );
-    }
+    hint(range);
     Ok(())
+}
+
+/// Tells a machine that likes to know that pages will be touched now. The mapping allows everything already, so what is
+/// allowed does not change; an access that comes before the hint takes effect costs a fault.
+fn hint(range: PageRange) {
+    if MAP_HINT.load(Ordering::Relaxed) {
+        let args = [range.start(), range.len(), SecinfoFlags::RWX.bits(), 0, 0, 0];
+        let _ = ocall::call(Ocall::MapPermissions, args, 0);
+    }
 }
 
 /// Takes pages out of the enclave.
@@ -118,10 +120,7 @@ pub(crate) fn protect(range: PageRange, from: Protection, to: Protection) {
         for page in addresses(range) {
             sgx::emodpe(&extended, page);
         }
-        if MAP_HINT.load(Ordering::Relaxed) {
-            let args = [range.start(), range.len(), flags(to).bits(), 0, 0, 0];
-            let _ = ocall::call(Ocall::MapPermissions, args, 0);
-        }
+        hint(range);
     }
 }
 

@@ -13,6 +13,7 @@ use edge_abi::ecall::{
 use edge_abi::layout;
 use edge_abi::ocall::Ocall;
 use linux_abi::Errno;
+use sgx_arch::{PageType, SecinfoFlags};
 use sgx_device::{EnclaveRun, Exit, Leaf, SgxDevice, SgxEnclave};
 use sgx_image::{Content, SignedEnclave};
 use std::fs::File;
@@ -102,6 +103,7 @@ impl Enclave {
             add(&*enclave, chunk).map_err(step("add pages"))?;
         }
         enclave.init(signed.sigstruct()).map_err(step("initialize the enclave"))?;
+        map(&*enclave, &signed).map_err(step("map the enclave"))?;
 
         let slots = (0..signed.layout().initial_threads)
             .map(|index| Slot::new(layout::thread_slot(index) + layout::slot::TCS))
@@ -224,6 +226,21 @@ fn add(enclave: &dyn SgxEnclave, chunk: &sgx_image::Chunk<'_>) -> io::Result<()>
             Ok(())
         }
     }
+}
+
+/// Opens the mapping as wide as the enclave's own permissions will ever be: they, not the page tables, decide.
+fn map(enclave: &dyn SgxEnclave, signed: &SignedEnclave<'_>) -> io::Result<()> {
+    let layout = signed.layout();
+    let all = SecinfoFlags::RWX.bits();
+    enclave.map_permissions(layout.user_base, layout.user_end - layout.user_base, all)?;
+    enclave.map_permissions(layout.heap_base, layout.heap_limit, SecinfoFlags::RW.bits())?;
+    for chunk in signed.chunks() {
+        let flags = chunk.secinfo.flags;
+        let is_tcs = flags.page_type() == Some(PageType::Tcs);
+        let permissions = if is_tcs { SecinfoFlags::RW } else { flags.permissions() };
+        enclave.map_permissions(chunk.offset, chunk.content.len(), permissions.bits())?;
+    }
+    Ok(())
 }
 
 fn highest_ocall() -> u64 {

@@ -1,0 +1,74 @@
+//! Builds the enclave image (`enclave/libos`) and leaves it where `src/embedded.rs` includes it.
+//!
+//! The image must be the same bytes from any checkout and whatever the outer build is (debug, release, clippy, coverage), so
+//! the nested cargo runs with an environment of its own, a target folder of its own and fixed flags.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Instructions that the image may use everywhere: nothing that touches registers beyond xmm, and nothing that is missing
+/// on a processor with SGX2.
+const TARGET_FEATURES: &str =
+    "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+sha,+rdrand,+xsave";
+
+fn main() {
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    // The image of a debug build is compiled faster and runs slower; it has another measurement.
+    let profile = if variable("PROFILE") == "release" { "release" } else { "quick" };
+
+    for part in ["base", "enclave"] {
+        println!("cargo:rerun-if-changed={}", root.join(part).display());
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+
+    let target = out.join("image-target");
+    let mut cargo = Command::new(variable("CARGO"));
+    scrub(&mut cargo);
+    let status = cargo
+        .current_dir(root.join("enclave/libos"))
+        .args(["build", "--locked", "--profile", profile, "--target", "x86_64-unknown-linux-gnu"])
+        .arg("--target-dir")
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&root))
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "the enclave image does not build");
+    let image = target.join("x86_64-unknown-linux-gnu").join(profile).join("libos");
+    std::fs::copy(&image, out.join("libos.elf")).expect("the image was built");
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}
+
+/// Removes what would leak from the outer build into the image.
+fn scrub(cargo: &mut Command) {
+    const KEPT: [&str; 3] = ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE"];
+    const LEAKING: [&str; 12] = [
+        "TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CLIPPY_ARGS", "CLIPPY_CONF_DIR",
+        "LLVM_PROFILE_FILE", "__CARGO_DEFAULT_LIB_METADATA", "RUSTFLAGS",
+    ];
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let leaks = name.starts_with("CARGO_") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC");
+        if (leaks || LEAKING.contains(&name)) && !KEPT.contains(&name) {
+            cargo.env_remove(name);
+        }
+    }
+}
+
+/// Panic locations name files: the prefixes of this machine are replaced.
+fn flags(root: &Path) -> String {
+    let cargo_home = env::var("CARGO_HOME").map(PathBuf::from).unwrap_or_else(|_| {
+        PathBuf::from(env::var("HOME").unwrap_or_default()).join(".cargo")
+    });
+    [
+        "-C".to_owned(),
+        format!("target-feature={TARGET_FEATURES}"),
+        format!("--remap-path-prefix={}=/occlum", root.display()),
+        format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+    ]
+    .join("\x1f")
+}
