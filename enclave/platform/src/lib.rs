@@ -101,4 +101,32 @@ pub trait Platform:
 {
     /// What the host said of itself.
     fn host_facts(&self) -> HostFacts;
+
+    /// Makes uncommitted pages from `address` on accessible with their content already in them (EACCEPTCOPY):
+    /// no thread ever sees one without it. The default is for platforms where user code does not run meanwhile.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; then no page of the range is committed.
+    fn commit_copy(
+        &self,
+        address: u64,
+        pages: &[&[u8; 4096]],
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        let len = (pages.len() as u64).checked_mul(PAGE_SIZE).ok_or(OutOfMemory)?;
+        let end = address.checked_add(len).ok_or(OutOfMemory)?;
+        let range = PageRange::new(address, end).ok_or(OutOfMemory)?;
+        let filling = Protection::READ | Protection::WRITE;
+        self.commit(range, filling)?;
+        for (at, page) in (address..).step_by(4096).zip(pages) {
+            if self.user_store(at, *page).is_err() {
+                self.decommit(range);
+                return Err(OutOfMemory);
+            }
+        }
+        if protection != filling {
+            self.protect(range, filling, protection);
+        }
+        Ok(())
+    }
 }

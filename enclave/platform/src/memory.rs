@@ -34,6 +34,15 @@ impl PageRange {
             .then_some(Self { start, end })
     }
 
+    /// The range of page numbers `first..end`; empty if they are out of order or beyond all addresses.
+    #[must_use]
+    pub const fn of_pages(first: u64, end: u64) -> Self {
+        match (first.checked_mul(PAGE_SIZE), end.checked_mul(PAGE_SIZE)) {
+            (Some(start), Some(end)) if start <= end => Self { start, end },
+            _ => Self { start: 0, end: 0 },
+        }
+    }
+
     /// First address.
     #[must_use]
     pub const fn start(self) -> u64 {

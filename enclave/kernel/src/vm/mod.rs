@@ -1,40 +1,283 @@
 //! The memory of a process.
+//!
+//! An [`AddressSpace`] is a map of ranges ([`vma`]), the set of pages that are committed, and the set of pages of
+//! shared file mappings that were stored to. Mapping costs nothing but an entry; a page is committed when it is
+//! first touched ([`fault`]), together with its neighbours.
+//!
+//! Invariants: a committed page lies in a range, and the processor's protection of it is what
+//! [`vma::Vma::hardware`] says, but that a page of a shared file mapping is not writable until it is dirty.
+//!
+//! Lock order: [`AddressSpace::state`] is taken alone. Pages are committed and protected under it, since the
+//! record and the pages must agree; user memory is accessed and files are read without it.
 
+mod change;
+mod fault;
+mod map;
+mod pages;
+mod text;
+mod vma;
+
+pub(crate) use fault::Fault;
+pub(crate) use map::{MapRequest, Place};
+pub(crate) use vma::{Backing, MappedFile, Role};
+
+use crate::stats::Statistics;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use hashbrown::HashMap;
+use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
-use platform::Platform;
+use linux_abi::mm::PAGE_SIZE;
+use pages::PageSet;
+use text::Sites;
+use platform::{PageRange, Platform, Protection, UserFault};
+use vma::{Vma, VmaMap};
 
-/// An address space.
+/// What all address spaces share.
+pub(crate) struct Backend {
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) statistics: Arc<Statistics>,
+    /// Rewriting sites by identity of the file and its range.
+    known_sites: Mutex<HashMap<SitesKey, Arc<Sites>>>,
+}
+
+/// Device, inode, size, change time, start and end of the range.
+type SitesKey = (u64, u64, u64, i64, u64, u64);
+
+impl Backend {
+    pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>) -> Self {
+        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()) }
+    }
+}
+
+/// The memory of a process.
 pub(crate) struct AddressSpace {
-    platform: Arc<dyn Platform>,
+    backend: Arc<Backend>,
+    /// Tells address spaces apart (futexes of private memory).
+    pub(crate) id: u64,
+    /// Addresses that may be mapped.
+    range: Range<u64>,
+    state: Mutex<State>,
+}
+
+/// What changes in an address space.
+struct State {
+    map: VmaMap,
+    committed: PageSet,
+    dirty: PageSet,
+    /// Where the heap begins.
+    heap_start: u64,
+    /// Where it ends: what `brk(0)` answers.
+    heap_end: u64,
+    /// Bytes that the heap may have (RLIMIT_DATA).
+    heap_limit: u64,
+    /// Most pages committed at once.
+    peak: u64,
+}
+
+/// Rounds up to whole pages.
+fn page_up(bytes: u64) -> Option<u64> {
+    bytes.checked_next_multiple_of(PAGE_SIZE)
+}
+
+/// The page of an address.
+const fn page_down(address: u64) -> u64 {
+    address & !(PAGE_SIZE - 1)
+}
+
+/// A range for the platform, of page numbers.
+fn page_range(pages: &Range<u64>) -> PageRange {
+    PageRange::of_pages(pages.start, pages.end)
 }
 
 impl AddressSpace {
-    pub(crate) fn new(platform: Arc<dyn Platform>) -> Self {
-        Self { platform }
+    /// An empty address space.
+    pub(crate) fn new(backend: Arc<Backend>, id: u64) -> Self {
+        let range = backend.platform.user_range();
+        Self {
+            backend,
+            id,
+            range,
+            state: Mutex::new(State {
+                map: VmaMap::default(),
+                committed: PageSet::default(),
+                dirty: PageSet::default(),
+                heap_start: 0,
+                heap_end: 0,
+                heap_limit: u64::MAX,
+                peak: 0,
+            }),
+        }
+    }
+
+    /// Addresses that may be mapped.
+    pub(crate) const fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+
+    /// Unmaps everything.
+    pub(crate) fn clear(&self) {
+        let all = self.range.clone();
+        self.write_back(&all);
+        let mut state = self.state.lock();
+        self.unmap_locked(&mut state, &all);
+        state.heap_start = 0;
+        state.heap_end = 0;
+    }
+
+    /// Pages committed now, and the most that ever were.
+    pub(crate) fn resident(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.committed.len(), state.peak.max(state.committed.len()))
+    }
+
+    /// Takes what is in `range` out of the map and gives its pages back.
+    fn unmap_locked(&self, state: &mut State, range: &Range<u64>) -> Vec<(u64, Vma)> {
+        let gone = state.map.carve(range);
+        for (start, vma) in &gone {
+            self.decommit_locked(state, &(*start..vma.end));
+        }
+        self.drop_stubs(state, &gone);
+        gone
+    }
+
+    /// Gives the pages in `range` back.
+    fn decommit_locked(&self, state: &mut State, range: &Range<u64>) {
+        let pages = pages::pages(range);
+        state.peak = state.peak.max(state.committed.len());
+        let mut rest = pages.clone();
+        while let Some(run) = state.committed.next_run(rest.clone()) {
+            self.backend.platform.decommit(page_range(&run));
+            rest.start = run.end;
+        }
+        state.committed.remove(pages.clone());
+        state.dirty.remove(pages);
+    }
+
+    /// Unmaps the stubs of texts that no mapping executes any more.
+    fn drop_stubs(&self, state: &mut State, gone: &[(u64, Vma)]) {
+        for (_, vma) in gone {
+            let Backing::File { text: Some(text), .. } = &vma.backing else { continue };
+            let uses = |backing: &Backing| matches!(backing, Backing::File { text: Some(used), .. } if Arc::ptr_eq(used, text));
+            if state.map.iter().any(|(_, vma)| uses(&vma.backing)) {
+                continue;
+            }
+            let stubs: Vec<Range<u64>> = state
+                .map
+                .iter()
+                .filter(|(_, vma)| matches!(&vma.backing, Backing::Stubs { text: of, .. } if Arc::ptr_eq(of, text)))
+                .map(|(start, vma)| start..vma.end)
+                .collect();
+            for range in stubs {
+                state.map.carve(&range);
+                self.decommit_locked(state, &range);
+            }
+        }
+    }
+
+    /// What an address in a stub stands for in the program; other addresses stand for themselves.
+    pub(crate) fn original_address(&self, rip: u64) -> u64 {
+        let state = self.state.lock();
+        match state.map.find(rip).map(|(_, vma)| &vma.backing) {
+            Some(Backing::Stubs { text, .. }) => text.original(rip).unwrap_or(rip),
+            _ => rip,
+        }
+    }
+
+    /// Where execution goes on that shall go on at `rip`.
+    pub(crate) fn resume_address(&self, rip: u64) -> u64 {
+        let state = self.state.lock();
+        match state.map.find(rip).map(|(_, vma)| &vma.backing) {
+            Some(Backing::File { text: Some(text), .. }) => text.relocated(rip).unwrap_or(rip),
+            _ => rip,
+        }
+    }
+
+    /// Repeats an access, resolving its faults, until it succeeds or a fault cannot be resolved.
+    fn with_faults<T>(
+        &self,
+        access: Protection,
+        mut attempt: impl FnMut() -> core::result::Result<T, UserFault>,
+    ) -> Result<T> {
+        let mut last = None;
+        loop {
+            let fault = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(fault) => fault,
+            };
+            // A page that was given must be accessible: the same fault twice and no progress means that it is not
+            // memory at all (or another thread unmaps it over and over).
+            let here = (fault.address, fault.done);
+            if last == Some(here) && fault.done == 0 {
+                return Err(Error::new(Errno::EFAULT, "the memory cannot be accessed"));
+            }
+            last = Some(here);
+            self.handle_fault(fault.address, access).map_err(|_| Error::new(Errno::EFAULT, "bad address"))?;
+        }
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        let all = self.range.clone();
+        let mut state = self.state.lock();
+        state.map.carve(&all);
+        // Everything that is committed is given back, whatever the map says.
+        let committed = all.start / PAGE_SIZE..all.end.div_ceil(PAGE_SIZE);
+        let mut rest = committed;
+        while let Some(run) = state.committed.next_run(rest.clone()) {
+            self.backend.platform.decommit(page_range(&run));
+            rest.start = run.end;
+        }
     }
 }
 
 impl UserSpace for AddressSpace {
     fn load(&self, from: UserAddr, into: &mut [u8]) -> Result<()> {
-        self.platform.user_load(from.0, into).map_err(|_| Error::new(Errno::EFAULT, "not readable"))
+        let mut done = 0usize;
+        self.with_faults(Protection::READ, || {
+            let rest = into.get_mut(done..).unwrap_or_default();
+            self.backend.platform.user_load(from.0.wrapping_add(done as u64), rest).inspect_err(|fault| {
+                done = done.saturating_add(fault.done);
+            })
+        })
     }
 
     fn store(&self, into: UserAddr, from: &[u8]) -> Result<()> {
-        self.platform.user_store(into.0, from).map_err(|_| Error::new(Errno::EFAULT, "not writable"))
+        let mut done = 0usize;
+        self.with_faults(Protection::WRITE, || {
+            let rest = from.get(done..).unwrap_or_default();
+            self.backend.platform.user_store(into.0.wrapping_add(done as u64), rest).inspect_err(|fault| {
+                done = done.saturating_add(fault.done);
+            })
+        })
     }
 
-    fn zero(&self, _into: UserAddr, _len: u64) -> Result<()> {
-        Err(Error::new(Errno::EFAULT, "not writable"))
+    fn zero(&self, into: UserAddr, len: u64) -> Result<()> {
+        let len = usize::try_from(len).map_err(|_| Error::new(Errno::EFAULT, "longer than memory"))?;
+        let mut done = 0usize;
+        self.with_faults(Protection::WRITE, || {
+            let rest = len.saturating_sub(done);
+            self.backend.platform.user_fill(into.0.wrapping_add(done as u64), rest, 0).inspect_err(|fault| {
+                done = done.saturating_add(fault.done);
+            })
+        })
     }
 
     fn load_u32(&self, from: UserAddr) -> Result<u32> {
-        self.platform.user_load_u32(from.0).map_err(|_| Error::new(Errno::EFAULT, "not readable"))
+        if !from.0.is_multiple_of(4) {
+            return Err(Error::new(Errno::EINVAL, "the word is not aligned"));
+        }
+        self.with_faults(Protection::READ, || self.backend.platform.user_load_u32(from.0))
     }
 
     fn compare_exchange_u32(&self, at: UserAddr, current: u32, new: u32) -> Result<u32> {
-        self.platform
-            .user_compare_exchange_u32(at.0, current, new)
-            .map_err(|_| Error::new(Errno::EFAULT, "not writable"))
+        if !at.0.is_multiple_of(4) {
+            return Err(Error::new(Errno::EINVAL, "the word is not aligned"));
+        }
+        self.with_faults(Protection::WRITE, || {
+            self.backend.platform.user_compare_exchange_u32(at.0, current, new)
+        })
     }
 }
