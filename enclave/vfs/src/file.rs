@@ -64,6 +64,15 @@ pub trait File: Send + Sync + Any {
         Readiness::IN | Readiness::OUT
     }
 
+    /// `lseek(2)` for files that keep their position themselves. A regular node or a directory does not: its position
+    /// is in the open file description.
+    ///
+    /// # Errors
+    /// ESPIPE no position; EINVAL the result would be negative.
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        Err(Error::new(Errno::ESPIPE, "this kind of file has no position"))
+    }
+
     /// Who wants to know when [`File::ready`] changes. Files that have one never block themselves: they answer EAGAIN,
     /// and the caller waits.
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -81,6 +81,32 @@ impl Namespace {
         kbase::bail!(EINVAL, "the root is mounted already")
     }
 
+    /// Shows `node` at an absolute path, in place of what may be there, as a file of the mount that holds the path.
+    /// Directories of the path that do not exist appear.
+    ///
+    /// # Errors
+    /// As [`Namespace::mount`].
+    pub fn attach(&self, path: &[u8], node: Node) -> Result<()> {
+        let mut names = path.split(|&b| b == b'/').filter(|name| !name.is_empty()).peekable();
+        let mut at = Arc::clone(&self.root);
+        while let Some(bytes) = names.next() {
+            let name = Name::new(bytes)?;
+            at.node().as_directory()?;
+            if names.peek().is_some() {
+                at = self.ensure_directory(&at, name)?;
+                continue;
+            }
+            let is_phantom = self.child(&at, name).is_err();
+            let Some(mount) = at.mount() else { break };
+            let dentry = Dentry::new(node, Arc::clone(mount), Some(Arc::clone(&at)), bytes);
+            let child = Child::Mounted { dentry, is_phantom };
+            let old = at.children.write().names.insert(bytes.into(), child);
+            drop(old);
+            return Ok(());
+        }
+        kbase::bail!(EINVAL, "not an absolute path of a file")
+    }
+
     /// The directory of that name, real or a phantom made now.
     fn ensure_directory(&self, parent: &Arc<Dentry>, name: Name<'_>) -> Result<Arc<Dentry>> {
         match self.child(parent, name) {
@@ -345,9 +371,10 @@ impl Namespace {
         let start = if cursor < PHANTOM_CURSORS { 0 } else { start };
         let mut entries = Vec::new();
         for (index, (name, dentry)) in phantoms.into_iter().enumerate().skip(start).take(max) {
-            let ino = dentry.node().inode().metadata().map_or(1, |m| m.ino);
+            let metadata = dentry.node().inode().metadata();
+            let (ino, kind) = metadata.map_or((1, FileType::Directory), |m| (m.ino, m.kind));
             let next = PHANTOM_CURSORS + index as u64 + 1;
-            entries.push(DirectoryEntry { name, ino, kind: FileType::Directory, next });
+            entries.push(DirectoryEntry { name, ino, kind, next });
         }
         Ok(entries)
     }

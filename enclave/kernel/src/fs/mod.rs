@@ -1,77 +1,72 @@
 //! Files of the kernel: mounts, path walk, descriptors.
+//!
+//! A descriptor leads to an [`OpenFile`], that to a [`vfs::File`], and that, for files with a place, to a node of a file
+//! system. Files that can block never do so themselves: they answer EAGAIN, and [`wait`] does the waiting.
+//!
+//! Lock order: `FsContext`, `FileTable`, `LockTable`; then what [`vfs`] says.
 
-use crate::kernel::{BootExtra, Kernel};
-use crate::syscall::Fd;
+mod context;
+mod device;
+mod io;
+mod locks;
+mod mounts;
+mod open;
+mod open_file;
+mod pipe;
+mod stream;
+mod table;
+pub(crate) mod wait;
+
+pub(crate) use context::{FsContext, Places};
+pub(crate) use io::{read, read_at, write, write_at};
+pub(crate) use locks::{Lock, LockOwner, file_id};
+pub(crate) use mounts::Mounts;
+pub(crate) use open::{OpenHow, open};
+pub(crate) use open_file::{OpenFile, Position};
+pub(crate) use pipe::pipe_size;
+pub(crate) use stream::HostStream;
+pub(crate) use table::FileTable;
+
+use crate::kernel::Kernel;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use boot_config::BootConfig;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kbase::{Result, bail};
-use platform::{HostFd, Platform};
-use vfs::Regular;
+use locks::LockTable;
+use platform::Platform;
+use vfs::{Dentry, Node, Regular, WalkFlags};
 
-/// The file systems of the enclave and where they are mounted.
-pub(crate) struct Mounts {}
-
-impl Mounts {
-    /// Mounts what the configuration says, then what the host adds where that is allowed.
-    ///
-    /// # Errors
-    /// EIO the image is corrupt; EINVAL a mount point is wrong.
-    pub(crate) fn boot(
-        _platform: &Arc<dyn Platform>,
-        _config: &BootConfig,
-        _extra: &BootExtra,
-    ) -> Result<Self> {
-        Ok(Self {})
-    }
+/// What open files need of the whole.
+pub(crate) struct FsShared {
+    platform: Arc<dyn Platform>,
+    root: Arc<Dentry>,
+    next_id: AtomicU64,
+    pub(crate) locks: LockTable,
 }
 
-/// The descriptors of a process (shared with CLONE_FILES).
-pub(crate) struct FileTable {}
-
-impl FileTable {
-    /// A table with the three standard descriptors on host descriptors.
-    pub(crate) fn with_stdio(_kernel: &Kernel, _stdio: [Option<HostFd>; 3]) -> Result<Self> {
-        Ok(Self {})
+impl FsShared {
+    fn new(platform: &Arc<dyn Platform>, root: &Arc<Dentry>) -> Arc<Self> {
+        Arc::new(Self {
+            platform: Arc::clone(platform),
+            root: Arc::clone(root),
+            next_id: AtomicU64::new(1),
+            locks: LockTable::default(),
+        })
     }
 
-    /// A copy for a forked child.
-    #[expect(dead_code, reason = "clone comes with the next milestone")]
-    pub(crate) fn fork(&self) -> Self {
-        Self {}
+    /// A number that was not given out before.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Closes what is marked close-on-exec.
-    pub(crate) fn close_on_exec(&self) {}
-
-    /// Closes everything: the process ends.
-    pub(crate) fn close_all(&self) {}
-
-    /// What `mmap(2)` maps for a descriptor.
-    ///
-    /// # Errors
-    /// EBADF no such descriptor; ENODEV it cannot be mapped.
-    pub(crate) fn mappable(&self, _fd: Fd) -> Result<Mappable> {
-        bail!(EBADF, "no such descriptor")
-    }
-}
-
-/// Working directory, root and umask of a process (shared with CLONE_FS).
-pub(crate) struct FsContext {}
-
-impl FsContext {
-    /// A context with a working directory.
-    ///
-    /// # Errors
-    /// ENOENT, ENOTDIR as for `chdir(2)`.
-    pub(crate) fn at(_kernel: &Kernel, _cwd: &[u8]) -> Result<Self> {
-        Ok(Self {})
+    /// The root of the namespace.
+    pub(crate) const fn root(&self) -> &Arc<Dentry> {
+        &self.root
     }
 
-    /// A copy for a forked child.
-    #[expect(dead_code, reason = "clone comes with the next milestone")]
-    pub(crate) fn fork(&self) -> Self {
-        Self {}
+    /// What is below the kernel.
+    pub(crate) fn platform(&self) -> &Arc<dyn Platform> {
+        &self.platform
     }
 }
 
@@ -99,6 +94,18 @@ pub(crate) struct Executable {
 ///
 /// # Errors
 /// ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG of the path walk; EACCES not a regular file, or no execute permission.
-pub(crate) fn open_executable(_kernel: &Kernel, _context: &FsContext, _path: &[u8]) -> Result<Executable> {
-    bail!(ENOENT, "no such program")
+pub(crate) fn open_executable(kernel: &Kernel, context: &FsContext, path: &[u8]) -> Result<Executable> {
+    let places = context.places();
+    let dentry = kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::FOLLOW)?;
+    let Node::Regular(file) = dentry.node() else {
+        bail!(EACCES, "a program is a regular file");
+    };
+    if file.metadata()?.mode & 0o111 == 0 {
+        bail!(EACCES, "the file has no execute permission");
+    }
+    if dentry.mount().is_some_and(|mount| mount.options().no_exec) {
+        bail!(EACCES, "the mount has noexec");
+    }
+    let path = dentry.path_from(&places.root).path;
+    Ok(Executable { file: Arc::clone(file), path })
 }

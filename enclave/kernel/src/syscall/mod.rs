@@ -4,7 +4,12 @@
 //! delegates. It holds no lock and does no pointer arithmetic.
 
 mod arg;
+mod fcntl;
 mod ids;
+mod open;
+mod path;
+mod rw;
+mod stat;
 mod table;
 
 pub(crate) use arg::{DirFd, Fd, UserStr, flag_args};

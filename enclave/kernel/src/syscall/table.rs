@@ -7,6 +7,7 @@ use super::arg::{Arg, Value};
 use super::*;
 use core::fmt::{self, Write};
 use kbase::{Result, UserAddr, UserPtr};
+use linux_abi::fs as fs_abi;
 
 macro_rules! syscalls {
     ($($number:literal $name:ident $(($($arg:ident: $type:ty),*) = $serve:path, $support:expr)?;)*) => {
@@ -74,15 +75,15 @@ use Support::Full;
 use Support::Partial;
 
 syscalls! {
-    0 read;
-    1 write;
-    2 open;
-    3 close;
-    4 stat;
-    5 fstat;
-    6 lstat;
+    0 read(fd: Fd, buffer: UserAddr, count: usize) = rw::read, Full;
+    1 write(fd: Fd, buffer: UserAddr, count: usize) = rw::write, Full;
+    2 open(path: UserStr, flags: u32, mode: u32) = open::open, Full;
+    3 close(fd: Fd) = open::close, Full;
+    4 stat(path: UserStr, into: UserPtr<fs_abi::Stat>) = stat::stat, Full;
+    5 fstat(fd: Fd, into: UserPtr<fs_abi::Stat>) = stat::fstat, Full;
+    6 lstat(path: UserStr, into: UserPtr<fs_abi::Stat>) = stat::lstat, Full;
     7 poll;
-    8 lseek;
+    8 lseek(fd: Fd, offset: i64, whence: u32) = rw::lseek, Full;
     9 mmap;
     10 mprotect;
     11 munmap;
@@ -90,11 +91,11 @@ syscalls! {
     13 rt_sigaction;
     14 rt_sigprocmask;
     15 rt_sigreturn;
-    16 ioctl;
-    17 pread64;
-    18 pwrite64;
-    19 readv;
-    20 writev;
+    16 ioctl(fd: Fd, request: u32, argument: UserAddr) = fcntl::ioctl, Partial("terminals: what the host has; no FIOASYNC");
+    17 pread64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pread64, Full;
+    18 pwrite64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pwrite64, Full;
+    19 readv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32) = rw::readv, Full;
+    20 writev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32) = rw::writev, Full;
     21 access;
     22 pipe;
     23 select;
@@ -106,8 +107,8 @@ syscalls! {
     29 shmget;
     30 shmat;
     31 shmctl;
-    32 dup;
-    33 dup2;
+    32 dup(fd: Fd) = fcntl::dup, Full;
+    33 dup2(from: Fd, to: Fd) = fcntl::dup2, Full;
     34 pause;
     35 nanosleep;
     36 getitimer;
@@ -146,8 +147,8 @@ syscalls! {
     69 msgsnd;
     70 msgrcv;
     71 msgctl;
-    72 fcntl;
-    73 flock;
+    72 fcntl(fd: Fd, command: u32, argument: u64) = fcntl::fcntl, Partial("no leases, seals or signals");
+    73 flock(fd: Fd, operation: u32) = fcntl::flock, Full;
     74 fsync;
     75 fdatasync;
     76 truncate;
@@ -159,7 +160,7 @@ syscalls! {
     82 rename;
     83 mkdir;
     84 rmdir;
-    85 creat;
+    85 creat(path: UserStr, mode: u32) = open::creat, Full;
     86 link;
     87 unlink;
     88 symlink;
@@ -331,12 +332,12 @@ syscalls! {
     254 inotify_add_watch;
     255 inotify_rm_watch;
     256 migrate_pages;
-    257 openat;
+    257 openat(from: DirFd, path: UserStr, flags: u32, mode: u32) = open::openat, Full;
     258 mkdirat;
     259 mknodat;
     260 fchownat;
     261 futimesat;
-    262 newfstatat;
+    262 newfstatat(from: DirFd, path: UserStr, into: UserPtr<fs_abi::Stat>, flags: u32) = stat::newfstatat, Full;
     263 unlinkat;
     264 renameat;
     265 linkat;
@@ -366,11 +367,11 @@ syscalls! {
     289 signalfd4;
     290 eventfd2;
     291 epoll_create1;
-    292 dup3;
+    292 dup3(from: Fd, to: Fd, flags: u32) = fcntl::dup3, Full;
     293 pipe2;
     294 inotify_init1;
-    295 preadv;
-    296 pwritev;
+    295 preadv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::preadv, Full;
+    296 pwritev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::pwritev, Full;
     297 rt_tgsigqueueinfo;
     298 perf_event_open;
     299 recvmmsg;
@@ -401,12 +402,12 @@ syscalls! {
     324 membarrier;
     325 mlock2;
     326 copy_file_range;
-    327 preadv2;
-    328 pwritev2;
+    327 preadv2(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64, flags: u32) = rw::preadv2, Partial("of the flags RWF_HIPRI, RWF_DSYNC and RWF_SYNC only");
+    328 pwritev2(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64, flags: u32) = rw::pwritev2, Partial("of the flags RWF_HIPRI, RWF_DSYNC and RWF_SYNC only");
     329 pkey_mprotect;
     330 pkey_alloc;
     331 pkey_free;
-    332 statx;
+    332 statx(from: DirFd, path: UserStr, flags: u32, mask: u32, into: UserPtr<fs_abi::Statx>) = stat::statx, Full;
     333 io_pgetevents;
     334 rseq;
     335 uretprobe;
@@ -422,8 +423,8 @@ syscalls! {
     433 fspick;
     434 pidfd_open;
     435 clone3;
-    436 close_range;
-    437 openat2;
+    436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Partial("CLOSE_RANGE_UNSHARE does not unshare");
+    437 openat2(from: DirFd, path: UserStr, how: UserPtr<fs_abi::OpenHow>, size: usize) = open::openat2, Full;
     438 pidfd_getfd;
     439 faccessat2;
     440 process_madvise;

@@ -1,0 +1,126 @@
+//! Reading and writing through an open file description.
+
+use super::{OpenFile, wait};
+use crate::Ctx;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result};
+use linux_abi::fs::OpenFlags;
+use vfs::{Node, Readiness};
+
+/// `read(2)`: from the position, which moves.
+///
+/// # Errors
+/// EBADF not open for reading; EISDIR; EAGAIN; ERESTARTSYS; and what the file says.
+pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> Result<usize> {
+    open.want_read()?;
+    if let Some(file) = open.regular() {
+        let position = open.take_position(ctx.platform());
+        let read = file.read_at(position.get(), into)?;
+        position.advance(read);
+        return Ok(read);
+    }
+    if let Some(Node::Directory(_)) = open.file().node() {
+        kbase::bail!(EISDIR, "a directory is read with getdents64");
+    }
+    let is_blocking = !open.is_nonblocking();
+    let file = &**open.file();
+    if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
+        // Waits here, where a signal can end it, and not in the host.
+        wait::wait_for(ctx, file, Readiness::IN)?;
+        return file.read(into, false);
+    }
+    loop {
+        match file.read(into, true) {
+            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
+                wait::wait_for(ctx, file, Readiness::IN)?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// `write(2)`: at the position, which moves, or at the end with O_APPEND.
+///
+/// # Errors
+/// EBADF not open for writing; EAGAIN; EPIPE; ERESTARTSYS; and what the file says.
+pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -> Result<usize> {
+    open.want_write()?;
+    if let Some(file) = open.regular() {
+        let position = open.take_position(ctx.platform());
+        if from.remaining() == 0 {
+            return Ok(0);
+        }
+        if open.flags().contains(OpenFlags::APPEND) {
+            let (offset, written) = file.append(from)?;
+            position.set(offset.saturating_add(written as u64));
+            return Ok(written);
+        }
+        let written = file.write_at(position.get(), from)?;
+        position.advance(written);
+        return Ok(written);
+    }
+    let is_blocking = !open.is_nonblocking();
+    let file = &**open.file();
+    if file.host_fd().is_some() {
+        return file.write(from, !is_blocking);
+    }
+    // A blocking write to a file of the kernel takes everything, in parts if it must.
+    let mut done = 0usize;
+    loop {
+        match file.write(from, true) {
+            Ok(written) => {
+                done += written;
+                if !is_blocking || from.remaining() == 0 || written == 0 {
+                    return Ok(done);
+                }
+            }
+            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
+                match wait::wait_for(ctx, file, Readiness::OUT) {
+                    Err(_) if done > 0 => return Ok(done),
+                    result => result?,
+                }
+            }
+            Err(_) if done > 0 => return Ok(done),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `pread64(2)`.
+///
+/// # Errors
+/// ESPIPE the file cannot seek; and as [`read`].
+pub(crate) fn read_at(open: &OpenFile, offset: i64, into: &mut dyn ByteSink) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    if let Some(Node::Directory(_)) = open.file().node() {
+        open.want_read()?;
+        kbase::bail!(EISDIR, "a directory is read with getdents64");
+    }
+    let file = open.regular().ok_or_else(no_position)?;
+    open.want_read()?;
+    file.read_at(offset, into)
+}
+
+/// `pwrite64(2)`. With O_APPEND it appends, as Linux does against POSIX.
+///
+/// # Errors
+/// ESPIPE the file cannot seek; and as [`write`].
+pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) -> Result<usize> {
+    let offset = offset_of(offset)?;
+    let file = open.regular().ok_or_else(no_position)?;
+    open.want_write()?;
+    if from.remaining() == 0 {
+        return Ok(0);
+    }
+    if open.flags().contains(OpenFlags::APPEND) {
+        return Ok(file.append(from)?.1);
+    }
+    file.write_at(offset, from)
+}
+
+fn offset_of(offset: i64) -> Result<u64> {
+    u64::try_from(offset).map_err(|_| Error::new(Errno::EINVAL, "the offset is negative"))
+}
+
+fn no_position() -> Error {
+    Error::new(Errno::ESPIPE, "the file cannot seek")
+}

@@ -1,0 +1,135 @@
+//! The file systems of the enclave and where they are mounted.
+
+use super::FsShared;
+use super::device;
+use crate::kernel::BootExtra;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use boot_config::{BootConfig, MountSource};
+use fs_image::{CacheSize, ImageFs, PlatformSource};
+use fs_mem::{Clock, MemFs};
+use kbase::Result;
+use linux_abi::fs::make_dev;
+use platform::{Level, Platform};
+use vfs::{FileSystem, MountOptions, Namespace, Node};
+
+/// The most that a tmpfs without a size of its own holds: the kernel heap is the true bound.
+const TMPFS_DEFAULT: u64 = 256 << 20;
+
+/// The mounted file systems.
+pub(crate) struct Mounts {
+    namespace: Arc<Namespace>,
+    shared: Arc<FsShared>,
+    /// Where `memfd_create(2)` makes its files.
+    unnamed: Arc<MemFs>,
+}
+
+impl Mounts {
+    /// Mounts what the configuration says, then what the host adds where that is allowed. Without a root in the
+    /// configuration the root is an empty tmpfs.
+    ///
+    /// # Errors
+    /// EIO the image is corrupt; EINVAL a mount point is wrong.
+    pub(crate) fn boot(platform: &Arc<dyn Platform>, config: &BootConfig, extra: &BootExtra) -> Result<Self> {
+        let mut builder = Builder { platform, config, next_dev: 1 };
+        let root = config.mounts.iter().find(|mount| mount.target == "/");
+        let (fs, options) = match root {
+            Some(mount) => builder.make(&mount.source, mount.read_only)?,
+            None => builder.make(&MountSource::Tmpfs { max_size: None, mode: 0o755 }, false)?,
+        };
+        let namespace = Namespace::new(fs, options);
+        for mount in config.mounts.iter().filter(|mount| mount.target != "/") {
+            let (fs, options) = builder.make(&mount.source, mount.read_only)?;
+            namespace.mount(mount.target.as_bytes(), fs, options)?;
+        }
+        for mount in &extra.mounts {
+            let (fs, options) = builder.host(&mount.host, mount.read_only)?;
+            namespace.mount(&mount.guest, fs, options)?;
+        }
+        let unnamed = builder.memory("tmpfs", TMPFS_DEFAULT, 0o777);
+        for file in &extra.files {
+            let node = unnamed.unnamed_file(0o644);
+            node.write_at(0, &mut kbase::SliceSource::new(&file.content))?;
+            namespace.attach(&file.path, Node::Regular(node))?;
+        }
+        let shared = FsShared::new(platform, namespace.root());
+        Ok(Self { namespace, shared, unnamed })
+    }
+
+    /// The tree of all files.
+    pub(crate) const fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
+    /// What open files need.
+    pub(crate) const fn shared(&self) -> &Arc<FsShared> {
+        &self.shared
+    }
+
+    /// Where files without names are made.
+    pub(crate) const fn unnamed(&self) -> &Arc<MemFs> {
+        &self.unnamed
+    }
+}
+
+struct Builder<'a> {
+    platform: &'a Arc<dyn Platform>,
+    config: &'a BootConfig,
+    next_dev: u32,
+}
+
+impl Builder<'_> {
+    fn make(&mut self, source: &MountSource, read_only: bool) -> Result<(Arc<dyn FileSystem>, MountOptions)> {
+        let options =
+            |source: &str| MountOptions { source: source.into(), read_only, ..MountOptions::default() };
+        Ok(match source {
+            MountSource::Image | MountSource::ImageWithTmpfs => (self.image()?, options("image")),
+            MountSource::Tmpfs { max_size, mode } => {
+                (self.memory("tmpfs", max_size.unwrap_or(TMPFS_DEFAULT), *mode), options("tmpfs"))
+            }
+            MountSource::HostFs { path } => return self.host(path.as_bytes(), read_only),
+            MountSource::Proc => (self.memory("proc", TMPFS_DEFAULT, 0o555), options("proc")),
+            MountSource::Sys => (self.memory("sysfs", TMPFS_DEFAULT, 0o555), options("sysfs")),
+            MountSource::Dev => {
+                let fs = self.memory("devtmpfs", TMPFS_DEFAULT, 0o755);
+                device::populate(&*fs.root())?;
+                (fs, options("devtmpfs"))
+            }
+        })
+    }
+
+    fn dev(&mut self) -> u64 {
+        let dev = make_dev(0, self.next_dev);
+        self.next_dev = self.next_dev.saturating_add(1);
+        dev
+    }
+
+    fn memory(&mut self, type_name: &'static str, limit: u64, mode: u32) -> Arc<MemFs> {
+        MemFs::with_type(type_name, self.dev(), limit, mode, clock(self.platform))
+    }
+
+    fn image(&mut self) -> Result<Arc<dyn FileSystem>> {
+        let source = Arc::new(PlatformSource(Arc::clone(self.platform)));
+        let fs = ImageFs::open(source, &self.config.image_digest, CacheSize::default(), self.dev())?;
+        Ok(fs)
+    }
+
+    fn host(&mut self, path: &[u8], read_only: bool) -> Result<(Arc<dyn FileSystem>, MountOptions)> {
+        let source: String = format!("{}", path.escape_ascii());
+        if self.platform.level() >= Some(Level::Debug) {
+            self.platform.log(Level::Debug, format_args!("mounting host folder {source}, untrusted"));
+        }
+        let fs = fs_host::HostFs::open(self.platform, path, read_only, self.dev())?;
+        Ok((
+            fs,
+            MountOptions { source: source.to_string(), read_only, no_dev: true, ..MountOptions::default() },
+        ))
+    }
+}
+
+/// The clock for times of files.
+fn clock(platform: &Arc<dyn Platform>) -> Clock {
+    let platform = Arc::clone(platform);
+    Arc::new(move || platform.realtime_ns().cast_signed())
+}

@@ -1,0 +1,147 @@
+//! `open(2)`.
+
+use super::{OpenFile, Places, device};
+use crate::kernel::Kernel;
+use alloc::sync::Arc;
+use kbase::{Errno, Error, Result};
+use linux_abi::fs::{O_ACCMODE, OpenFlags};
+use platform::Clocks;
+use vfs::{Create, Dentry, Directory, File, FileType, Name, Node, NodeFile, Opened, WalkFlags};
+
+/// How to open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenHow {
+    /// O_* flags.
+    pub(crate) flags: OpenFlags,
+    /// Permission bits of a new file, umask applied.
+    pub(crate) mode: u32,
+    /// RESOLVE_* flags of `openat2(2)`.
+    pub(crate) resolve: WalkFlags,
+}
+
+impl OpenHow {
+    fn has(&self, flag: OpenFlags) -> bool {
+        self.flags.contains(flag)
+    }
+
+    fn wants_write(&self) -> bool {
+        matches!(self.flags.bits() & O_ACCMODE, 1 | 2) || self.has(OpenFlags::TRUNC)
+    }
+}
+
+/// Opens what is at `path`.
+///
+/// # Errors
+/// Those of `open(2)`: EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, ENXIO, EROFS, EOPNOTSUPP.
+pub(crate) fn open(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let mut how = how;
+    if how.has(OpenFlags::PATH) {
+        let kept = OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::PATH | OpenFlags::CLOEXEC;
+        how.flags &= kept;
+    }
+    if how.has(OpenFlags::TMPFILE) {
+        return open_unnamed(kernel, places, path, how);
+    }
+    if how.has(OpenFlags::CREAT | OpenFlags::DIRECTORY) {
+        kbase::bail!(EINVAL, "O_CREAT with O_DIRECTORY");
+    }
+    let is_exclusive = how.has(OpenFlags::CREAT | OpenFlags::EXCL);
+    let follows = !how.has(OpenFlags::NOFOLLOW) && !is_exclusive;
+    let walk = how.resolve | if follows { WalkFlags::FOLLOW } else { WalkFlags::empty() };
+    let namespace = kernel.mounts.namespace();
+    if how.has(OpenFlags::CREAT) {
+        return match namespace.resolve_create(places.start(), path, walk)? {
+            Opened::Existing(_) if is_exclusive => Err(Error::new(Errno::EEXIST, "the file exists")),
+            Opened::Existing(dentry) => open_dentry(kernel, &dentry, how),
+            Opened::Missing { parent, name } => create(kernel, &parent, &name, how),
+        };
+    }
+    open_dentry(kernel, &namespace.resolve(places.start(), path, walk)?, how)
+}
+
+/// Opens an entry that exists.
+///
+/// # Errors
+/// As [`open`], except for those of the walk.
+pub(crate) fn open_dentry(kernel: &Kernel, dentry: &Arc<Dentry>, how: OpenHow) -> Result<Arc<OpenFile>> {
+    let node = dentry.node();
+    let shared = kernel.mounts.shared();
+    if how.has(OpenFlags::DIRECTORY) {
+        node.as_directory()?;
+    }
+    if how.has(OpenFlags::PATH) {
+        let file = NodeFile::new(node.clone());
+        return Ok(OpenFile::new(shared, file, Some(Arc::clone(dentry)), how.flags));
+    }
+    let file: Arc<dyn File> = match node {
+        Node::Symlink(_) => kbase::bail!(ELOOP, "a symbolic link may not be followed here"),
+        Node::Directory(_) => {
+            if how.wants_write() || how.has(OpenFlags::CREAT) {
+                kbase::bail!(EISDIR, "a directory cannot be opened for writing");
+            }
+            NodeFile::new(node.clone())
+        }
+        Node::Regular(regular) => {
+            if how.wants_write() {
+                dentry.want_write()?;
+            }
+            if how.has(OpenFlags::TRUNC) {
+                regular.truncate(0)?;
+            }
+            NodeFile::new(node.clone())
+        }
+        Node::Special(special) => match special.open()? {
+            Some(file) => file,
+            None => {
+                if dentry.mount().is_some_and(|mount| mount.options().no_dev) {
+                    kbase::bail!(EACCES, "the mount has nodev");
+                }
+                device::open(kernel, &special.metadata()?)?
+            }
+        },
+    };
+    Ok(OpenFile::new(shared, file, Some(Arc::clone(dentry)), how.flags))
+}
+
+/// Creates a regular file and opens it.
+fn create(kernel: &Kernel, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let namespace = kernel.mounts.namespace();
+    let name = Name::new(name)?;
+    let now = kernel.platform().realtime_ns().cast_signed();
+    match namespace.create(parent, name, Create::Regular, how.mode, now) {
+        Ok(dentry) => {
+            let file = NodeFile::new(dentry.node().clone());
+            Ok(OpenFile::new(kernel.mounts.shared(), file, Some(dentry), how.flags))
+        }
+        // Somebody was faster.
+        Err(error) if error.errno() == Errno::EEXIST && !how.has(OpenFlags::EXCL) => {
+            open_dentry(kernel, &namespace.child(parent, name)?, how)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// O_TMPFILE.
+fn open_unnamed(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let is_write = matches!(how.flags.bits() & O_ACCMODE, 1 | 2);
+    if !how.has(OpenFlags::DIRECTORY) || how.has(OpenFlags::CREAT) || !is_write {
+        kbase::bail!(EINVAL, "O_TMPFILE wants write access and no O_CREAT");
+    }
+    let walk = how.resolve | WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
+    let parent = kernel.mounts.namespace().resolve(places.start(), path, walk)?;
+    parent.want_write()?;
+    let directory = parent.node().as_directory()?;
+    let now = kernel.platform().realtime_ns().cast_signed();
+    let node = directory.create_unnamed(how.mode, now)?;
+    let ino = node.inode().metadata()?.ino;
+    let name = alloc::format!("#{ino}");
+    let dentry = Dentry::anonymous(node.clone(), parent.mount().cloned(), name.as_bytes());
+    let flags = how.flags.difference(OpenFlags::DIRECTORY | OpenFlags::TMPFILE);
+    let flags = flags | OpenFlags::from_bits_retain(how.flags.bits() & OpenFlags::TMPFILE.bits());
+    Ok(OpenFile::new(kernel.mounts.shared(), NodeFile::new(node), Some(dentry), flags))
+}
+
+/// Whether a node of that type is opened by the kernel and not by its file system.
+pub(crate) const fn is_device(kind: FileType) -> bool {
+    matches!(kind, FileType::CharDevice | FileType::BlockDevice)
+}

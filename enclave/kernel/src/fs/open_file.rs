@@ -1,0 +1,194 @@
+//! Open file descriptions: what descriptors share after `dup(2)` and `fork(2)`.
+
+use super::FsShared;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kbase::{Errno, Error, Result};
+use linux_abi::fs::{O_ACCMODE, OpenFlags};
+use platform::Threads;
+use vfs::{Dentry, Directory, File, Node, Regular};
+
+/// Flags that `fcntl(2)` F_SETFL can change.
+const SETTABLE: u32 =
+    OpenFlags::APPEND.union(OpenFlags::NONBLOCK).union(OpenFlags::DIRECT).union(OpenFlags::NOATIME).bits();
+
+/// An open file description.
+pub(crate) struct OpenFile {
+    file: Arc<dyn File>,
+    dentry: Option<Arc<Dentry>>,
+    /// Access mode and status flags, as F_GETFL shows them.
+    flags: AtomicU32,
+    position: AtomicU64,
+    is_position_taken: AtomicBool,
+    shared: Arc<FsShared>,
+    id: u64,
+    may_hold_locks: AtomicBool,
+}
+
+impl OpenFile {
+    /// Opens `file`; `flags` are those of `open(2)`.
+    pub(crate) fn new(
+        shared: &Arc<FsShared>,
+        file: Arc<dyn File>,
+        dentry: Option<Arc<Dentry>>,
+        flags: OpenFlags,
+    ) -> Arc<Self> {
+        let transient =
+            OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC;
+        Arc::new(Self {
+            file,
+            dentry,
+            flags: AtomicU32::new(flags.difference(transient).bits()),
+            position: AtomicU64::new(0),
+            is_position_taken: AtomicBool::new(false),
+            shared: Arc::clone(shared),
+            id: shared.next_id(),
+            may_hold_locks: AtomicBool::new(false),
+        })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// Where it was opened, for files that have a place.
+    pub(crate) const fn dentry(&self) -> Option<&Arc<Dentry>> {
+        self.dentry.as_ref()
+    }
+
+    /// A number that no other open file description has.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Access mode and status flags.
+    pub(crate) fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Changes the status flags that F_SETFL can change.
+    pub(crate) fn set_flags(&self, flags: u32) {
+        let update = |old: u32| Some((old & !SETTABLE) | (flags & SETTABLE));
+        // The closure always gives a value.
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+    }
+
+    /// Sets or clears O_NONBLOCK.
+    pub(crate) fn set_nonblocking(&self, on: bool) {
+        let bit = OpenFlags::NONBLOCK.bits();
+        if on {
+            self.flags.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether O_NONBLOCK is set.
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+
+    /// Whether it was opened with O_PATH: a place, not a file.
+    pub(crate) fn is_path_only(&self) -> bool {
+        self.flags().contains(OpenFlags::PATH)
+    }
+
+    /// Whether it is open for reading.
+    pub(crate) fn is_readable(&self) -> bool {
+        !self.is_path_only() && matches!(self.flags().bits() & O_ACCMODE, 0 | 2)
+    }
+
+    /// Whether it is open for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.is_path_only() && matches!(self.flags().bits() & O_ACCMODE, 1 | 2)
+    }
+
+    /// Fails unless it is open for reading.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub(crate) fn want_read(&self) -> Result<()> {
+        if !self.is_readable() {
+            kbase::bail!(EBADF, "the descriptor is not open for reading");
+        }
+        Ok(())
+    }
+
+    /// Fails unless it is open for writing.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub(crate) fn want_write(&self) -> Result<()> {
+        if !self.is_writable() {
+            kbase::bail!(EBADF, "the descriptor is not open for writing");
+        }
+        Ok(())
+    }
+
+    /// The regular file it is, if it is one.
+    pub(crate) fn regular(&self) -> Option<&Arc<dyn Regular>> {
+        match self.file.node() {
+            Some(Node::Regular(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The directory it is.
+    ///
+    /// # Errors
+    /// ENOTDIR.
+    pub(crate) fn directory(&self) -> Result<&Arc<dyn Directory>> {
+        match self.file.node() {
+            Some(Node::Directory(directory)) => Ok(directory),
+            _ => Err(Error::new(Errno::ENOTDIR, "the descriptor is not of a directory")),
+        }
+    }
+
+    /// Takes the position for one read or write, which moves it as one step. Waits while another thread has it, which
+    /// may be copying to or from user memory: so it is no spin lock.
+    pub(crate) fn take_position(&self, threads: &dyn Threads) -> Position<'_> {
+        while self.is_position_taken.swap(true, Ordering::Acquire) {
+            threads.yield_now();
+        }
+        Position { of: self }
+    }
+
+    /// Notes that locks may have to be released when this closes.
+    pub(crate) fn note_locks(&self) {
+        self.may_hold_locks.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if *self.may_hold_locks.get_mut() {
+            self.shared.locks.release_description(self.id);
+        }
+    }
+}
+
+/// The position of an open file description, taken.
+pub(crate) struct Position<'a> {
+    of: &'a OpenFile,
+}
+
+impl Position<'_> {
+    pub(crate) fn get(&self) -> u64 {
+        self.of.position.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, position: u64) {
+        self.of.position.store(position, Ordering::Relaxed);
+    }
+
+    pub(crate) fn advance(&self, bytes: usize) {
+        self.set(self.get().saturating_add(bytes as u64));
+    }
+}
+
+impl Drop for Position<'_> {
+    fn drop(&mut self) {
+        self.of.is_position_taken.store(false, Ordering::Release);
+    }
+}

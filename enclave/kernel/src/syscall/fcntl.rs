@@ -1,0 +1,209 @@
+//! `dup(2)`, `fcntl(2)`, `flock(2)`, `ioctl(2)`.
+
+use super::Fd;
+use crate::Ctx;
+use crate::fs::{self, Lock, LockOwner, OpenFile};
+use kbase::{Errno, Error, Result, UserAddr, UserPtr};
+use linux_abi::fs::{Flock, OpenFlags, fcntl as command, ioctl as request};
+
+/// `dup(2)`.
+pub(super) fn dup(ctx: &Ctx<'_>, fd: Fd) -> Result<Fd> {
+    ctx.files.insert(ctx.files.get(fd)?, false)
+}
+
+/// `dup2(2)`: the same number twice is no error.
+pub(super) fn dup2(ctx: &Ctx<'_>, from: Fd, to: Fd) -> Result<Fd> {
+    let open = ctx.files.get(from)?;
+    if from != to {
+        ctx.files.replace(to, open, false)?;
+    }
+    Ok(to)
+}
+
+/// `dup3(2)`: the same number twice is EINVAL.
+pub(super) fn dup3(ctx: &Ctx<'_>, from: Fd, to: Fd, flags: u32) -> Result<Fd> {
+    if from == to || flags & !OpenFlags::CLOEXEC.bits() != 0 {
+        kbase::bail!(EINVAL, "the numbers are the same, or an unknown flag");
+    }
+    ctx.files.replace(to, ctx.files.get(from)?, flags != 0)?;
+    Ok(to)
+}
+
+/// `fcntl(2)`.
+pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u64> {
+    let open = ctx.files.get(fd)?;
+    let low = u32::try_from(argument & 0xffff_ffff).unwrap_or_default();
+    match cmd {
+        command::DUPFD | command::DUPFD_CLOEXEC => {
+            let from = u32::try_from(argument)
+                .map_err(|_| Error::new(Errno::EINVAL, "the number is beyond the limit"))?;
+            let fd = ctx.files.insert_from(open, cmd == command::DUPFD_CLOEXEC, from)?;
+            return Ok(fd.0.into());
+        }
+        command::GETFD => return Ok(ctx.files.is_close_on_exec(fd)?.into()),
+        command::SETFD => {
+            ctx.files.set_close_on_exec(fd, low & command::FD_CLOEXEC != 0)?;
+            return Ok(0);
+        }
+        command::GETFL => return Ok(open.flags().bits().into()),
+        _ => {}
+    }
+    if open.is_path_only() {
+        kbase::bail!(EBADF, "the descriptor is only a path");
+    }
+    match cmd {
+        command::SETFL => {
+            open.set_flags(low);
+            Ok(0)
+        }
+        command::GETLK | command::OFD_GETLK => {
+            get_lock(ctx, &open, cmd, UserPtr::new(UserAddr(argument)))?;
+            Ok(0)
+        }
+        command::SETLK | command::SETLKW | command::OFD_SETLK | command::OFD_SETLKW => {
+            set_lock(ctx, &open, cmd, UserPtr::new(UserAddr(argument)))?;
+            Ok(0)
+        }
+        command::GETPIPE_SZ | command::SETPIPE_SZ => fs::pipe_size(&open, cmd == command::SETPIPE_SZ, low),
+        command::GETOWN | command::SETOWN => Ok(0),
+        _ => Err(Error::new(Errno::EINVAL, "unknown command")),
+    }
+}
+
+/// The lock that a `struct flock` asks for, with its type.
+fn parse_lock(ctx: &Ctx<'_>, open: &OpenFile, cmd: u32, flock: &Flock) -> Result<(Lock, bool)> {
+    let is_description = matches!(cmd, command::OFD_GETLK | command::OFD_SETLK | command::OFD_SETLKW);
+    if is_description && flock.l_pid != 0 {
+        kbase::bail!(EINVAL, "l_pid must be 0");
+    }
+    let owner = if is_description {
+        LockOwner::Description(open.id())
+    } else {
+        LockOwner::Process { table: ctx.files.id(), pid: ctx.process.pid }
+    };
+    let base = match flock.l_whence {
+        0 => 0,
+        1 => open.take_position(ctx.platform()).get(),
+        2 => open.file().metadata()?.size,
+        _ => return Err(Error::new(Errno::EINVAL, "unknown whence")),
+    };
+    let overflow = Error::new(Errno::EOVERFLOW, "the range is too large");
+    let start = i64::try_from(base).ok().and_then(|base| base.checked_add(flock.l_start)).ok_or(overflow)?;
+    let (start, last) = match flock.l_len {
+        0 => (start, None),
+        len if len > 0 => (start, Some(start.checked_add(len - 1).ok_or(overflow)?)),
+        len => (start.checked_add(len).ok_or(overflow)?, Some(start.saturating_sub(1))),
+    };
+    let start = u64::try_from(start).map_err(|_| Error::new(Errno::EINVAL, "the range begins before 0"))?;
+    let last = last.map_or(u64::MAX, i64::cast_unsigned);
+    let is_unlock = match flock.l_type {
+        command::RDLCK | command::WRLCK => false,
+        command::UNLCK => true,
+        _ => return Err(Error::new(Errno::EINVAL, "unknown lock type")),
+    };
+    Ok((Lock { owner, is_exclusive: flock.l_type == command::WRLCK, start, last }, is_unlock))
+}
+
+fn get_lock(ctx: &Ctx<'_>, open: &OpenFile, cmd: u32, at: UserPtr<Flock>) -> Result<()> {
+    let mut flock = at.read(ctx.user())?;
+    let (wanted, is_unlock) = parse_lock(ctx, open, cmd, &flock)?;
+    if is_unlock {
+        kbase::bail!(EINVAL, "F_UNLCK is nothing to ask for");
+    }
+    match ctx.kernel.mounts.shared().locks.conflict(fs::file_id(open)?, &wanted) {
+        None => flock.l_type = command::UNLCK,
+        Some(held) => {
+            flock.l_type = if held.is_exclusive { command::WRLCK } else { command::RDLCK };
+            flock.l_whence = 0;
+            flock.l_start = held.start.cast_signed();
+            flock.l_len = match held.last {
+                u64::MAX => 0,
+                last => (last - held.start).cast_signed().saturating_add(1),
+            };
+            flock.l_pid = match held.owner {
+                LockOwner::Process { pid, .. } => pid.cast_signed(),
+                _ => -1,
+            };
+        }
+    }
+    at.write(ctx.user(), &flock)
+}
+
+fn set_lock(ctx: &Ctx<'_>, open: &OpenFile, cmd: u32, at: UserPtr<Flock>) -> Result<()> {
+    let flock = at.read(ctx.user())?;
+    let (wanted, is_unlock) = parse_lock(ctx, open, cmd, &flock)?;
+    let locks = &ctx.kernel.mounts.shared().locks;
+    let file = fs::file_id(open)?;
+    if is_unlock {
+        locks.release(file, &wanted);
+        return Ok(());
+    }
+    if wanted.is_exclusive {
+        open.want_write()?;
+    } else {
+        open.want_read()?;
+    }
+    take_lock(ctx, open, wanted, matches!(cmd, command::SETLKW | command::OFD_SETLKW), Errno::EAGAIN)
+}
+
+fn take_lock(ctx: &Ctx<'_>, open: &OpenFile, wanted: Lock, waits: bool, busy: Errno) -> Result<()> {
+    let locks = &ctx.kernel.mounts.shared().locks;
+    let file = fs::file_id(open)?;
+    if !matches!(wanted.owner, LockOwner::Process { .. }) {
+        open.note_locks();
+    }
+    if !waits {
+        return locks.take(file, wanted).map_err(|_| Error::new(busy, "somebody else holds a lock"));
+    }
+    fs::wait::wait_until(ctx, &[locks.queue()], &mut [], None, |_| locks.take(file, wanted).ok())?;
+    Ok(())
+}
+
+/// `flock(2)`.
+pub(super) fn flock(ctx: &Ctx<'_>, fd: Fd, operation: u32) -> Result<()> {
+    const SHARED: u32 = 1;
+    const EXCLUSIVE: u32 = 2;
+    const NONBLOCKING: u32 = 4;
+    const UNLOCK: u32 = 8;
+    let open = ctx.files.get_file(fd)?;
+    let owner = LockOwner::Whole(open.id());
+    let is_exclusive = match operation & !NONBLOCKING {
+        SHARED => false,
+        EXCLUSIVE => true,
+        UNLOCK => {
+            let all = Lock { owner, is_exclusive: false, start: 0, last: u64::MAX };
+            ctx.kernel.mounts.shared().locks.release(fs::file_id(&open)?, &all);
+            return Ok(());
+        }
+        _ => return Err(Error::new(Errno::EINVAL, "unknown operation")),
+    };
+    let wanted = Lock { owner, is_exclusive, start: 0, last: u64::MAX };
+    take_lock(ctx, &open, wanted, operation & NONBLOCKING == 0, Errno::EAGAIN)
+}
+
+/// `ioctl(2)`: what every file has, then what the file says.
+pub(super) fn ioctl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: UserAddr) -> Result<u64> {
+    let open = ctx.files.get_file(fd)?;
+    match cmd {
+        request::FIOCLEX => ctx.files.set_close_on_exec(fd, true).map(|()| 0),
+        request::FIONCLEX => ctx.files.set_close_on_exec(fd, false).map(|()| 0),
+        request::FIONBIO => {
+            let on = UserPtr::<i32>::new(argument).read(ctx.user())? != 0;
+            open.set_nonblocking(on);
+            Ok(0)
+        }
+        request::FIOASYNC => Ok(0),
+        request::FIONREAD if open.regular().is_some() => {
+            let size = open.file().metadata()?.size;
+            let left = size.saturating_sub(open.take_position(ctx.platform()).get());
+            let left = i32::try_from(left).unwrap_or(i32::MAX);
+            UserPtr::<i32>::new(argument).write(ctx.user(), &left).map(|()| 0)
+        }
+        request::TIOCGPGRP if open.file().is_terminal() => {
+            let group = ctx.process.pid.cast_signed();
+            UserPtr::<i32>::new(argument).write(ctx.user(), &group).map(|()| 0)
+        }
+        request::TIOCSPGRP if open.file().is_terminal() => Ok(0),
+        _ => open.file().ioctl(cmd, argument, ctx.user()),
+    }
+}
