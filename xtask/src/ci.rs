@@ -1,0 +1,55 @@
+//! Everything that must hold before a change goes in, in the order in which it fails fastest.
+
+use crate::{image, layers, unsafety, workspace};
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
+use std::time::Instant;
+
+/// How much of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Full,
+    /// No whole programs: what a change needs before it is committed.
+    Fast,
+}
+
+/// Runs all checks.
+///
+/// # Errors
+///
+/// The first check that fails.
+pub(crate) fn run(extent: Extent) -> Result<()> {
+    step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
+    step("layers", layers::run)?;
+    step("unsafe code", unsafety::run)?;
+    step("licences", licences)?;
+    step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    step("enclave image", || image::build().and_then(|file| image::run(&file)))?;
+    step("tests", || match extent {
+        Extent::Full => cargo(&["test", "--workspace"]),
+        Extent::Fast => cargo(&["test", "--workspace", "--exclude", "occlum-e2e"]),
+    })
+}
+
+fn step(name: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("== {name}");
+    let start = Instant::now();
+    check().with_context(|| format!("{name} failed"))?;
+    eprintln!("== {name}: {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let status = workspace::cargo().args(arguments).status().context("cannot run cargo")?;
+    ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
+    Ok(())
+}
+
+/// cargo-deny is not part of a Rust installation, so its absence is not a failure, but it is said.
+fn licences() -> Result<()> {
+    if Command::new("cargo-deny").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: cargo-deny is not installed (`cargo install cargo-deny`)");
+        return Ok(());
+    }
+    cargo(&["deny", "--all-features", "check", "bans", "licenses", "sources"])
+}
