@@ -1,0 +1,153 @@
+//! `occlum build`.
+
+use crate::cache::{Cache, Hash, hex};
+use crate::cli;
+use crate::config::{Config, MountKind};
+use crate::enclave;
+use crate::error::{Context, Error, Result};
+use crate::instance::{self, ENCLAVE, FINGERPRINT, IMAGE, Instance, Status, TO_SIGN};
+use crate::key::KeyFile;
+use crate::pack;
+use crate::printer::{self, Progress};
+use sgx_image::{EnclaveImage, SignedEnclave};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Packs, measures and signs the instance in the current folder, as far as anything changed.
+pub(crate) fn build(args: &cli::Build) -> Result<()> {
+    let (instance, _) = Instance::open()?;
+    let config = instance.config()?;
+    note_what_has_no_effect(args, &config);
+    let folder = instance::image_folder(&config)?;
+    let key = match &args.sign_out {
+        Some(_) => None,
+        None => Some(KeyFile::open(args.sign_key.as_deref())?),
+    };
+
+    let inputs = state_of_inputs(&folder, key.as_ref().map(KeyFile::fingerprint))?;
+    if !args.force && args.sign_out.is_none() && is_current(&inputs) {
+        return report(
+            &instance::parse_enclave(&instance.enclave_file()?)?,
+            args.json,
+            "nothing has changed",
+        );
+    }
+    // A build that fails leaves nothing that looks like the result of it.
+    drop(fs::remove_file(FINGERPRINT));
+
+    let image = pack_image(&folder)?;
+    let boot = enclave::encode(&enclave::boot_config(&config, image, "occlum"))?;
+    let unsigned = enclave::build(&config, &boot)?;
+    let Some(key) = key else {
+        return write_to_sign(&unsigned, image, args.sign_out.as_deref().unwrap_or(Path::new(TO_SIGN)));
+    };
+    let signed = unsigned.sign(&key.parse()?).machine(|| "cannot sign the enclave")?;
+    finish(&instance, &signed, &inputs)?;
+    report(&signed, args.json, "built")
+}
+
+fn note_what_has_no_effect(args: &cli::Build, config: &Config) {
+    config.notes.iter().for_each(printer::note);
+    let older =
+        [("sgx-mode", &args.sgx_mode), ("enable-edmm", &args.enable_edmm), ("sign-tool", &args.sign_tool)];
+    for (flag, _) in older.iter().filter(|(_, value)| value.is_some()) {
+        printer::note(format_args!("`--{flag}` has no effect: one build runs on every machine"));
+    }
+    if config.mounts.iter().any(|m| matches!(m.kind, MountKind::Root { .. })) {
+        printer::note("what programs write is kept in memory: it is gone when the enclave ends");
+    }
+}
+
+/// Packs `folder` and returns what the image commits to.
+fn pack_image(folder: &Path) -> Result<Hash> {
+    let cannot = || format!("cannot write `{IMAGE}`");
+    fs::create_dir_all("build/mount").user(cannot)?;
+    let new = format!("{IMAGE}.new");
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&new).user(cannot)?;
+    let build_time = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let mut progress = Progress::start("packing");
+    let cache = Cache::open().ok();
+    let info = pack::folder(folder, build_time.unwrap_or(pack::BUILD_TIME), file, cache, &mut progress)?;
+    fs::rename(&new, IMAGE).user(cannot)?;
+    Ok(info.commitment)
+}
+
+/// Leaves the bytes to be signed in `path`, and what `occlum sign` needs to go on.
+fn write_to_sign(unsigned: &EnclaveImage<'_>, image: Hash, path: &Path) -> Result<()> {
+    let bytes = unsigned.sigstruct().signing_bytes();
+    fs::write(path, bytes).user(|| format!("cannot write `{}`", path.display()))?;
+    drop(fs::remove_file(ENCLAVE));
+    let note = format!("{}\n{}\n", hex(&image), hex(&Sha256::digest(bytes)));
+    instance::write_atomically(Path::new(TO_SIGN), note.as_bytes())?;
+    printer::say(&format!(
+        "sign `{}` (RSASSA-PKCS1-v1_5 with SHA-256), then `occlum sign --attach SIGNATURE --public-key PEM`",
+        path.display()
+    ));
+    printer::data(format_args!("mrenclave {}", hex(&unsigned.mrenclave())));
+    Ok(())
+}
+
+/// Writes the signed enclave and notes that the instance is built from `inputs`.
+pub(crate) fn finish(instance: &Instance, signed: &SignedEnclave<'_>, inputs: &str) -> Result<()> {
+    instance::write_atomically(Path::new(ENCLAVE), &signed.to_bytes())?;
+    drop(fs::remove_file(TO_SIGN));
+    instance::write_atomically(Path::new(FINGERPRINT), inputs.as_bytes())?;
+    instance.set_status(Status::Built)
+}
+
+/// Prints the measurements of `signed`.
+pub(crate) fn report(signed: &SignedEnclave<'_>, json: bool, done: &str) -> Result<()> {
+    let (mrenclave, mrsigner) = (hex(&signed.mrenclave()), hex(&signed.mrsigner()));
+    if json {
+        printer::data(serde_json::json!({
+            "version": 1,
+            "mrenclave": mrenclave,
+            "mrsigner": mrsigner,
+            "debuggable": signed.layout().debuggable != 0,
+        }));
+        return Ok(());
+    }
+    printer::say(done);
+    printer::data(format_args!("mrenclave {mrenclave}\nmrsigner  {mrsigner}"));
+    Ok(())
+}
+
+fn is_current(inputs: &str) -> bool {
+    fs::read_to_string(FINGERPRINT).is_ok_and(|text| text == inputs)
+        && Path::new(ENCLAVE).exists()
+        && Path::new(IMAGE).exists()
+}
+
+/// The state of everything that a build depends on, without reading the files of the image.
+fn state_of_inputs(folder: &Path, key: Option<Hash>) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(enclave::tool_stamp());
+    hash.update(fs::read(instance::CONFIG).user(|| format!("cannot read `{}`", instance::CONFIG))?);
+    hash.update(key.unwrap_or_default());
+    hash.update(std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default());
+    if !folder.is_dir() {
+        return Err(Error::user(format!("there is no folder `{}`", folder.display()))
+            .hint("it holds the files of the image, at their paths in the enclave"));
+    }
+    let mut stack: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(path) = stack.pop() {
+        let cannot = || format!("cannot read `{}`", path.display());
+        let metadata = path.symlink_metadata().user(cannot)?;
+        hash.update(path.as_os_str().as_bytes());
+        for number in [metadata.mode().into(), metadata.ino(), metadata.len(), metadata.mtime() as u64] {
+            hash.update(number.to_le_bytes());
+        }
+        hash.update([0]);
+        hash.update(metadata.mtime_nsec().to_le_bytes());
+        if metadata.is_dir() {
+            let entries = fs::read_dir(&path).user(cannot)?;
+            let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            names.sort();
+            stack.extend(names);
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}

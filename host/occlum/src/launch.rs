@@ -1,0 +1,216 @@
+//! Runs a program in an enclave and ends as it does.
+
+use crate::cli::Show;
+use crate::config::diagnostic::did_you_mean;
+use crate::error::{Context, Error, Result};
+use crate::printer;
+use edge_abi::ecall::LogLevel;
+use linux_abi::Errno;
+use pal::{Enclave, LoadOptions, PalError, ProcessOptions};
+use sgx_device::SgxDevice;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// What to run and where.
+pub(crate) struct Launch {
+    /// The signed enclave file.
+    pub(crate) enclave: Vec<u8>,
+    /// The image file.
+    pub(crate) image: PathBuf,
+    /// Folders of the host to show.
+    pub(crate) mounts: Vec<HostMount>,
+    /// Absolute path of the program in the enclave.
+    pub(crate) program: PathBuf,
+    /// Its arguments, the zeroth included.
+    pub(crate) arguments: Vec<OsString>,
+    /// Its working directory.
+    pub(crate) cwd: PathBuf,
+    /// What to show besides.
+    pub(crate) show: Show,
+    /// What the user can raise if memory does not suffice.
+    pub(crate) memory_hint: &'static str,
+}
+
+/// A folder of the host and where it is to be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostMount {
+    /// Absolute path on the host.
+    pub(crate) host: PathBuf,
+    /// Absolute path in the enclave.
+    pub(crate) guest: PathBuf,
+    /// Whether programs may write to it.
+    pub(crate) is_writable: bool,
+}
+
+/// Runs the program; returns its exit status as a shell would show it.
+pub(crate) fn run(launch: Launch) -> Result<u8> {
+    let log_level = log_level()?;
+    let image = File::open(&launch.image).user(|| format!("cannot open `{}`", launch.image.display()))?;
+    let machine = machine()?;
+    let mounts = launch.mounts.iter().map(|m| (bytes(&m.host), bytes(&m.guest), m.is_writable)).collect();
+    let options = LoadOptions {
+        log: Box::new(log),
+        log_level,
+        strace: launch.show.strace,
+        mounts,
+        forward_signals: true,
+    };
+    let enclave = Enclave::load(&*machine, &launch.enclave, &image, options).map_err(explain_load)?;
+    drop(launch.enclave);
+    let process = ProcessOptions {
+        path: bytes(&launch.program),
+        argv: launch.arguments.into_iter().map(OsString::into_vec).collect(),
+        envp: environment(),
+        cwd: bytes(&launch.cwd),
+        stdio: [0, 1, 2],
+    };
+    let status = enclave.run(&process).map_err(|e| explain_run(&launch.program, launch.memory_hint, &e));
+    if launch.show.stats {
+        if let Ok(report) = enclave.statistics() {
+            printer::say(report.trim_end());
+        }
+    }
+    Ok(status?.shell_code())
+}
+
+fn machine() -> Result<Box<dyn SgxDevice>> {
+    let machine = sgx_machine::SoftwareSgx::new().machine(|| "cannot set up the software SGX machine")?;
+    Ok(Box::new(machine))
+}
+
+/// A release enclave on the software machine looks safe and is not.
+pub(crate) fn warn_if_unprotected(is_debuggable: bool) {
+    if !is_debuggable {
+        printer::warning("this is the software SGX machine: it protects nothing, whatever the enclave is");
+    }
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// The host's environment as far as it is meant for programs in general and not for this machine's loader.
+fn environment() -> Vec<Vec<u8>> {
+    std::env::vars_os()
+        .filter(|(name, _)| !name.as_bytes().starts_with(b"LD_"))
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect()
+}
+
+/// OCCLUM_LOG_LEVEL.
+fn log_level() -> Result<LogLevel> {
+    match std::env::var("OCCLUM_LOG_LEVEL") {
+        Ok(text) => parse_level(&text),
+        Err(_) => Ok(LogLevel::Off),
+    }
+}
+
+fn parse_level(text: &str) -> Result<LogLevel> {
+    const NAMES: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "" | "off" => LogLevel::Off,
+        "error" | "panic" | "fatal" => LogLevel::Error,
+        "warn" | "warning" => LogLevel::Warn,
+        "info" => LogLevel::Info,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        other => {
+            let hint = match did_you_mean(other, NAMES) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the levels are {}", NAMES.join(", ")),
+            };
+            return Err(Error::user(format!("OCCLUM_LOG_LEVEL: unknown level `{text}`")).hint(hint));
+        }
+    })
+}
+
+fn log(level: u64, text: &str) {
+    let text = text.trim_end_matches('\n');
+    let name = match level {
+        0 => return printer::say(text),
+        1 => "error",
+        2 => "warn",
+        3 => "info",
+        4 => "debug",
+        _ => "trace",
+    };
+    printer::say(&format!("[occlum {name}] {text}"));
+}
+
+fn explain_load(error: PalError) -> Error {
+    match &error {
+        PalError::EnclaveFile(source) => Error::user("the enclave file is damaged")
+            .because(source)
+            .hint("build it again with `occlum build --force`"),
+        PalError::Machine { step: "initialize the enclave", source, .. } => {
+            let error = Error::user("the machine refuses the enclave").because(source);
+            match source.kind() {
+                std::io::ErrorKind::PermissionDenied => error.hint(
+                    "its file was changed after it was signed: build it again with `occlum build --force`",
+                ),
+                _ => error,
+            }
+        }
+        PalError::Ecall { call: "Init", errno } if *errno == Errno::EIO => {
+            Error::user("the image is not the one that the enclave was built with, or it is damaged")
+                .because(&error)
+                .hint("build it again with `occlum build --force`")
+        }
+        PalError::Ecall { call: "Init", errno } if *errno == Errno::ENOMEM => {
+            Error::user("the heap of the LibOS does not suffice to start")
+                .because(&error)
+                .hint("raise `resource_limits.kernel_space_heap_max_size` in Occlum.json")
+        }
+        PalError::Host { .. } | PalError::Machine { .. } | PalError::Ecall { .. } | PalError::Lost(_) => {
+            Error::machine("cannot start the enclave").because(&error)
+        }
+    }
+}
+
+fn explain_run(program: &Path, memory_hint: &str, error: &PalError) -> Error {
+    let shown = program.display();
+    let PalError::Ecall { call: "NewProcess", errno } = error else {
+        return Error::machine(format!("`{shown}` cannot go on")).because(error);
+    };
+    let cannot = |reason: &str| Error::user(format!("cannot run `{shown}`: {reason}"));
+    match *errno {
+        Errno::ENOENT => {
+            cannot("no such program in the image, or its interpreter is missing").hint(
+                "copy it and its interpreter into image/ and build again; paths are those in the enclave, from `/`",
+            )
+        }
+        Errno::EACCES => cannot("it is not executable, or not below an entry point").hint(
+            "make it executable, and list its folder under `entry_points` in Occlum.json",
+        ),
+        Errno::ENOEXEC => cannot("it is not an x86-64 ELF file or a script"),
+        Errno::ENOMEM => cannot("it does not fit into the enclave's memory").hint(memory_hint),
+        Errno::E2BIG => cannot("its arguments and environment are too large"),
+        Errno::EINVAL => cannot("its path is not absolute").hint("paths are those in the enclave, from `/`"),
+        _ => Error::machine(format!("cannot run `{shown}`")).because(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_have_the_names_of_older_versions_too() {
+        assert_eq!(parse_level("").unwrap(), LogLevel::Off);
+        assert_eq!(parse_level("WARNING").unwrap(), LogLevel::Warn);
+        assert_eq!(
+            parse_level("inof").unwrap_err().to_string(),
+            "OCCLUM_LOG_LEVEL: unknown level `inof`\n\nhint: did you mean `info`?"
+        );
+    }
+
+    #[test]
+    fn a_program_that_does_not_fit_names_the_field_to_raise() {
+        let error = PalError::Ecall { call: "NewProcess", errno: Errno::ENOMEM };
+        let e = explain_run(Path::new("/bin/x"), "raise `resource_limits.user_space_max_size`", &error);
+        assert!(e.to_string().ends_with("hint: raise `resource_limits.user_space_max_size`"), "{e}");
+        assert_eq!(e.exit_status(), 1);
+    }
+}
