@@ -21,7 +21,7 @@ pub const SITES_FILE: &str = "sites";
 const MAGIC: [u8; 8] = *b"OCSITES\x01";
 
 /// The instruction at a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum SiteKind {
     /// `syscall`, 0f 05.
