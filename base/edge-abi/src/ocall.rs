@@ -67,7 +67,7 @@ ocalls! {
     Interrupt = 6;
     /// Asks for an interrupt of slot a0 at a1 ns of CLOCK_MONOTONIC (`u64::MAX`: never).
     InterruptAt = 7;
-    /// Asks for a host thread that runs LibOS thread a0.
+    /// Asks for a host thread that runs LibOS thread a0. There are a1 thread slots now.
     StartThread = 8;
     /// `sched_yield(2)`.
     Yield = 9;

@@ -36,7 +36,7 @@ unsafe extern "C" fn enclave_entry() {
 }
 
 extern "C" fn ecall(number: u64, frame: u64) {
-    rt::runtime::dispatch(&LIBOS, number, frame);
+    rt::runtime::dispatch(&LIBOS, enclave_entry as *const () as u64, number, frame);
 }
 
 impl Libos {

@@ -125,7 +125,7 @@ fn leave_user(frame: u64, ssa: &mut Gprsgx, trap: u64) {
 
 /// Bytes of the user's extended state, as the runtime found out at start.
 fn user_xstate_len() -> u64 {
-    crate::runtime::xstate_len().max(XSAVE_LEGACY)
+    crate::xstate::len().max(XSAVE_LEGACY)
 }
 
 /// # Safety

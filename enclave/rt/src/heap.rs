@@ -58,7 +58,7 @@ unsafe impl Source for Grow {
         let wanted = wanted.max(GROWTH).checked_next_multiple_of(4096).ok_or(())?;
         let end = start.checked_add(wanted).filter(|&end| end <= LIMIT.load(Ordering::Relaxed)).ok_or(())?;
         let range = PageRange::new(start, end).ok_or(())?;
-        pages::add_heap(range).map_err(|_| ())?;
+        pages::add_private(range).map_err(|_| ())?;
         END.store(end, Ordering::Relaxed);
         let new_end = end as *mut u8;
         let heap_end = match talc.source.end {

@@ -6,11 +6,11 @@
 //! * [`area`]: the per-thread state behind GS and its offsets.
 //! * [`entry`]: assembly of EENTER, EEXIT, OCALL and the exception entry.
 //! * [`exception`]: what an AEX means: user code trapped, a user-memory copy faulted, or the LibOS is broken.
-//! * [`user`]: switching to user code and back.
+//! * [`user`], [`xstate`]: switching to user code and back, and its extended state.
 //! * [`copy`]: user memory, with a fix-up instead of a crash.
 //! * [`outside`]: host memory: ranges checked to lie outside ELRANGE, copied and never referenced.
 //! * [`sgx`]: the ENCLU leaves.
-//! * [`ocall`], [`host`], [`pages`], [`clock`], [`random`], [`heap`]: the services built on them.
+//! * [`ocall`], [`host`], [`pages`], [`slots`], [`clock`], [`random`], [`heap`]: the services built on them.
 //!
 //! # Invariants
 //!
@@ -37,6 +37,8 @@ pub mod panic;
 pub mod random;
 pub mod runtime;
 pub mod sgx;
+mod slots;
 pub mod user;
+mod xstate;
 
 pub use runtime::{Ecalls, Runtime, Start};

@@ -71,9 +71,24 @@ fn trim(range: PageRange) {
     let _ = ocall::call(Ocall::RemovePages, [range.start(), range.len(), 0, 0, 0, 0], 0);
 }
 
-/// Adds heap pages.
-pub(crate) fn add_heap(range: PageRange) -> Result<(), OutOfMemory> {
+/// Adds pages of the LibOS itself.
+pub(crate) fn add_private(range: PageRange) -> Result<(), OutOfMemory> {
     add(range)
+}
+
+/// Takes pages that [`add_private`] added out again.
+pub(crate) fn remove_private(range: PageRange) {
+    trim(range);
+}
+
+/// Turns a readable and writable page that holds a TCS into one (EMODT, EACCEPT).
+///
+/// # Errors
+/// [`OutOfMemory`] the host did not do its part.
+pub(crate) fn make_tcs(page: u64) -> Result<(), OutOfMemory> {
+    ocall::call(Ocall::ModifyTypes, [page, PAGE_SIZE, PageType::Tcs as u64, 0, 0, 0], 0).map_err(|_| OutOfMemory)?;
+    let modified = Secinfo::new(PageType::Tcs, SecinfoFlags::MODIFIED);
+    if sgx::eaccept(&modified, page) == 0 { Ok(()) } else { Err(OutOfMemory) }
 }
 
 /// [`platform::UserPages::commit`].

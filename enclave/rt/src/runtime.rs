@@ -2,13 +2,13 @@
 
 use crate::ocall::{self, Channel};
 use crate::outside::Outside;
-use crate::{area, clock, copy, heap, pages, random, user};
+use crate::{area, clock, copy, heap, pages, random, slots, user, xstate};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use edge_abi::EDGE_VERSION;
 use edge_abi::ecall::{CpuidEntry, Ecall, HostRange, InitArgs, ProcessArgs};
 use edge_abi::layout::EnclaveLayout;
@@ -81,26 +81,22 @@ static FACTS: Once<Facts> = Once::new();
 static DEBUGGABLE: AtomicBool = AtomicBool::new(false);
 static LOG_LEVEL: AtomicU32 = AtomicU32::new(0);
 static STRACE: AtomicBool = AtomicBool::new(false);
-static XSTATE_LEN: AtomicU64 = AtomicU64::new(576);
 
 /// Whether this is a debug enclave, whose lines may leave.
 pub(crate) fn debuggable() -> bool {
     DEBUGGABLE.load(Ordering::Relaxed)
 }
 
-/// Bytes of the extended state of a thread.
-pub(crate) fn xstate_len() -> u64 {
-    XSTATE_LEN.load(Ordering::Relaxed)
-}
-
-fn layout() -> EnclaveLayout {
+pub(crate) fn layout() -> EnclaveLayout {
     let address = area::get::<{ area::LAYOUT }>() as *const EnclaveLayout;
     // SAFETY: the builder put a measured, read-only EnclaveLayout there.
     unsafe { address.read() }
 }
 
 /// Serves an ECALL: the image's entry point calls it with what the host put in RDI and RSI.
-pub fn dispatch(ecalls: &dyn Ecalls, number: u64, frame: u64) {
+///
+/// `entry` is the address of that entry point.
+pub fn dispatch(ecalls: &dyn Ecalls, entry: u64, number: u64, frame: u64) {
     // SAFETY: no user state is in the registers of a fresh ECALL.
     unsafe { area::set::<{ area::XSTATE_SAVED }>(1) };
     // SAFETY: XGETBV is legal in an enclave, where XCR0 is SECS.ATTRIBUTES.XFRM; the leaving path reads the word.
@@ -116,7 +112,7 @@ pub fn dispatch(ecalls: &dyn Ecalls, number: u64, frame: u64) {
             unsafe { area::set::<{ area::BUFFER }>(given.buffer) };
             // SAFETY: as above.
             unsafe { area::set::<{ area::BUFFER_LEN }>(given.buffer_len) };
-            serve(ecalls, number, &given.args)
+            serve(ecalls, entry, number, &given.args)
         }
         _ => Err(Errno::EFAULT),
     };
@@ -126,13 +122,27 @@ pub fn dispatch(ecalls: &dyn Ecalls, number: u64, frame: u64) {
     unsafe { area::set::<{ area::FRAME }>(0) };
 }
 
-fn serve(ecalls: &dyn Ecalls, number: u64, args: &[u64; 6]) -> Result<u64, Errno> {
+fn serve(ecalls: &dyn Ecalls, entry: u64, number: u64, args: &[u64; 6]) -> Result<u64, Errno> {
     let [a0, a1, ..] = *args;
     match Ecall::from_number(number).ok_or(Errno::ENOSYS)? {
-        Ecall::Init => init(ecalls, a0).map(|()| 0),
+        Ecall::Init => {
+            slots::set_entry(entry);
+            init(ecalls, a0).map(|()| 0)
+        }
         _ if !STARTED.load(Ordering::Acquire) => Err(Errno::EAGAIN),
-        Ecall::NewProcess => ecalls.new_process(process_request(a0)?),
-        Ecall::RunThread => ecalls.run_thread(a0),
+        Ecall::NewProcess => {
+            let request = process_request(a0)?;
+            // The thread that the host runs it on.
+            slots::reserve().map_err(|_| Errno::EAGAIN)?;
+            ecalls.new_process(request).inspect_err(|_| slots::release())
+        }
+        Ecall::RunThread => {
+            let result = ecalls.run_thread(a0);
+            if result != Err(Errno::ESRCH) {
+                slots::release();
+            }
+            result
+        }
         Ecall::Kill => ecalls.kill(a0.cast_signed(), a1).map(|()| 0),
         Ecall::Statistics => statistics(ecalls),
     }
@@ -152,13 +162,14 @@ fn init(ecalls: &dyn Ecalls, address: u64) -> Result<(), Errno> {
     DEBUGGABLE.store(layout.debuggable == 1, Ordering::Relaxed);
     heap::LIMIT.store(layout.heap_base.saturating_add(layout.heap_limit), Ordering::Relaxed);
     pages::LIMIT.store(layout.user_limit, Ordering::Relaxed);
+    slots::init(layout.initial_threads);
     pages::MAP_HINT.store(args.map_hint == 1, Ordering::Relaxed);
     if debuggable() {
         LOG_LEVEL.store(args.log_level.min(5), Ordering::Relaxed);
         STRACE.store(args.strace == 1, Ordering::Relaxed);
     }
     clock::HAS_RDTSC.store(args.has_rdtsc == 1, Ordering::Relaxed);
-    XSTATE_LEN.store(xstate_bytes(xcr0() & FEATURES), Ordering::Relaxed);
+    xstate::init(xcr0() & FEATURES);
 
     let rows = args.cpuid.len / size_of::<CpuidEntry>() as u64;
     if rows > CPUID_ROWS {
@@ -264,22 +275,6 @@ fn xcr0() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Bytes of a standard-format XSAVE area for features of [`FEATURES`] (SDM vol. 1 "Standard Format of Extended Region": the
-/// offsets of these components are the same on every processor).
-fn xstate_bytes(features: u64) -> u64 {
-    const END_OF_COMPONENT: [(u64, u64); 4] = [(2, 832), (5, 896), (6, 1408), (7, 2432)];
-    // Where AVX-512 components start differs between vendors, so leave room for the larger of the layouts.
-    if features & 0xe0 != 0 {
-        return 2688;
-    }
-    END_OF_COMPONENT
-        .iter()
-        .filter(|&&(bit, _)| features & 1 << bit != 0)
-        .map(|&(_, end)| end)
-        .max()
-        .unwrap_or(576)
-}
-
 /// The platform of an enclave.
 #[derive(Clone, Copy, Debug)]
 pub struct Runtime;
@@ -290,20 +285,11 @@ impl UserCpu for Runtime {
     }
 
     fn xstate_reset(&self) {
-        let len = xstate_len() as usize;
-        let xsave = area::get::<{ area::XSAVE }>() as *mut u8;
-        // SAFETY: the XSAVE area of this thread is at least that long, and kernel code is its only user now.
-        unsafe { xsave.write_bytes(0, len) };
-        // SAFETY: the x87 control word and MXCSR lie inside the area.
-        unsafe { xsave.cast::<u16>().write(0x37f) };
-        // SAFETY: as above; the offset is aligned.
-        unsafe { xsave.add(24).cast::<u32>().write(crate::entry::MXCSR) };
-        // SAFETY: the area holds a whole state now.
-        unsafe { area::set::<{ area::XSTATE_SAVED }>(1) };
+        xstate::reset();
     }
 
     fn xstate_len(&self) -> usize {
-        xstate_len() as usize
+        xstate::len() as usize
     }
 
     fn xstate_features(&self) -> u64 {
@@ -311,25 +297,11 @@ impl UserCpu for Runtime {
     }
 
     fn xstate_save(&self, into: &mut [u8]) {
-        user::ensure_xstate_saved();
-        let len = into.len().min(xstate_len() as usize);
-        let xsave = area::get::<{ area::XSAVE }>() as *const u8;
-        // SAFETY: the XSAVE area is longer than `len` and kernel code is its only user now.
-        unsafe { core::ptr::copy_nonoverlapping(xsave, into.as_mut_ptr(), len) };
+        xstate::save(into);
     }
 
     fn xstate_restore(&self, from: &[u8]) {
-        self.xstate_reset();
-        let len = from.len().min(xstate_len() as usize);
-        let xsave = area::get::<{ area::XSAVE }>() as *mut u8;
-        // SAFETY: as in `xstate_save`.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), xsave, len) };
-        // SAFETY: MXCSR is inside the area; its reserved bits would make XRSTOR fault.
-        unsafe { sanitise_word(xsave.add(24).cast(), 0xffff) };
-        // SAFETY: the header's XSTATE_BV.
-        unsafe { sanitise_long(xsave.add(512).cast(), area::get::<{ area::XFRM }>()) };
-        // SAFETY: the rest of the header (XCOMP_BV, reserved) must be zero in the standard format.
-        unsafe { xsave.add(520).write_bytes(0, 56) };
+        xstate::restore(from, self.xstate_features());
     }
 
     fn syscall_entry(&self) -> u64 {
@@ -361,24 +333,6 @@ impl UserCpu for Runtime {
     fn tsc(&self) -> u64 {
         if self.has_rdtsc() { clock::tsc() } else { self.monotonic_ns().saturating_mul(2) }
     }
-}
-
-/// # Safety
-/// `at` is valid and exclusively the caller's.
-unsafe fn sanitise_word(at: *mut u32, mask: u32) {
-    // SAFETY: the caller's contract.
-    let value = unsafe { at.read_unaligned() };
-    // SAFETY: the caller's contract.
-    unsafe { at.write_unaligned(value & mask) };
-}
-
-/// # Safety
-/// `at` is valid and exclusively the caller's.
-unsafe fn sanitise_long(at: *mut u64, mask: u64) {
-    // SAFETY: the caller's contract.
-    let value = unsafe { at.read_unaligned() };
-    // SAFETY: the caller's contract.
-    unsafe { at.write_unaligned(value & mask) };
 }
 
 impl UserMemory for Runtime {
@@ -483,7 +437,9 @@ impl Threads for Runtime {
     }
 
     fn start_thread(&self, tid: u32) -> HostResult<()> {
-        ocall::call(Ocall::StartThread, [u64::from(tid), 0, 0, 0, 0, 0], 0).map(|_| ())
+        let count = slots::reserve().map_err(|_| HostError(Errno::EAGAIN))?;
+        let started = ocall::call(Ocall::StartThread, [u64::from(tid), count, 0, 0, 0, 0], 0);
+        started.map(|_| ()).inspect_err(|_| slots::release())
     }
 
     fn yield_now(&self) {
@@ -548,12 +504,5 @@ mod tests {
         assert_eq!(strings(b""), Vec::<Vec<u8>>::new());
         assert_eq!(strings(b"a\0bc\0"), [b"a".to_vec(), b"bc".to_vec()]);
         assert_eq!(strings(b"a\0\0"), [b"a".to_vec(), b"".to_vec()]);
-    }
-
-    #[test]
-    fn the_extended_state_is_as_large_as_its_last_component() {
-        assert_eq!(xstate_bytes(3), 576);
-        assert_eq!(xstate_bytes(7), 832);
-        assert_eq!(xstate_bytes(0xe7), 2688);
     }
 }

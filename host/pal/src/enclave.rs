@@ -1,8 +1,8 @@
 //! Loading an enclave and running programs in it.
 
 use crate::error::PalError;
-use crate::slot::Slot;
-use crate::threads::current_tid;
+use crate::pool::Pool;
+use crate::slot::{Slot, Slots};
 use crate::timer::Timer;
 use crate::{cpuid, ocalls, signals};
 use edge_abi::EDGE_VERSION;
@@ -72,7 +72,8 @@ pub(crate) struct Shared {
     pub(crate) enclave: Box<dyn SgxEnclave>,
     pub(crate) log: LogSink,
     pub(crate) timer: Timer,
-    slots: Vec<Slot>,
+    pub(crate) pool: Pool,
+    pub(crate) slots: Slots,
     counts: Vec<AtomicU64>,
     image: Mapping,
 }
@@ -105,14 +106,13 @@ impl Enclave {
         enclave.init(signed.sigstruct()).map_err(step("initialize the enclave"))?;
         map(&*enclave, &signed).map_err(step("map the enclave"))?;
 
-        let slots = (0..signed.layout().initial_threads)
-            .map(|index| Slot::new(layout::thread_slot(index) + layout::slot::TCS))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(host("make the thread channels"))?;
+        let slots = Slots::new(signed.layout().max_threads);
+        slots.grow(signed.layout().initial_threads).map_err(host("make the thread channels"))?;
         let shared = Arc::new(Shared {
             enclave,
             log: options.log,
             timer: Timer::new(),
+            pool: Pool::default(),
             slots,
             counts: (0..=highest_ocall()).map(|_| AtomicU64::new(0)).collect(),
             image: Mapping::of(image).map_err(host("map the image file"))?,
@@ -215,7 +215,7 @@ fn add(enclave: &dyn SgxEnclave, chunk: &sgx_image::Chunk<'_>) -> io::Result<()>
     match &chunk.content {
         Content::Bytes(bytes) => enclave.add_pages(bytes, chunk.offset, &chunk.secinfo, chunk.measure),
         Content::Zeros(len) => {
-            const ZEROS: [u8; 65536] = [0; 65536];
+            static ZEROS: [u8; 65536] = [0; 65536];
             let mut done = 0;
             while done < *len {
                 let part = (*len - done).min(ZEROS.len() as u64);
@@ -230,10 +230,12 @@ fn add(enclave: &dyn SgxEnclave, chunk: &sgx_image::Chunk<'_>) -> io::Result<()>
 
 /// Opens the mapping as wide as the enclave's own permissions will ever be: they, not the page tables, decide.
 fn map(enclave: &dyn SgxEnclave, signed: &SignedEnclave<'_>) -> io::Result<()> {
-    let layout = signed.layout();
+    let fixed = signed.layout();
     let all = SecinfoFlags::RWX.bits();
-    enclave.map_permissions(layout.user_base, layout.user_end - layout.user_base, all)?;
-    enclave.map_permissions(layout.heap_base, layout.heap_limit, SecinfoFlags::RW.bits())?;
+    enclave.map_permissions(fixed.user_base, fixed.user_end - fixed.user_base, all)?;
+    enclave.map_permissions(fixed.heap_base, fixed.heap_limit, SecinfoFlags::RW.bits())?;
+    let slots = layout::thread_slot(0)..layout::thread_slot(fixed.max_threads);
+    enclave.map_permissions(slots.start, slots.end - slots.start, SecinfoFlags::RW.bits())?;
     for chunk in signed.chunks() {
         let flags = chunk.secinfo.flags;
         let is_tcs = flags.page_type() == Some(PageType::Tcs);
@@ -274,16 +276,13 @@ fn host_files() -> Vec<u8> {
 
 fn host_memory() -> u64 {
     // SAFETY: no pointers are involved.
-    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    // SAFETY: as above.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(size).unwrap_or(0))
 }
 
 impl Shared {
-    /// Slot `index`, if there is one.
-    pub(crate) fn slot(&self, index: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(index).ok()?)
-    }
-
     /// Counts an OCALL.
     pub(crate) fn count(&self, call: Ocall) {
         if let Some(count) = self.counts.get(call as usize) {
@@ -291,15 +290,24 @@ impl Shared {
         }
     }
 
-    fn with_slot<T>(self: &Arc<Self>, body: impl FnOnce(&Slot) -> Result<T, PalError>) -> Result<T, PalError> {
-        let found = self.slots.iter().find(|slot| slot.try_take());
-        let Some(slot) = found else {
+    /// Runs `body` with a free slot.
+    pub(crate) fn with_slot<T>(
+        self: &Arc<Self>,
+        body: impl FnOnce(&Slot) -> Result<T, PalError>,
+    ) -> Result<T, PalError> {
+        let Some(slot) = self.slots.take() else {
             return Err(PalError::Ecall { call: "an ECALL (no thread slot is free)", errno: Errno::EAGAIN });
         };
-        slot.host_tid.store(current_tid(), Ordering::Release);
         let result = body(slot);
-        slot.release();
+        self.slots.give_back(slot);
         result
+    }
+
+    /// Runs a LibOS thread on a slot to its end.
+    pub(crate) fn run_thread(self: &Arc<Self>, slot: &Slot, tid: u64) -> Result<(), PalError> {
+        self.enter(slot, Ecall::RunThread, [tid, 0])?
+            .map(|_| ())
+            .map_err(|errno| PalError::Ecall { call: "RunThread", errno })
     }
 
     /// Makes an ECALL on a free slot.
@@ -358,20 +366,6 @@ impl Shared {
             .map_err(|source| PalError::Host { step: "prepare the signal thread", source })?;
         let all = (-1i64).cast_unsigned();
         self.ecall("Kill", Ecall::Kill, [all, signal.cast_unsigned().into()]).map(|_| ())
-    }
-
-    /// Starts a host thread for LibOS thread `tid`.
-    pub(crate) fn start_thread(self: &Arc<Self>, tid: u64) -> io::Result<()> {
-        let shared = Arc::clone(self);
-        std::thread::Builder::new().name(format!("occlum-{tid}")).spawn(move || {
-            let ran = shared.enclave.prepare_thread().map_err(|error| error.to_string()).and_then(|()| {
-                shared.ecall("RunThread", Ecall::RunThread, [tid, 0]).map_err(|error| error.to_string())
-            });
-            if let Err(reason) = ran {
-                (shared.log)(LogLevel::Error as u64, &format!("thread {tid} did not run: {reason}"));
-            }
-        })?;
-        Ok(())
     }
 }
 

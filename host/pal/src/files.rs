@@ -172,8 +172,9 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
         }
         Ocall::Sync => {
             let fd = descriptor(a0)?;
+            let call = if a1 == 1 { libc::SYS_fdatasync } else { libc::SYS_fsync };
             // SAFETY: no pointers are involved.
-            checked(i64::from(unsafe { if a1 == 1 { libc::fdatasync(fd) } else { libc::fsync(fd) } }))
+            checked(unsafe { libc::syscall(call, fd) })
         }
         Ocall::StatusFlags => {
             let fd = descriptor(a0)?;

@@ -9,7 +9,9 @@
 //! * [`ocalls`], [`files`], [`park`]: what the enclave may ask for.
 //! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
 //!
-//! Lock order: `timer` state, then nothing. No lock is held over an entry of the enclave.
+//! * [`pool`]: host threads, kept for the next LibOS thread.
+//!
+//! Lock order: each module has one lock, and none is taken under another. No lock is held over an entry of the enclave.
 
 mod cpuid;
 mod enclave;
@@ -17,6 +19,7 @@ mod error;
 mod files;
 mod ocalls;
 mod park;
+mod pool;
 mod signals;
 mod slot;
 mod threads;

@@ -59,7 +59,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         }
         Ocall::ThreadCpu => Ok(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)),
         Ocall::Park => Ok(u64::from(slot.parker.park(a0))),
-        Ocall::Unpark => shared.slot(a0).map(|other| other.parker.unpark()).map_or(Err(libc::ESRCH), |()| Ok(0)),
+        Ocall::Unpark => shared.slots.get(a0).map(|other| other.parker.unpark()).map_or(Err(libc::ESRCH), |()| Ok(0)),
         Ocall::Interrupt => {
             shared.interrupt(a0);
             Ok(0)
@@ -74,7 +74,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             Ok(0)
         }
         Ocall::StartThread => {
-            shared.start_thread(a0).map(|()| 0).map_err(|error| errno_of(&error))
+            unit(shared.slots.grow(a1).and_then(|()| shared.pool.start(shared, a0)))
         }
         Ocall::Yield => {
             std::thread::yield_now();
@@ -113,7 +113,7 @@ fn read(slot: &Slot, buffer: &mut [u8], fd: u64, len: u64) -> Result<u64, i32> {
 impl Shared {
     /// Interrupts the thread of a slot, in user code or asleep.
     pub(crate) fn interrupt(&self, index: u64) {
-        let Some(slot) = self.slot(index) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
         slot.parker.unpark();
         let tid = slot.host_tid.load(Ordering::Acquire);
         if tid != 0 {

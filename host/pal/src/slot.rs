@@ -1,10 +1,13 @@
 //! One slot per TCS: the memory through which a thread talks, and how it sleeps.
 
 use crate::park::Parker;
+use crate::threads::current_tid;
+use edge_abi::layout;
 use edge_abi::ocall::{BUFFER_LEN, EdgeFrame};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The frame and the buffer of a slot, in one mapping that is never unmapped while the enclave lives.
 pub(crate) struct Channel {
@@ -92,6 +95,8 @@ impl Drop for Channel {
 
 /// What the host keeps for a TCS.
 pub(crate) struct Slot {
+    /// The slot number.
+    index: u64,
     /// Address of the TCS.
     pub(crate) tcs: u64,
     /// The channel.
@@ -100,28 +105,101 @@ pub(crate) struct Slot {
     pub(crate) parker: Parker,
     /// The host thread that is in it, or 0.
     pub(crate) host_tid: AtomicI32,
-    taken: AtomicBool,
 }
 
 impl Slot {
-    pub(crate) fn new(tcs: u64) -> io::Result<Self> {
+    fn new(index: u64) -> io::Result<Self> {
         Ok(Self {
-            tcs,
+            index,
+            tcs: layout::thread_slot(index) + layout::slot::TCS,
             channel: Channel::new()?,
             parker: Parker::new()?,
             host_tid: AtomicI32::new(0),
-            taken: AtomicBool::new(false),
         })
     }
+}
 
-    /// Takes the slot if it is free.
-    pub(crate) fn try_take(&self) -> bool {
-        self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+/// The slots of an enclave: as many as it has TCSs, which become more when it adds some.
+///
+/// Lock order: `free` alone.
+pub(crate) struct Slots {
+    all: Vec<OnceLock<Slot>>,
+    free: Mutex<Free>,
+}
+
+struct Free {
+    /// Slots that exist.
+    count: u64,
+    /// Those that nobody has, the one to be taken next last.
+    indices: Vec<u64>,
+}
+
+impl Slots {
+    /// Room for `most` slots, none of which exists.
+    pub(crate) fn new(most: u64) -> Self {
+        let most = most.min(layout::MAX_THREADS);
+        Self {
+            all: (0..most).map(|_| OnceLock::new()).collect(),
+            free: Mutex::new(Free { count: 0, indices: Vec::new() }),
+        }
     }
 
-    /// Gives it back.
-    pub(crate) fn release(&self) {
-        self.host_tid.store(0, Ordering::Relaxed);
-        self.taken.store(false, Ordering::Release);
+    /// Makes slots until there are `count`.
+    ///
+    /// # Errors
+    /// EINVAL there is no room for so many; ENOMEM, EMFILE.
+    pub(crate) fn grow(&self, count: u64) -> io::Result<()> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while free.count < count {
+            let index = free.count;
+            let place = self.get_place(index).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+            let slot = Slot::new(index)?;
+            place.get_or_init(|| slot);
+            free.indices.insert(0, index);
+            free.count += 1;
+        }
+        Ok(())
+    }
+
+    fn get_place(&self, index: u64) -> Option<&OnceLock<Slot>> {
+        self.all.get(usize::try_from(index).ok()?)
+    }
+
+    /// Slot `index`, if it exists.
+    pub(crate) fn get(&self, index: u64) -> Option<&Slot> {
+        self.get_place(index)?.get()
+    }
+
+    /// Takes a free slot for the calling thread.
+    pub(crate) fn take(&self) -> Option<&Slot> {
+        let index = self.free.lock().unwrap_or_else(PoisonError::into_inner).indices.pop()?;
+        let slot = self.get(index)?;
+        slot.host_tid.store(current_tid(), Ordering::Release);
+        Some(slot)
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn give_back(&self, slot: &Slot) {
+        slot.host_tid.store(0, Ordering::Release);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).indices.push(slot.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_taken_once_and_come_back() {
+        let slots = Slots::new(2);
+        assert!(slots.take().is_none());
+        slots.grow(2).unwrap();
+        let first = slots.take().unwrap();
+        let second = slots.take().unwrap();
+        assert_ne!(first.tcs, second.tcs);
+        assert!(slots.take().is_none());
+        slots.give_back(first);
+        assert_eq!(slots.take().unwrap().tcs, first.tcs);
+        assert!(slots.grow(3).is_err());
     }
 }

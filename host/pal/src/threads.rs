@@ -10,6 +10,12 @@ pub(crate) fn spawn_helper(name: &str, body: impl FnOnce() + Send + 'static) -> 
     result
 }
 
+/// Starts a thread that will run enclave code. It inherits the signal mask of its maker, which blocks what
+/// [`crate::signals`] waits for.
+pub(crate) fn spawn_enclave_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(|_| ())
+}
+
 fn block_all() -> libc::sigset_t {
     let mut all = empty_set();
     let mut old = empty_set();
@@ -42,6 +48,7 @@ pub(crate) fn current_tid() -> i32 {
 
 /// Sends a signal to a thread of this process. A thread that is gone is not an error.
 pub(crate) fn signal_thread(tid: i32, signal: i32) {
+    let process = std::process::id();
     // SAFETY: no pointers are involved.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) };
+    unsafe { libc::syscall(libc::SYS_tgkill, process, tid, signal) };
 }
