@@ -3,10 +3,12 @@
 use crate::fs::Mounts;
 use crate::process::ProcessTable;
 use crate::stats::Statistics;
+use crate::vm::Backend;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boot_config::BootConfig;
+use core::sync::atomic::AtomicU64;
 use kbase::Result;
 use platform::{Level, Platform};
 
@@ -45,7 +47,11 @@ pub struct Kernel {
     config: BootConfig,
     pub(crate) mounts: Mounts,
     pub(crate) processes: ProcessTable,
-    pub(crate) statistics: Statistics,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) memory: Arc<Backend>,
+    pub(crate) next_space: AtomicU64,
+    /// Whether decoded system calls are wanted.
+    pub(crate) wants_strace: bool,
 }
 
 impl Kernel {
@@ -59,12 +65,16 @@ impl Kernel {
             kbase::bail!(EPERM, "the configuration does not allow mounts by the host");
         }
         let mounts = Mounts::boot(&platform, &config, &extra)?;
+        let statistics = Arc::new(Statistics::new());
         Ok(Arc::new(Self {
+            memory: Arc::new(Backend::new(platform.clone(), statistics.clone())),
+            next_space: AtomicU64::new(1),
+            wants_strace: platform.wants_strace(),
             platform,
             config,
             mounts,
             processes: ProcessTable::new(),
-            statistics: Statistics::new(),
+            statistics,
         }))
     }
 

@@ -15,8 +15,10 @@ extern crate alloc;
 
 mod ctx;
 mod fs;
+mod futex;
 mod kernel;
 mod process;
+mod signal;
 mod stats;
 mod syscall;
 mod thread;

@@ -2,25 +2,63 @@
 //!
 //! Lock order: the table, then a process, then what it owns.
 
+pub(crate) mod elf;
+mod end;
+mod exec;
+mod stack;
+
+pub(crate) use exec::execve;
+
 use crate::Thread;
 use crate::fs::{FileTable, FsContext};
+use crate::signal::ProcessSignals;
 use crate::vm::AddressSpace;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use boot_config::Limits;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kbase::sync::Mutex;
+use kbase::{Result, WaitQueue, bail};
+use linux_abi::process::{RLIM_INFINITY, RLIM_NLIMITS, Rlimit, resource};
+use platform::{Platform, UserRegisters};
+
+/// Highest number of a process or thread (`/proc/sys/kernel/pid_max`).
+const PID_MAX: u32 = 1 << 22;
 
 /// A process.
 pub struct Process {
     /// Its number, which is also that of its first thread.
     pub(crate) pid: u32,
+    /// Number of its parent; 0 for those started from outside.
+    pub(crate) parent: AtomicU32,
+    /// Number of its process group.
+    pub(crate) group: AtomicU32,
+    /// Number of its session.
+    pub(crate) session: AtomicU32,
     pub(crate) state: Mutex<ProcessState>,
+    pub(crate) signals: ProcessSignals,
+    /// Resource limits.
+    pub(crate) limits: Mutex<[Rlimit; RLIM_NLIMITS]>,
+    /// What it runs.
+    pub(crate) program: Mutex<Program>,
+    /// Woken when it ends.
+    pub(crate) ended: WaitQueue,
+}
+
+/// What a process runs, for `/proc`.
+#[derive(Clone, Default)]
+pub(crate) struct Program {
+    /// Absolute path of the file.
+    pub(crate) path: Vec<u8>,
+    /// Arguments, each ended by NUL.
+    pub(crate) arguments: Vec<u8>,
+    /// Environment, each ended by NUL.
+    pub(crate) environment: Vec<u8>,
 }
 
 /// What changes in a process.
 pub(crate) struct ProcessState {
-    /// Number of its parent; 0 for those started from outside.
-    pub(crate) parent: u32,
     /// Its memory; `execve` of a process that shares it replaces it.
     pub(crate) space: Arc<AddressSpace>,
     /// Its descriptors.
@@ -29,6 +67,54 @@ pub(crate) struct ProcessState {
     pub(crate) fs: Arc<FsContext>,
     /// Its threads that have not ended.
     pub(crate) threads: Vec<Arc<Thread>>,
+    /// The wait status that was decided, and then the end.
+    pub(crate) status: Option<i32>,
+    /// Whether its last thread has ended and everything is given back.
+    pub(crate) has_ended: bool,
+}
+
+/// Memory, descriptors and places of a process, as [`crate::Ctx`] wants them.
+pub(crate) type World = (Arc<AddressSpace>, Arc<FileTable>, Arc<FsContext>);
+
+impl Process {
+    /// What its threads work with.
+    pub(crate) fn world(&self) -> World {
+        let state = self.state.lock();
+        (state.space.clone(), state.files.clone(), state.fs.clone())
+    }
+
+    /// Its threads that have not ended.
+    pub(crate) fn threads(&self) -> Vec<Arc<Thread>> {
+        self.state.lock().threads.clone()
+    }
+
+    /// A soft limit.
+    pub(crate) fn limit(&self, resource: usize) -> u64 {
+        self.limits.lock().get(resource).map_or(RLIM_INFINITY, |limit| limit.rlim_cur)
+    }
+}
+
+/// The limits of a program that is started from outside.
+fn initial_limits(limits: &Limits) -> [Rlimit; RLIM_NLIMITS] {
+    let unlimited = Rlimit { rlim_cur: RLIM_INFINITY, rlim_max: RLIM_INFINITY };
+    let mut all = [unlimited; RLIM_NLIMITS];
+    let mut set = |resource: usize, soft: u64, hard: u64| {
+        if let Some(limit) = all.get_mut(resource) {
+            *limit = Rlimit { rlim_cur: soft, rlim_max: hard };
+        }
+    };
+    let threads = limits.max_threads.into();
+    set(resource::STACK, limits.default_stack_size, RLIM_INFINITY);
+    set(resource::DATA, limits.default_heap_size, RLIM_INFINITY);
+    set(resource::CORE, 0, RLIM_INFINITY);
+    set(resource::NPROC, threads, threads);
+    set(resource::NOFILE, 1024, 1 << 20);
+    set(resource::MEMLOCK, 8 << 20, 8 << 20);
+    set(resource::SIGPENDING, 16_384, 16_384);
+    set(resource::MSGQUEUE, 819_200, 819_200);
+    set(resource::NICE, 0, 0);
+    set(resource::RTPRIO, 0, 0);
+    all
 }
 
 /// All processes and threads by number.
@@ -45,16 +131,117 @@ struct TableState {
 impl ProcessTable {
     pub(crate) const fn new() -> Self {
         Self {
-            state: Mutex::new(TableState {
-                next: 1,
-                processes: BTreeMap::new(),
-                threads: BTreeMap::new(),
-            }),
+            state: Mutex::new(TableState { next: 1, processes: BTreeMap::new(), threads: BTreeMap::new() }),
         }
     }
 
     /// The process of a number.
     pub(crate) fn process(&self, pid: u32) -> Option<Arc<Process>> {
         self.state.lock().processes.get(&pid).cloned()
+    }
+
+    /// The thread of a number.
+    pub(crate) fn thread(&self, tid: u32) -> Option<Arc<Thread>> {
+        self.state.lock().threads.get(&tid).cloned()
+    }
+
+    /// All processes.
+    pub(crate) fn all(&self) -> Vec<Arc<Process>> {
+        self.state.lock().processes.values().cloned().collect()
+    }
+
+    /// Number of threads.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.state.lock().threads.len()
+    }
+
+    /// Takes a free number.
+    ///
+    /// # Errors
+    /// EAGAIN there are `max_threads` threads.
+    fn allocate(state: &mut TableState, max_threads: u32) -> Result<u32> {
+        if state.threads.len() as u64 >= u64::from(max_threads) {
+            bail!(EAGAIN, "resource_limits.max_num_of_threads threads exist");
+        }
+        loop {
+            let tid = state.next;
+            state.next = if tid >= PID_MAX { 1 } else { tid + 1 };
+            if !state.threads.contains_key(&tid) && !state.processes.contains_key(&tid) {
+                return Ok(tid);
+            }
+        }
+    }
+
+    /// Adds a process with one thread, both of a new number.
+    ///
+    /// # Errors
+    /// EAGAIN there are too many threads.
+    pub(crate) fn add(&self, platform: &Arc<dyn Platform>, new: NewProcess) -> Result<Arc<Process>> {
+        let mut table = self.state.lock();
+        let pid = Self::allocate(&mut table, new.limits.max_threads)?;
+        let (space, files, fs) = new.world;
+        let process = Arc::new_cyclic(|weak: &Weak<Process>| {
+            let thread = Thread::new(pid, weak, platform.clone(), new.registers, new.name);
+            Process {
+                pid,
+                parent: AtomicU32::new(new.parent),
+                group: AtomicU32::new(pid),
+                session: AtomicU32::new(pid),
+                state: Mutex::new(ProcessState {
+                    space,
+                    files,
+                    fs,
+                    threads: alloc::vec![thread],
+                    status: None,
+                    has_ended: false,
+                }),
+                signals: ProcessSignals::new(),
+                limits: Mutex::new(initial_limits(&new.limits)),
+                program: Mutex::new(new.program),
+                ended: WaitQueue::new(),
+            }
+        });
+        table.processes.insert(pid, process.clone());
+        for thread in process.threads() {
+            table.threads.insert(thread.tid, thread);
+        }
+        Ok(process)
+    }
+
+    /// Forgets a thread.
+    fn remove_thread(&self, tid: u32) {
+        self.state.lock().threads.remove(&tid);
+    }
+
+    /// Forgets a process.
+    fn remove_process(&self, pid: u32) {
+        self.state.lock().processes.remove(&pid);
+    }
+}
+
+/// What a new process is made of.
+pub(crate) struct NewProcess {
+    pub(crate) world: World,
+    pub(crate) registers: UserRegisters,
+    pub(crate) name: [u8; 16],
+    pub(crate) program: Program,
+    pub(crate) parent: u32,
+    pub(crate) limits: Limits,
+}
+
+/// The name of a thread that runs a file: the last component, cut to 15 bytes.
+pub(crate) fn short_name(path: &[u8]) -> [u8; 16] {
+    let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let mut name = [0; 16];
+    for (to, &from) in name.iter_mut().take(15).zip(last) {
+        *to = from;
+    }
+    name
+}
+
+impl Process {
+    /// Number of its parent.
+    pub(crate) fn parent(&self) -> u32 {
+        self.parent.load(Ordering::Relaxed)
     }
 }

@@ -6,18 +6,20 @@
 mod arg;
 mod fcntl;
 mod ids;
+mod memory;
 mod open;
 mod path;
+mod program;
 mod rw;
 mod stat;
 mod table;
+mod trace;
 
 pub(crate) use arg::{DirFd, Fd, UserStr, flag_args};
 pub use table::TABLE;
 pub(crate) use table::name;
 
 use crate::Ctx;
-use crate::stats;
 use kbase::{Errno, Error, Result};
 use platform::Level;
 
@@ -38,6 +40,14 @@ pub enum Support {
 /// Serves a system call and returns the value of RAX.
 pub(crate) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Result<u64> {
     ctx.kernel.statistics.count_call(number);
+    if ctx.kernel.wants_strace {
+        return trace::dispatch(ctx, number, arguments);
+    }
+    serve(ctx, number, arguments)
+}
+
+/// Looks the call up in the table.
+fn serve(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Result<u64> {
     table::invoke(ctx, number, arguments).unwrap_or_else(|| missing(ctx, number))
 }
 

@@ -1,19 +1,146 @@
 //! Threads.
+//!
+//! A thread runs on one host thread for all its life: [`crate::Kernel::run_thread`] is its body. What others may
+//! want of it (a signal is pending, the process ends) they store first and then set a bit of [`Thread::work`], which
+//! the thread looks at on its way back to user code and whenever it wakes.
+
+mod run;
+mod trap;
+mod wait;
+
+pub(crate) use trap::ExceptionRecord;
 
 use crate::Process;
+use crate::signal::ThreadSignals;
 use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kbase::Wake;
+use kbase::sync::Mutex;
+use platform::{Platform, ThreadHandle, UserRegisters};
+
+/// A signal may be deliverable.
+pub(crate) const WORK_SIGNAL: u32 = 1;
+/// The thread ends.
+pub(crate) const WORK_EXIT: u32 = 2;
+/// The thread got another address space or other tables.
+pub(crate) const WORK_WORLD: u32 = 4;
+
+/// No host thread runs it.
+const NO_HANDLE: u32 = u32::MAX;
 
 /// A thread of a program.
 pub struct Thread {
     /// Its number.
     pub(crate) tid: u32,
     /// Its process.
-    pub(crate) process: Weak<Process>,
+    process: Weak<Process>,
+    /// Things to do before user code runs again.
+    work: AtomicU32,
+    waker: Arc<ThreadWaker>,
+    is_running: AtomicBool,
+    /// The registers to start with.
+    start: Mutex<UserRegisters>,
+    pub(crate) signals: ThreadSignals,
+    /// Name of up to 15 bytes (`PR_SET_NAME`).
+    pub(crate) name: Mutex<[u8; 16]>,
+    /// Address of a word to clear and wake when it ends (`set_tid_address(2)`), or 0.
+    pub(crate) clear_child_tid: AtomicU64,
+    /// Address of the list of robust futexes, or 0.
+    pub(crate) robust_list: AtomicU64,
+}
+
+/// What wakes a thread.
+struct ThreadWaker {
+    platform: Arc<dyn Platform>,
+    handle: AtomicU32,
+}
+
+impl ThreadWaker {
+    fn handle(&self) -> Option<ThreadHandle> {
+        let handle = self.handle.load(Ordering::SeqCst);
+        (handle != NO_HANDLE).then_some(ThreadHandle(handle))
+    }
+}
+
+impl Wake for ThreadWaker {
+    fn wake(&self) {
+        if let Some(handle) = self.handle() {
+            self.platform.unpark(handle);
+        }
+    }
 }
 
 impl Thread {
+    /// A thread that has not run.
+    pub(crate) fn new(
+        tid: u32,
+        process: &Weak<Process>,
+        platform: Arc<dyn Platform>,
+        start: UserRegisters,
+        name: [u8; 16],
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tid,
+            process: process.clone(),
+            work: AtomicU32::new(0),
+            waker: Arc::new(ThreadWaker { platform, handle: AtomicU32::new(NO_HANDLE) }),
+            is_running: AtomicBool::new(false),
+            start: Mutex::new(start),
+            signals: ThreadSignals::new(),
+            name: Mutex::new(name),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+        })
+    }
+
     /// Its process, unless that has ended.
     pub(crate) fn process(&self) -> Option<Arc<Process>> {
         self.process.upgrade()
+    }
+
+    /// What wakes it.
+    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    /// The host thread that runs it.
+    pub(crate) fn handle(&self) -> Option<ThreadHandle> {
+        self.waker.handle()
+    }
+
+    /// Whether one of these bits is set.
+    pub(crate) fn has_work(&self, bits: u32) -> bool {
+        self.work.load(Ordering::SeqCst) & bits != 0
+    }
+
+    /// Sets a bit without making anybody look: for the thread itself.
+    pub(crate) fn add_work(&self, bits: u32) {
+        self.work.fetch_or(bits, Ordering::SeqCst);
+    }
+
+    /// Clears bits.
+    pub(crate) fn clear_work(&self, bits: u32) {
+        self.work.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Sets a bit and makes the thread look at it soon, wherever it is.
+    pub(crate) fn request(&self, bits: u32) {
+        self.add_work(bits);
+        if let Some(handle) = self.handle()
+            && handle != self.waker.platform.current()
+        {
+            self.waker.platform.interrupt(handle);
+        }
+    }
+
+    /// Sets the registers that it starts with.
+    pub(crate) fn set_start(&self, registers: UserRegisters) {
+        *self.start.lock() = registers;
+    }
+
+    /// `execve`: what belonged to the old program is gone.
+    pub(crate) fn reset_for_exec(&self) {
+        self.clear_child_tid.store(0, Ordering::Relaxed);
+        self.robust_list.store(0, Ordering::Relaxed);
     }
 }

@@ -50,6 +50,21 @@ pub(crate) struct MapRequest {
     pub(crate) role: Role,
 }
 
+impl MapRequest {
+    /// Anonymous memory that nobody may access.
+    pub(crate) const fn reservation(place: Place, len: u64) -> Self {
+        Self {
+            place,
+            len,
+            protection: Protection::empty(),
+            is_shared: false,
+            may_write: true,
+            file: None,
+            role: Role::Mapping,
+        }
+    }
+}
+
 impl AddressSpace {
     /// Makes a mapping and returns its address.
     ///

@@ -177,7 +177,7 @@ impl AddressSpace {
     }
 
     /// What an address in a stub stands for in the program; other addresses stand for themselves.
-    pub(crate) fn original_address(&self, rip: u64) -> u64 {
+    pub(crate) fn original_pc(&self, rip: u64) -> u64 {
         let state = self.state.lock();
         match state.map.find(rip).map(|(_, vma)| &vma.backing) {
             Some(Backing::Stubs { text, .. }) => text.original(rip).unwrap_or(rip),

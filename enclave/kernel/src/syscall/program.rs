@@ -1,0 +1,167 @@
+//! `execve(2)`, `exit(2)`, `wait4(2)`, `arch_prctl(2)` and what a thread tells of itself at its start.
+
+use super::{DirFd, UserStr};
+use crate::thread::WORK_EXIT;
+use crate::{Ctx, process};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use kbase::{Result, UserAddr, UserPtr, bail};
+use linux_abi::process::{WaitOptions, status_exited};
+
+/// Longest path (PATH_MAX).
+const PATH_MAX: usize = 4096;
+/// Longest argument, and most of them.
+const STRING_MAX: usize = 128 << 10;
+const STRINGS_MAX: u64 = 1 << 20;
+/// Bytes of arguments and environment that are copied at most, before the stack's size is looked at.
+const TOTAL_MAX: usize = 8 << 20;
+
+const ARCH_SET_GS: u32 = 0x1001;
+const ARCH_SET_FS: u32 = 0x1002;
+const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
+const AT_EMPTY_PATH: u32 = 0x1000;
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+
+super::flag_args! {
+    WaitOptions: u32;
+}
+use super::arg::Arg;
+use core::fmt::{self, Write};
+use kbase::{Errno, Error};
+
+/// Copies a null-terminated array of strings.
+fn strings(ctx: &Ctx<'_>, array: UserPtr<u64>, total: &mut usize) -> Result<Vec<Vec<u8>>> {
+    let mut strings = Vec::new();
+    if array.non_null().is_none() {
+        return Ok(strings);
+    }
+    for index in 0..STRINGS_MAX {
+        let address = array.index(index)?.read(ctx.user())?;
+        if address == 0 {
+            return Ok(strings);
+        }
+        let string = ctx
+            .user()
+            .load_c_string(UserAddr(address), STRING_MAX)
+            .map_err(|error| match error.errno() {
+                Errno::ENAMETOOLONG => Error::new(Errno::E2BIG, "an argument is too long"),
+                _ => error,
+            })?;
+        *total = total.saturating_add(string.len() + 1 + size_of::<u64>());
+        if *total > TOTAL_MAX {
+            break;
+        }
+        strings.push(string);
+    }
+    bail!(E2BIG, "arguments and environment are too long")
+}
+
+/// `execve(2)`.
+pub(super) fn execve(ctx: &Ctx<'_>, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) -> Result<()> {
+    let path = ctx.user().load_c_string(path.0, PATH_MAX)?;
+    let mut total = 0;
+    let arguments = strings(ctx, argv, &mut total)?;
+    let environment = strings(ctx, envp, &mut total)?;
+    process::execve(ctx, &path, arguments, environment)
+}
+
+/// `execveat(2)`.
+pub(super) fn execveat(
+    ctx: &Ctx<'_>,
+    from: DirFd,
+    path: UserStr,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+    flags: u32,
+) -> Result<()> {
+    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+        bail!(EINVAL, "unknown flag");
+    }
+    let name = ctx.user().load_c_string(path.0, PATH_MAX)?;
+    if from != DirFd::Cwd && !name.starts_with(b"/") {
+        bail!(ENOSYS, "programs relative to a descriptor are not supported");
+    }
+    execve(ctx, path, argv, envp)
+}
+
+/// `exit(2)`: ends the calling thread.
+pub(super) fn exit(ctx: &Ctx<'_>, code: i32) -> Result<()> {
+    let is_last = ctx.process.state.lock().threads.len() <= 1;
+    if is_last {
+        ctx.process.end_with(status_exited(code));
+    }
+    ctx.thread.add_work(WORK_EXIT);
+    Ok(())
+}
+
+/// `exit_group(2)`: ends the calling process.
+pub(super) fn exit_group(ctx: &Ctx<'_>, code: i32) -> Result<()> {
+    ctx.process.end_with(status_exited(code));
+    Ok(())
+}
+
+/// `wait4(2)`.
+pub(super) fn wait4(
+    _ctx: &Ctx<'_>,
+    _pid: i32,
+    _status: UserPtr<i32>,
+    _options: WaitOptions,
+    _usage: UserAddr,
+) -> Result<u32> {
+    bail!(ECHILD, "no children")
+}
+
+/// `arch_prctl(2)`. GS is the LibOS's.
+pub(super) fn arch_prctl(ctx: &Ctx<'_>, code: u32, address: u64) -> Result<()> {
+    match code {
+        ARCH_SET_FS => {
+            if !ctx.space.range().contains(&address) && address != 0 {
+                bail!(EPERM, "outside the memory of programs");
+            }
+            ctx.registers.borrow_mut().fs_base = address;
+            Ok(())
+        }
+        ARCH_GET_FS => {
+            let base = ctx.registers.borrow().fs_base;
+            UserPtr::new(UserAddr(address)).write(ctx.user(), &base)
+        }
+        ARCH_GET_GS => UserPtr::new(UserAddr(address)).write(ctx.user(), &0u64),
+        ARCH_SET_GS => bail!(EINVAL, "GS belongs to the LibOS"),
+        _ => bail!(EINVAL, "unknown code"),
+    }
+}
+
+/// `set_tid_address(2)`.
+pub(super) fn set_tid_address(ctx: &Ctx<'_>, address: u64) -> Result<u32> {
+    ctx.thread.clear_child_tid.store(address, Ordering::Relaxed);
+    Ok(ctx.thread.tid)
+}
+
+/// Bytes of `struct robust_list_head`.
+const ROBUST_LIST_HEAD: usize = 24;
+
+/// `set_robust_list(2)`.
+pub(super) fn set_robust_list(ctx: &Ctx<'_>, head: u64, len: usize) -> Result<()> {
+    if len != ROBUST_LIST_HEAD {
+        bail!(EINVAL, "not the size of a list head");
+    }
+    ctx.thread.robust_list.store(head, Ordering::Relaxed);
+    Ok(())
+}
+
+/// `get_robust_list(2)`.
+pub(super) fn get_robust_list(
+    ctx: &Ctx<'_>,
+    tid: u32,
+    head: UserPtr<u64>,
+    len: UserPtr<u64>,
+) -> Result<()> {
+    let thread = match tid {
+        0 => Some(ctx.thread.clone()),
+        tid => ctx.kernel.processes.thread(tid),
+    };
+    let Some(thread) = thread else { bail!(ESRCH, "no such thread") };
+    len.write(ctx.user(), &(ROBUST_LIST_HEAD as u64))?;
+    head.write(ctx.user(), &thread.robust_list.load(Ordering::Relaxed))
+}

@@ -1,0 +1,127 @@
+//! The life of a thread: user code runs, traps, is served, and runs again.
+
+use super::trap::Repeated;
+use super::{NO_HANDLE, Thread, WORK_EXIT, WORK_SIGNAL, WORK_WORLD};
+use crate::ctx::{After, Ctx, InterruptedCall};
+use crate::stats::count;
+use crate::{Kernel, signal, syscall};
+use core::ops::ControlFlow;
+use alloc::sync::Arc;
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering;
+use kbase::{Errno, Error, Result, bail};
+use platform::Trap;
+
+impl Kernel {
+    /// Runs thread `tid` on the calling host thread until it ends. The result is the wait status of its process if
+    /// it is the first thread of one, else 0.
+    ///
+    /// # Errors
+    /// ESRCH no such thread, or it runs already.
+    pub fn run_thread(self: &Arc<Self>, tid: u32) -> Result<i32> {
+        let Some(thread) = self.processes.thread(tid) else { bail!(ESRCH, "no such thread") };
+        if thread.is_running.swap(true, Ordering::SeqCst) {
+            bail!(ESRCH, "the thread runs already");
+        }
+        let Some(process) = thread.process() else { bail!(ESRCH, "the process has ended") };
+        thread.waker.handle.store(self.platform().current().0, Ordering::SeqCst);
+        let registers = RefCell::new(*thread.start.lock());
+        self.platform().xstate_reset();
+        loop {
+            let (space, files, fs) = process.world();
+            let ctx = Ctx {
+                kernel: self,
+                process: &process,
+                thread: &thread,
+                space: &space,
+                files: &files,
+                fs: &fs,
+                registers: &registers,
+                after: Cell::new(After::Return),
+                interrupted: Cell::new(None),
+            };
+            run_world(&ctx);
+            if thread.has_work(WORK_EXIT) {
+                self.end_thread(&ctx);
+                break;
+            }
+            thread.clear_work(WORK_WORLD);
+        }
+        let status = if tid == process.pid { self.wait_for_end(&process, &thread) } else { 0 };
+        thread.waker.handle.store(NO_HANDLE, Ordering::SeqCst);
+        Ok(status)
+    }
+}
+
+/// Runs user code until the thread ends or its world changes.
+fn run_world(ctx: &Ctx<'_>) {
+    let mut repeated = Repeated::default();
+    loop {
+        if ctx.thread.work.load(Ordering::SeqCst) != 0 && !do_work(ctx) {
+            return;
+        }
+        let trap = ctx.platform().run_user(&mut ctx.registers.borrow_mut());
+        match trap {
+            Trap::Syscall => system_call(ctx),
+            Trap::Cpuid => {
+                count(&ctx.kernel.statistics.rewritten_cpuids);
+                super::trap::emulate_cpuid(ctx);
+            }
+            Trap::Exception { vector, error_code, address } => {
+                super::trap::exception(ctx, vector, error_code, address, &mut repeated);
+            }
+            Trap::Interrupt => {
+                count(&ctx.kernel.statistics.interrupts);
+                signal::on_interrupt(ctx);
+            }
+        }
+    }
+}
+
+/// Does what others asked for; false: leave the loop.
+fn do_work(ctx: &Ctx<'_>) -> bool {
+    if ctx.thread.has_work(WORK_SIGNAL) && !ctx.thread.has_work(WORK_EXIT) {
+        if let ControlFlow::Break(status) = signal::deliver(ctx) {
+            ctx.process.end_with(status);
+        }
+        ctx.settle_without_handler();
+    }
+    !ctx.thread.has_work(WORK_EXIT | WORK_WORLD)
+}
+
+/// Serves a system call. RIP is behind it.
+pub(super) fn system_call(ctx: &Ctx<'_>) {
+    let (number, arguments) = {
+        let registers = ctx.registers.borrow();
+        let r = &*registers;
+        (r.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
+    };
+    ctx.after.set(After::Return);
+    let result = syscall::dispatch(ctx, number, arguments);
+    if ctx.after.get() == After::Keep {
+        return;
+    }
+    match result {
+        Ok(value) => ctx.registers.borrow_mut().rax = value,
+        Err(error) => {
+            let errno = error.errno();
+            if matches!(errno, Errno::ERESTARTSYS | Errno::ERESTARTNOINTR | Errno::ERESTARTNOHAND) {
+                ctx.interrupted.set(Some(InterruptedCall { number, errno }));
+                // Makes sure that somebody decides, even if the signal is gone.
+                ctx.thread.add_work(WORK_SIGNAL);
+            } else {
+                ctx.registers.borrow_mut().rax = errno.as_return();
+            }
+        }
+    }
+}
+
+impl Thread {
+    /// Fails unless it is the only one that runs (calls that come before several threads do).
+    pub(crate) fn check_alone(ctx: &Ctx<'_>) -> Result<()> {
+        if ctx.process.state.lock().threads.len() > 1 {
+            return Err(Error::new(Errno::ENOSYS, "not for a process with several threads yet"));
+        }
+        Ok(())
+    }
+}

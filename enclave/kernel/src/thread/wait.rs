@@ -1,0 +1,72 @@
+//! Waiting: everything that blocks in the kernel blocks here.
+
+use crate::{Ctx, signal};
+use crate::thread::{WORK_EXIT, WORK_SIGNAL};
+use kbase::{Errno, Error, Result, WaitQueue};
+use platform::Park;
+
+impl Ctx<'_> {
+    /// Whether the thread must stop waiting: a signal is deliverable, or the process ends.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        if self.thread.has_work(WORK_EXIT) {
+            return true;
+        }
+        self.thread.has_work(WORK_SIGNAL) && signal::is_deliverable(self)
+    }
+
+    /// Sleeps until the thread is woken, which may happen for nothing, or a time of CLOCK_MONOTONIC in nanoseconds.
+    ///
+    /// # Errors
+    /// ERESTARTSYS a signal is to be delivered first.
+    pub(crate) fn park(&self, deadline_ns: Option<u64>) -> Result<Park> {
+        if self.is_interrupted() {
+            return Err(Error::new(Errno::ERESTARTSYS, "a signal came"));
+        }
+        let park = self.platform().park(deadline_ns);
+        if self.is_interrupted() {
+            return Err(Error::new(Errno::ERESTARTSYS, "a signal came"));
+        }
+        Ok(park)
+    }
+
+    /// Waits until `ready` gives a value. Whoever changes what `ready` looks at wakes `queue` afterwards.
+    ///
+    /// # Errors
+    /// ETIMEDOUT the deadline (CLOCK_MONOTONIC, ns) passed; ERESTARTSYS a signal came.
+    pub(crate) fn wait_until<T>(
+        &self,
+        queue: &WaitQueue,
+        deadline_ns: Option<u64>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        let waker = self.thread.waker();
+        queue.add(&waker);
+        let result = loop {
+            if let Some(value) = ready() {
+                break Ok(value);
+            }
+            if deadline_ns.is_some_and(|deadline| self.platform().monotonic_ns() >= deadline) {
+                break Err(Error::new(Errno::ETIMEDOUT, "the time is over"));
+            }
+            if let Err(error) = self.park(deadline_ns) {
+                break Err(error);
+            }
+        };
+        queue.remove(&waker);
+        result
+    }
+
+    /// Sleeps until a time of CLOCK_MONOTONIC in nanoseconds; `None`: until a signal comes.
+    ///
+    /// # Errors
+    /// ERESTARTSYS a signal came first.
+    pub(crate) fn sleep_until(&self, deadline_ns: Option<u64>) -> Result<()> {
+        while deadline_ns.is_none_or(|deadline| self.platform().monotonic_ns() < deadline) {
+            self.park(deadline_ns)?;
+        }
+        Ok(())
+    }
+}
