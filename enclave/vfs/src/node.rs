@@ -100,6 +100,14 @@ pub trait Inode: Send + Sync + Any {
         Err(Error::new(Errno::EOPNOTSUPP, "no extended attributes here"))
     }
 
+    /// Names of the extended attributes.
+    ///
+    /// # Errors
+    /// EIO.
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
+
     /// The node as its concrete type, for a file system that is handed its own nodes back (`link`, `rename`).
     fn as_any(&self) -> &dyn Any;
 }

@@ -21,6 +21,13 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
     if let Some(Node::Directory(_)) = open.file().node() {
         kbase::bail!(EISDIR, "a directory is read with getdents64");
     }
+    let result = read_stream(ctx, open, into);
+    open.note_transfer();
+    result
+}
+
+/// Reads from a file without a position.
+fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> Result<usize> {
     let is_blocking = !open.is_nonblocking();
     let file = &**open.file();
     if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
@@ -58,6 +65,13 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
         position.advance(written);
         return Ok(written);
     }
+    let result = write_stream(ctx, open, from);
+    open.note_transfer();
+    result
+}
+
+/// Writes to a file without a position.
+fn write_stream(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -> Result<usize> {
     let is_blocking = !open.is_nonblocking();
     let file = &**open.file();
     if file.host_fd().is_some() {

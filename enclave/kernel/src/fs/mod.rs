@@ -7,23 +7,28 @@
 
 mod context;
 mod device;
+mod epoll;
+mod eventfd;
 mod io;
 mod locks;
 mod mounts;
 mod open;
 mod open_file;
 mod pipe;
+pub(crate) mod poll;
 mod stream;
 mod table;
 pub(crate) mod wait;
 
 pub(crate) use context::{FsContext, Places};
+pub(crate) use epoll::{Epoll, epoll};
+pub(crate) use eventfd::eventfd;
 pub(crate) use io::{read, read_at, write, write_at};
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use mounts::Mounts;
 pub(crate) use open::{OpenHow, open};
 pub(crate) use open_file::{OpenFile, Position};
-pub(crate) use pipe::pipe_size;
+pub(crate) use pipe::{is_pipe, pipe, pipe_size, wait_for_peer};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;
 

@@ -2,6 +2,7 @@
 
 use super::FsShared;
 use super::device;
+use super::pipe::Fifos;
 use crate::kernel::BootExtra;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -23,6 +24,7 @@ pub(crate) struct Mounts {
     shared: Arc<FsShared>,
     /// Where `memfd_create(2)` makes its files.
     unnamed: Arc<MemFs>,
+    fifos: Fifos,
 }
 
 impl Mounts {
@@ -54,7 +56,7 @@ impl Mounts {
             namespace.attach(&file.path, Node::Regular(node))?;
         }
         let shared = FsShared::new(platform, namespace.root());
-        Ok(Self { namespace, shared, unnamed })
+        Ok(Self { namespace, shared, unnamed, fifos: Fifos::default() })
     }
 
     /// The tree of all files.
@@ -65,6 +67,11 @@ impl Mounts {
     /// What open files need.
     pub(crate) const fn shared(&self) -> &Arc<FsShared> {
         &self.shared
+    }
+
+    /// The FIFOs that are open.
+    pub(crate) const fn fifos(&self) -> &Fifos {
+        &self.fifos
     }
 
     /// Where files without names are made.

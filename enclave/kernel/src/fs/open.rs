@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use platform::Clocks;
-use vfs::{Create, Dentry, Directory, File, FileType, Name, Node, NodeFile, Opened, WalkFlags};
+use vfs::{Create, Dentry, File, FileType, Inode, Metadata, Name, Node, NodeFile, Opened, WalkFlags};
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -93,14 +93,24 @@ pub(crate) fn open_dentry(kernel: &Kernel, dentry: &Arc<Dentry>, how: OpenHow) -
         Node::Special(special) => match special.open()? {
             Some(file) => file,
             None => {
-                if dentry.mount().is_some_and(|mount| mount.options().no_dev) {
+                let is_fifo = special.metadata()?.kind == FileType::Fifo;
+                if !is_fifo && dentry.mount().is_some_and(|mount| mount.options().no_dev) {
                     kbase::bail!(EACCES, "the mount has nodev");
                 }
-                device::open(kernel, &special.metadata()?)?
+                open_special(kernel, &special.metadata()?, how.flags)?
             }
         },
     };
     Ok(OpenFile::new(shared, file, Some(Arc::clone(dentry)), how.flags))
+}
+
+/// Opens a special file that its file system leaves to the kernel.
+fn open_special(kernel: &Kernel, metadata: &Metadata, flags: OpenFlags) -> Result<Arc<dyn File>> {
+    match metadata.kind {
+        FileType::Fifo => kernel.mounts.fifos().open(kernel.mounts.shared(), metadata, flags),
+        FileType::CharDevice | FileType::BlockDevice => device::open(kernel, metadata),
+        _ => Err(Error::new(Errno::ENXIO, "a socket is connected to, not opened")),
+    }
 }
 
 /// Creates a regular file and opens it.
@@ -139,9 +149,4 @@ fn open_unnamed(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> 
     let flags = how.flags.difference(OpenFlags::DIRECTORY | OpenFlags::TMPFILE);
     let flags = flags | OpenFlags::from_bits_retain(how.flags.bits() & OpenFlags::TMPFILE.bits());
     Ok(OpenFile::new(kernel.mounts.shared(), NodeFile::new(node), Some(dentry), flags))
-}
-
-/// Whether a node of that type is opened by the kernel and not by its file system.
-pub(crate) const fn is_device(kind: FileType) -> bool {
-    matches!(kind, FileType::CharDevice | FileType::BlockDevice)
 }

@@ -3,7 +3,7 @@
 use super::FsShared;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use kbase::{Errno, Error, Result};
+use kbase::{Errno, Error, Result, WaitQueue};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use platform::Threads;
 use vfs::{Dentry, Directory, File, Node, Regular};
@@ -23,6 +23,9 @@ pub(crate) struct OpenFile {
     shared: Arc<FsShared>,
     id: u64,
     may_hold_locks: AtomicBool,
+    /// Reads and writes so far, and who wants to know of them (edge-triggered polling).
+    transfers: AtomicU64,
+    activity: WaitQueue,
 }
 
 impl OpenFile {
@@ -44,6 +47,8 @@ impl OpenFile {
             shared: Arc::clone(shared),
             id: shared.next_id(),
             may_hold_locks: AtomicBool::new(false),
+            transfers: AtomicU64::new(0),
+            activity: WaitQueue::new(),
         })
     }
 
@@ -152,6 +157,22 @@ impl OpenFile {
             threads.yield_now();
         }
         Position { of: self }
+    }
+
+    /// Notes a read or write of a file that can be waited for.
+    pub(crate) fn note_transfer(&self) {
+        self.transfers.fetch_add(1, Ordering::Relaxed);
+        self.activity.wake_all();
+    }
+
+    /// Reads and writes so far.
+    pub(crate) fn transfers(&self) -> u64 {
+        self.transfers.load(Ordering::Relaxed)
+    }
+
+    /// Who wants to know of reads and writes.
+    pub(crate) const fn activity(&self) -> &WaitQueue {
+        &self.activity
     }
 
     /// Notes that locks may have to be released when this closes.

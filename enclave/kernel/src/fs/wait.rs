@@ -7,20 +7,8 @@ use crate::Ctx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, WaitQueue, Wake};
-use platform::{HostPoll, Platform, ThreadHandle, Threads};
+use platform::HostPoll;
 use vfs::{File, Readiness};
-
-/// Wakes a thread that parks.
-struct ThreadWaker {
-    platform: Arc<dyn Platform>,
-    thread: ThreadHandle,
-}
-
-impl Wake for ThreadWaker {
-    fn wake(&self) {
-        self.platform.unpark(self.thread);
-    }
-}
 
 /// What ends a wait by the caller's look, or `None` when the deadline passed.
 ///
@@ -34,14 +22,13 @@ pub(crate) fn wait_until<T>(
     mut look: impl FnMut(&[HostPoll]) -> Option<T>,
 ) -> Result<Option<T>> {
     let platform = ctx.kernel.platform();
-    let thread = platform.current();
-    let waker: Arc<dyn Wake> = Arc::new(ThreadWaker { platform: Arc::clone(platform), thread });
+    let waker = ctx.thread.waker();
     let _queued = Queued::add(queues, &waker);
     loop {
         if let Some(found) = look(hosts) {
             return Ok(Some(found));
         }
-        if is_interrupted(ctx) {
+        if ctx.is_interrupted() {
             return Err(Error::new(Errno::ERESTARTSYS, "a signal came while waiting"));
         }
         if deadline_ns.is_some_and(|deadline| platform.monotonic_ns() >= deadline) {
@@ -80,11 +67,6 @@ pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Res
 /// The row of a host poll for a file that stands for a host descriptor.
 pub(crate) fn host_row(file: &dyn File, events: Readiness) -> Option<HostPoll> {
     file.host_fd().map(|fd| HostPoll { fd, events: events.bits(), revents: 0 })
-}
-
-/// Whether a signal is to be delivered to the calling thread.
-pub(crate) fn is_interrupted(_ctx: &Ctx<'_>) -> bool {
-    false
 }
 
 /// Sends SIGPIPE to the calling thread, which wrote where nobody reads.

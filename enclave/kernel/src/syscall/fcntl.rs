@@ -64,7 +64,9 @@ pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u6
             set_lock(ctx, &open, cmd, UserPtr::new(UserAddr(argument)))?;
             Ok(0)
         }
-        command::GETPIPE_SZ | command::SETPIPE_SZ => fs::pipe_size(&open, cmd == command::SETPIPE_SZ, low),
+        command::GETPIPE_SZ | command::SETPIPE_SZ => {
+            fs::pipe_size(&open, (cmd == command::SETPIPE_SZ).then_some(low))
+        }
         command::GETOWN | command::SETOWN => Ok(0),
         _ => Err(Error::new(Errno::EINVAL, "unknown command")),
     }

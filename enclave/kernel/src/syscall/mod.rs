@@ -4,16 +4,25 @@
 //! delegates. It holds no lock and does no pointer arithmetic.
 
 mod arg;
+mod attr;
+mod dir;
+mod epoll;
 mod fcntl;
 mod ids;
+mod link;
 mod memory;
 mod open;
 mod path;
+mod pipe;
+mod poll;
 mod program;
 mod rw;
+mod space;
 mod stat;
 mod table;
 mod trace;
+mod transfer;
+mod xattr;
 
 pub(crate) use arg::{DirFd, Fd, UserStr, flag_args};
 pub use table::TABLE;

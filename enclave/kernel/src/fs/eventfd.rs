@@ -1,0 +1,113 @@
+//! `eventfd(2)`: a counter as a file.
+
+use super::pipe::anonymous_metadata;
+use super::{FsShared, OpenFile};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::any::Any;
+use kbase::sync::Mutex;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, WaitQueue};
+use linux_abi::fs::OpenFlags;
+use platform::Clocks;
+use vfs::{File, FileType, Metadata, Readiness};
+
+/// The largest value of the counter.
+const MAX: u64 = u64::MAX - 1;
+
+struct EventFd {
+    ino: u64,
+    created_ns: i64,
+    is_semaphore: bool,
+    count: Mutex<u64>,
+    changed: WaitQueue,
+}
+
+/// A new counter. `flags` is O_NONBLOCK or nothing.
+pub(crate) fn eventfd(
+    shared: &Arc<FsShared>,
+    initial: u32,
+    is_semaphore: bool,
+    flags: OpenFlags,
+) -> Arc<OpenFile> {
+    let file = Arc::new(EventFd {
+        ino: shared.next_id(),
+        created_ns: shared.platform().realtime_ns().cast_signed(),
+        is_semaphore,
+        count: Mutex::new(initial.into()),
+        changed: WaitQueue::new(),
+    });
+    OpenFile::new(shared, file, None, flags | OpenFlags::RDWR)
+}
+
+impl File for EventFd {
+    fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+        if into.remaining() < 8 {
+            kbase::bail!(EINVAL, "the buffer is shorter than a counter");
+        }
+        let value = {
+            let mut count = self.count.lock();
+            match *count {
+                0 => kbase::bail!(EAGAIN, "the counter is zero"),
+                _ if self.is_semaphore => {
+                    *count -= 1;
+                    1
+                }
+                value => {
+                    *count = 0;
+                    value
+                }
+            }
+        };
+        self.changed.wake_all();
+        into.put(&value.to_le_bytes())
+    }
+
+    fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
+        if from.remaining() < 8 {
+            kbase::bail!(EINVAL, "the buffer is shorter than a counter");
+        }
+        {
+            // Nothing is taken from the program before there is room: the caller tries again.
+            let count = self.count.lock();
+            if *count == MAX {
+                kbase::bail!(EAGAIN, "the counter is full");
+            }
+        }
+        let mut bytes = [0; 8];
+        from.take(&mut bytes)?;
+        let value = u64::from_le_bytes(bytes);
+        if value == u64::MAX {
+            kbase::bail!(EINVAL, "the value is too large");
+        }
+        let mut count = self.count.lock();
+        let sum = count.checked_add(value).filter(|&sum| sum <= MAX);
+        *count = sum.ok_or(Error::new(Errno::EAGAIN, "the counter would overflow"))?;
+        drop(count);
+        self.changed.wake_all();
+        Ok(8)
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
+    }
+
+    fn ready(&self) -> Readiness {
+        let count = *self.count.lock();
+        let mut ready = Readiness::empty();
+        ready.set(Readiness::IN, count > 0);
+        ready.set(Readiness::OUT, count < MAX);
+        ready
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.changed)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn display_name(&self) -> Option<String> {
+        Some("anon_inode:[eventfd]".into())
+    }
+}

@@ -1,0 +1,74 @@
+//! Waiting for many files at once: what `poll(2)`, `select(2)` and `epoll_wait(2)` stand on.
+
+use super::OpenFile;
+use super::wait::wait_until;
+use crate::Ctx;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use kbase::{Errno, Error, Result, WaitQueue};
+use platform::{HostFiles, HostPoll};
+use vfs::Readiness;
+
+/// What is found whether it is asked for or not.
+pub(crate) const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP);
+
+/// A file, and what is waited for.
+pub(crate) struct Watched {
+    /// The file.
+    pub(crate) open: Arc<OpenFile>,
+    /// Wanted.
+    pub(crate) events: Readiness,
+    /// Found.
+    pub(crate) found: Readiness,
+}
+
+/// Looks at all files; waits until something is found, the deadline (CLOCK_MONOTONIC, ns; 0: do not wait) passed, or a
+/// signal came. Returns how many files have something.
+///
+/// # Errors
+/// ERESTARTNOHAND a signal came.
+pub(crate) fn poll(ctx: &Ctx<'_>, watched: &mut [Watched], deadline_ns: Option<u64>) -> Result<usize> {
+    let mut hosts = Vec::new();
+    let mut host_of = Vec::new();
+    for (index, watch) in watched.iter().enumerate() {
+        if let Some(fd) = watch.open.file().host_fd() {
+            hosts.push(HostPoll { fd, events: watch.events.bits(), revents: 0 });
+            host_of.push(index);
+        }
+    }
+    let found = look(watched, &host_of, &hosts);
+    if found > 0 || deadline_ns == Some(0) {
+        if hosts.is_empty() {
+            return Ok(found);
+        }
+        ctx.platform().host_poll(&mut hosts, Some(0))?;
+        return Ok(look(watched, &host_of, &hosts));
+    }
+    let files: Vec<Arc<OpenFile>> = watched.iter().map(|watch| Arc::clone(&watch.open)).collect();
+    let queues: Vec<&WaitQueue> = files.iter().filter_map(|open| open.file().wait_queue()).collect();
+    let result = wait_until(ctx, &queues, &mut hosts, deadline_ns, |hosts| {
+        let found = look(watched, &host_of, hosts);
+        (found > 0).then_some(found)
+    });
+    match result {
+        Ok(found) => Ok(found.unwrap_or(0)),
+        Err(error) if error.errno() == Errno::ERESTARTSYS => {
+            Err(Error::new(Errno::ERESTARTNOHAND, "a signal came while polling"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn look(watched: &mut [Watched], host_of: &[usize], hosts: &[HostPoll]) -> usize {
+    let mut count = 0;
+    let mut rows = host_of.iter().zip(hosts).peekable();
+    for (index, watch) in watched.iter_mut().enumerate() {
+        let ready = match rows.next_if(|&(&of, _)| of == index) {
+            Some((_, row)) => Readiness::from_bits_truncate(row.revents),
+            None => watch.open.file().ready(),
+        };
+        watch.found = ready & (watch.events | ALWAYS);
+        count += usize::from(!watch.found.is_empty());
+    }
+    count
+}

@@ -1,0 +1,84 @@
+//! Files without a path: `pipe(2)`, `eventfd(2)`, `memfd_create(2)`.
+
+use super::{Fd, UserStr};
+use crate::Ctx;
+use crate::fs::{self, OpenFile};
+use kbase::{Errno, Error, Result, UserPtr};
+use linux_abi::fs::OpenFlags;
+use vfs::{Dentry, Node, NodeFile};
+
+/// `pipe(2)`.
+pub(super) fn pipe(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>) -> Result<()> {
+    pipe2(ctx, into, 0)
+}
+
+/// `pipe2(2)`. O_DIRECT (packet mode) is refused.
+pub(super) fn pipe2(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>, flags: u32) -> Result<()> {
+    let flags = flags_of(flags, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
+    let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
+    let (reader, writer) = fs::pipe(ctx.kernel.mounts.shared(), flags);
+    let reader = ctx.files.insert(reader, close_on_exec)?;
+    let writer = match ctx.files.insert(writer, close_on_exec) {
+        Ok(writer) => writer,
+        Err(error) => {
+            ctx.files.close(reader)?;
+            return Err(error);
+        }
+    };
+    if let Err(error) = into.write(ctx.user(), &[reader.0, writer.0]) {
+        ctx.files.close(reader)?;
+        ctx.files.close(writer)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// `eventfd(2)`.
+pub(super) fn eventfd(ctx: &Ctx<'_>, initial: u32) -> Result<Fd> {
+    eventfd2(ctx, initial, 0)
+}
+
+/// `eventfd2(2)`.
+pub(super) fn eventfd2(ctx: &Ctx<'_>, initial: u32, flags: u32) -> Result<Fd> {
+    const SEMAPHORE: u32 = 1;
+    let is_semaphore = flags & SEMAPHORE != 0;
+    let flags = flags_of(flags & !SEMAPHORE, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
+    let open = fs::eventfd(ctx.kernel.mounts.shared(), initial, is_semaphore, flags);
+    ctx.files.insert(open, flags.contains(OpenFlags::CLOEXEC))
+}
+
+/// `memfd_create(2)`. Seals are refused where a program asks for them.
+pub(super) fn memfd_create(ctx: &Ctx<'_>, name: UserStr, flags: u32) -> Result<Fd> {
+    const CLOEXEC: u32 = 1;
+    const ALLOW_SEALING: u32 = 2;
+    const NOEXEC_SEAL: u32 = 8;
+    const EXEC: u32 = 16;
+    if flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0 {
+        kbase::bail!(EINVAL, "unknown flag");
+    }
+    let name = ctx.user().load_c_string(name.0, 249).map_err(|error| match error.errno() {
+        Errno::ENAMETOOLONG => Error::new(Errno::EINVAL, "the name is too long"),
+        _ => error,
+    })?;
+    let mode = if flags & NOEXEC_SEAL != 0 { 0o666 } else { 0o777 };
+    let node = Node::Regular(ctx.kernel.mounts.unnamed().unnamed_file(mode));
+    let mut shown = b"/memfd:".to_vec();
+    shown.extend_from_slice(&name);
+    shown.extend_from_slice(b" (deleted)");
+    let dentry = Dentry::anonymous(node.clone(), None, &shown);
+    let flags_of_file = OpenFlags::RDWR | OpenFlags::LARGEFILE;
+    let shared = ctx.kernel.mounts.shared();
+    let open = OpenFile::new(shared, NodeFile::new(node), Some(dentry), flags_of_file);
+    ctx.files.insert(open, flags & CLOEXEC != 0)
+}
+
+/// The flags of a call, of which it knows `known`.
+///
+/// # Errors
+/// EINVAL.
+pub(super) fn flags_of(raw: u32, known: OpenFlags) -> Result<OpenFlags> {
+    match OpenFlags::from_bits(raw) {
+        Some(flags) if known.contains(flags) => Ok(flags),
+        _ => Err(Error::new(Errno::EINVAL, "unknown flag")),
+    }
+}

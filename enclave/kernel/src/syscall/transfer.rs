@@ -1,0 +1,149 @@
+//! Bytes from descriptor to descriptor: `sendfile(2)`, `copy_file_range(2)`, `splice(2)`.
+
+use super::{Fd, rw};
+use crate::Ctx;
+use crate::fs::{self, OpenFile};
+use alloc::sync::Arc;
+use kbase::{Result, SliceSink, SliceSource, UserPtr};
+use linux_abi::fs::OpenFlags;
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 * 1024;
+
+/// `sendfile(2)`.
+pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
+    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    from.want_read()?;
+    to.want_write()?;
+    if from.regular().is_none() {
+        kbase::bail!(EINVAL, "sendfile reads from regular files");
+    }
+    if to.flags().contains(OpenFlags::APPEND) {
+        kbase::bail!(EINVAL, "the target is in append mode");
+    }
+    transfer(ctx, &from, offset, &to, UserPtr::new(kbase::UserAddr(0)), count)
+}
+
+/// `copy_file_range(2)`.
+pub(super) fn copy_file_range(
+    ctx: &Ctx<'_>,
+    from: Fd,
+    from_offset: UserPtr<i64>,
+    to: Fd,
+    to_offset: UserPtr<i64>,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags != 0 {
+        kbase::bail!(EINVAL, "unknown flag");
+    }
+    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    from.want_read()?;
+    to.want_write()?;
+    for open in [&from, &to] {
+        if open.directory().is_ok() {
+            kbase::bail!(EISDIR, "a directory cannot be copied so");
+        }
+        if open.regular().is_none() {
+            kbase::bail!(EINVAL, "not a regular file");
+        }
+    }
+    if to.flags().contains(OpenFlags::APPEND) {
+        kbase::bail!(EBADF, "the target is in append mode");
+    }
+    transfer(ctx, &from, from_offset, &to, to_offset, count)
+}
+
+/// `splice(2)`; one side is a pipe.
+pub(super) fn splice(
+    ctx: &Ctx<'_>,
+    from: Fd,
+    from_offset: UserPtr<i64>,
+    to: Fd,
+    to_offset: UserPtr<i64>,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags & !15 != 0 {
+        kbase::bail!(EINVAL, "unknown flag");
+    }
+    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    from.want_read()?;
+    to.want_write()?;
+    let (is_from_pipe, is_to_pipe) = (fs::is_pipe(&from), fs::is_pipe(&to));
+    if !is_from_pipe && !is_to_pipe {
+        kbase::bail!(EINVAL, "neither side is a pipe");
+    }
+    if (is_from_pipe && from_offset.non_null().is_some()) || (is_to_pipe && to_offset.non_null().is_some()) {
+        kbase::bail!(ESPIPE, "a pipe has no offset");
+    }
+    transfer(ctx, &from, from_offset, &to, to_offset, count.min(CHUNK))
+}
+
+/// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead.
+fn transfer(
+    ctx: &Ctx<'_>,
+    from: &Arc<OpenFile>,
+    from_offset: UserPtr<i64>,
+    to: &Arc<OpenFile>,
+    to_offset: UserPtr<i64>,
+    count: usize,
+) -> Result<usize> {
+    let load = |at: UserPtr<i64>| at.non_null().map(|at| at.read(ctx.user())).transpose();
+    let (mut reads, mut writes) = (load(from_offset)?, load(to_offset)?);
+    if reads.into_iter().chain(writes).any(|offset| offset < 0) {
+        kbase::bail!(EINVAL, "the offset is negative");
+    }
+    let mut buffer = alloc::vec![0u8; count.min(CHUNK)];
+    let mut done = 0usize;
+    let mut failed = None;
+    while done < count {
+        let room = buffer.len().min(count - done);
+        let part = buffer.get_mut(..room).unwrap_or_default();
+        let read = match reads {
+            Some(offset) => fs::read_at(from, offset, &mut SliceSink::new(part)),
+            None => fs::read(ctx, from, &mut SliceSink::new(part)),
+        };
+        let read = match read {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
+        let part = buffer.get(..read).unwrap_or_default();
+        let written = match writes {
+            Some(offset) => fs::write_at(to, offset, &mut SliceSource::new(part)),
+            None => rw::pipe_signal(ctx, fs::write(ctx, to, &mut SliceSource::new(part))),
+        };
+        let (written, error) = match written {
+            Ok(written) => (written, None),
+            Err(error) => (0, Some(error)),
+        };
+        done += written;
+        reads = reads.map(|offset| offset.saturating_add_unsigned(written as u64));
+        writes = writes.map(|offset| offset.saturating_add_unsigned(written as u64));
+        if written < read {
+            // What was read and not written goes back, where it can.
+            if reads.is_none() && from.regular().is_some() {
+                let position = from.take_position(ctx.platform());
+                position.set(position.get().saturating_sub((read - written) as u64));
+            }
+            failed = error;
+            break;
+        }
+        if from.regular().is_none() {
+            break;
+        }
+    }
+    for (at, offset) in [(from_offset, reads), (to_offset, writes)] {
+        if let Some(offset) = offset {
+            at.write(ctx.user(), &offset)?;
+        }
+    }
+    match failed {
+        Some(error) if done == 0 => Err(error),
+        _ => Ok(done),
+    }
+}
