@@ -21,6 +21,8 @@ mod process;
 mod signal;
 mod stats;
 mod syscall;
+#[cfg(test)]
+mod testing;
 mod thread;
 mod vm;
 

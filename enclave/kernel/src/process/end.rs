@@ -2,9 +2,10 @@
 
 use super::Process;
 use crate::thread::{Thread, WORK_EXIT};
-use crate::{Ctx, Kernel};
+use crate::{Ctx, Kernel, signal};
 use alloc::sync::Arc;
-use kbase::UserAddr;
+use kbase::{Result, UserAddr, bail};
+use linux_abi::signal::{Signal, SignalSet};
 
 impl Process {
     /// Decides that the process ends with a wait status, unless that is decided already, and makes all its
@@ -69,6 +70,43 @@ impl Kernel {
         status
     }
 }
+
+impl Kernel {
+    /// Sends a signal from outside to process `pid`, or to all (-1).
+    ///
+    /// # Errors
+    /// EINVAL no such signal, or a pid below -1 or 0; EPERM not a signal that is taken from outside; ESRCH no such process.
+    pub fn kill(&self, pid: i32, signal: u32) -> Result<()> {
+        let Some(signal) = Signal::new(signal.into()) else { bail!(EINVAL, "no such signal") };
+        if !FROM_OUTSIDE.has(signal) {
+            bail!(EPERM, "not a signal that is taken from outside");
+        }
+        let targets = match pid {
+            -1 => self.processes.all(),
+            pid => match u32::try_from(pid) {
+                Ok(pid) if pid > 0 => self.processes.process(pid).into_iter().collect(),
+                _ => bail!(EINVAL, "no such pid"),
+            },
+        };
+        if targets.is_empty() {
+            bail!(ESRCH, "no such process");
+        }
+        for process in targets {
+            signal::send_from_outside(&process, signal);
+        }
+        Ok(())
+    }
+}
+
+/// Signals that the host may send: what a terminal and an init system send.
+const FROM_OUTSIDE: SignalSet = SignalSet::of(Signal::SIGKILL)
+    .with(Signal::SIGTERM)
+    .with(Signal::SIGINT)
+    .with(Signal::SIGQUIT)
+    .with(Signal::SIGHUP)
+    .with(Signal::SIGTSTP)
+    .with(Signal::SIGCONT)
+    .with(Signal::SIGWINCH);
 
 /// The process, the context of its last thread, and the function that counts.
 const OWNERS_AT_END: usize = 3;

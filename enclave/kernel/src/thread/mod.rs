@@ -133,6 +133,11 @@ impl Thread {
         }
     }
 
+    /// Ties it to the calling host thread.
+    pub(crate) fn attach(&self) {
+        self.waker.handle.store(self.waker.platform.current().0, Ordering::SeqCst);
+    }
+
     /// Sets the registers that it starts with.
     pub(crate) fn set_start(&self, registers: UserRegisters) {
         *self.start.lock() = registers;

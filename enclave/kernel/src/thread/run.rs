@@ -24,7 +24,7 @@ impl Kernel {
             bail!(ESRCH, "the thread runs already");
         }
         let Some(process) = thread.process() else { bail!(ESRCH, "the process has ended") };
-        thread.waker.handle.store(self.platform().current().0, Ordering::SeqCst);
+        thread.attach();
         let registers = RefCell::new(*thread.start.lock());
         self.platform().xstate_reset();
         loop {
