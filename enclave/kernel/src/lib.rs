@@ -29,4 +29,5 @@ mod vm;
 pub use ctx::Ctx;
 pub use kernel::{BootExtra, HostFile, HostMount, Kernel};
 pub use process::Process;
+pub use syscall::{Support, TABLE};
 pub use thread::Thread;

@@ -14,6 +14,8 @@ mod change;
 mod fault;
 mod map;
 mod pages;
+#[cfg(test)]
+mod tests;
 mod text;
 mod vma;
 
