@@ -174,7 +174,8 @@ impl SiteRecord {
         };
         let site = Site { offset: self.offset.get(), kind, tactic };
         // Nothing that is derived from the offset may wrap.
-        let backwards = u64::from(self.a).max(word.min(0).unsigned_abs().into());
+        let hole = if let Tactic::Cave { hole } = tactic { hole } else { 0 };
+        let backwards = u64::from(self.a).max(hole.min(0).unsigned_abs().into());
         (site.offset <= i64::MAX.cast_unsigned() && site.offset >= backwards).then_some(site)
     }
 }
@@ -376,6 +377,13 @@ mod tests {
         assert!(sorted.sites().is_sorted_by_key(|site| site.offset));
         assert_eq!(sorted.in_range(0x180..0x300).len(), 2);
         assert_eq!(sorted.sites()[1].hole(), Some(0x180 - 100..0x180 - 95));
+    }
+
+    #[test]
+    fn a_mov_of_a_large_number_reads_back() {
+        let tactic = Tactic::MovImm32 { back: 5, imm: 0x8000_0008 };
+        let table = SiteTable::new(vec![Site { offset: 0x1000, kind: SiteKind::Cpuid, tactic }]);
+        assert_eq!(SiteTable::from_bytes(&table.to_bytes()), Ok(table));
     }
 
     #[test]
