@@ -6,7 +6,7 @@ use erofs_format::{Site, SiteKind, SiteTable, Tactic};
 
 use super::AnalyseOptions;
 use super::elf::Elf;
-use super::sweep::{Found, Sweep};
+use super::sweep::{Found, Neighbour, Sweep};
 use super::targets::AddressSet;
 
 /// Bytes of `jmp rel32`.
@@ -97,37 +97,59 @@ impl<'a> Chooser<'a> {
         )
     }
 
-    /// The shortest window around a site; of equals, the one that ends with the site, so that the place after
-    /// the instruction stays what it is.
+    /// A window around a site. Best is one whose instructions cannot fault, since a fault in a stub has to be
+    /// told as one in the program; then the shortest; then the one with least behind the site, so that the place
+    /// where the program goes on stays what it is.
     fn displace(&self, at: usize, sweep: &Sweep<'_>) -> Option<Tactic> {
         let (site, _) = self.sites.get(at)?;
         match self.elf.function(site.address) {
             Some(function) if function.has_landing_pads => return None,
-            None if sweep.incomplete || self.elf.is_unwindable() => return None,
+            // Written by hand, or without a name; then a jump may come from anywhere.
+            None if self.elf.is_unwindable() || sweep.incomplete && !site.in_function => return None,
             _ => {}
         }
         let free_from =
             at.checked_sub(1).and_then(|previous| self.extent(previous)).map_or(0, |used| used.end);
         let free_to = self.extent(at + 1).map_or(u64::MAX, |used| used.start);
-        let kind_len = u64::from(site.kind.len());
-        let mut best: Option<(u64, u64, u64)> = None;
-        for before in prefix_sums(&site.before) {
-            for after in prefix_sums(&site.after) {
-                let len = before + kind_len + after;
-                let start = site.address.saturating_sub(before);
-                let candidate = (len, after, before);
-                if len < JUMP || best.is_some_and(|best| best <= candidate) {
+        let site_len = u64::from(site.kind.len());
+        let mut best: Option<Window> = None;
+        for (before, before_memory) in sums(&site.before) {
+            for (after, after_memory) in sums(&site.after) {
+                let touches_memory = before_memory || after_memory;
+                let window = Window { touches_memory, len: before + site_len + after, after, before };
+                if window.len < JUMP || best.is_some_and(|best| best <= window) {
                     continue;
                 }
-                let end = start + len;
-                if start >= free_from && end <= free_to && sweep.targets.first_in(start + 1..end).is_none() {
-                    best = Some(candidate);
+                let start = site.address.saturating_sub(before);
+                let end = start + window.len;
+                let is_free = start >= free_from && end <= free_to;
+                if is_free && sweep.targets.first_in(start + 1..end).is_none() {
+                    best = Some(window);
                 }
             }
         }
-        let (len, _, before) = best?;
-        Some(Tactic::Displace { before: u8::try_from(before).ok()?, len: u8::try_from(len).ok()? })
+        let best = best?;
+        Some(Tactic::Displace { before: u8::try_from(best.before).ok()?, len: u8::try_from(best.len).ok()? })
     }
+}
+
+/// Instructions to move, better ones being less.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Window {
+    touches_memory: bool,
+    len: u64,
+    after: u64,
+    before: u64,
+}
+
+/// For the first none, one, two, ... neighbours: their bytes, and whether any touches memory.
+fn sums(neighbours: &[Neighbour]) -> impl Iterator<Item = (u64, bool)> {
+    let sums = neighbours.iter().scan((0, false), |(len, memory), neighbour| {
+        *len += u64::from(neighbour.len);
+        *memory |= neighbour.touches_memory;
+        Some((*len, *memory))
+    });
+    std::iter::once((0, false)).chain(sums)
 }
 
 fn is_restorer(elf: &Elf<'_>, site: &Found) -> bool {
@@ -136,15 +158,6 @@ fn is_restorer(elf: &Elf<'_>, site: &Found) -> bool {
             let before = site.address.checked_sub(mov.len() as u64).and_then(|start| elf.content(start));
             before.is_some_and(|bytes| bytes.starts_with(mov))
         })
-}
-
-/// 0 and the sums of the first one, two, ... lengths.
-fn prefix_sums(lengths: &[u8]) -> impl Iterator<Item = u64> {
-    let sums = lengths.iter().scan(0, |sum, len| {
-        *sum += u64::from(*len);
-        Some(*sum)
-    });
-    std::iter::once(0).chain(sums)
 }
 
 /// Padding, cut into pieces of a `jmp rel32` each, by address.

@@ -12,6 +12,9 @@ use super::targets::AddressSet;
 /// Bytes of neighbouring instructions that are remembered in front of a site and behind it.
 const NEIGHBOURHOOD: usize = 24;
 
+/// Larger stretches without a known start of a function in them are taken for many functions.
+const LARGEST_FUNCTION: usize = 1 << 16;
+
 /// A stretch of text that is decoded from its start: a function, or what lies between two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunk<'a> {
@@ -27,18 +30,28 @@ pub(super) struct LoadedNumber {
     pub(super) imm: u32,
 }
 
+/// An instruction beside a site that may be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    pub(super) len: u8,
+    /// Whether it may fault.
+    pub(super) touches_memory: bool,
+}
+
 /// A site, and what is around it in its basic block.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) address: u64,
     pub(super) kind: SiteKind,
     pub(super) number: Option<LoadedNumber>,
-    /// Lengths of the instructions in front that may be moved, nearest first.
-    pub(super) before: Vec<u8>,
-    /// Lengths of those behind, nearest first.
-    pub(super) after: Vec<u8>,
+    /// The instructions in front that may be moved, nearest first.
+    pub(super) before: Vec<Neighbour>,
+    /// Those behind, nearest first.
+    pub(super) after: Vec<Neighbour>,
     /// Whether decoding its chunk lost its way.
     pub(super) doubtful: bool,
+    /// Whether its chunk is known to be one function.
+    pub(super) in_function: bool,
 }
 
 /// What was found in the text swept so far.
@@ -98,69 +111,61 @@ impl<'a> Sweep<'a> {
 
     /// Decodes a chunk. Chunks come by ascending address.
     pub(super) fn chunk(&mut self, chunk: &Chunk<'_>) {
+        let in_function = self.elf.starts.contains(&chunk.start) && chunk.bytes.len() <= LARGEST_FUNCTION;
         let (first_site, first_hole) = (self.sites.len(), self.holes.len());
         let mut decoder = Decoder::with_ip(64, chunk.bytes, chunk.start, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
-        let mut doubtful = false;
-        // Lengths of the movable instructions up to here, and the number that the last one loads into eax.
-        let mut run: Vec<u8> = Vec::new();
-        let mut number = None;
-        // Whether the last site still collects what is behind it.
-        let mut collecting = false;
+        let mut doubt = Doubt::new(chunk, in_function);
+        let mut block = BasicBlock::default();
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             if instruction.is_invalid() {
-                doubtful = true;
-                run.clear();
-                number = None;
-                collecting = false;
+                doubt.lost(instruction.ip());
+                block = BasicBlock::default();
                 self.dead_from = None;
                 continue;
             }
+            let dead = self.dead_from == Some(instruction.ip());
             if self.padding(&instruction) {
                 // What follows is reached by a jump, if at all.
-                run.clear();
-                number = None;
+                block = BasicBlock::default();
                 continue;
             }
+            if dead {
+                doubt.boundary(instruction.ip());
+            }
             self.note_targets(&instruction);
-            // An instruction has at most 15 bytes.
-            let len = u8::try_from(instruction.len()).unwrap_or(15);
             if let Some(kind) = site_kind(&instruction) {
-                let before = nearest(&run);
                 self.sites.push(Found {
                     address: instruction.ip(),
                     kind,
-                    number,
-                    before,
+                    number: block.number,
+                    before: nearest(&block.run),
                     after: Vec::new(),
                     doubtful: false,
+                    in_function,
                 });
-                run.clear();
-                number = None;
-                collecting = true;
+                block = BasicBlock { collecting: true, ..BasicBlock::default() };
             } else if is_movable(&instruction) {
-                run.push(len);
-                number = loaded_number(&instruction);
-                if let Some(site) = self.sites.last_mut().filter(|_| collecting) {
-                    site.after.push(len);
-                    collecting =
-                        site.after.iter().map(|len| usize::from(*len)).sum::<usize>() < NEIGHBOURHOOD;
-                }
+                block.extend(&instruction, self.sites.last_mut());
             } else {
-                run.clear();
-                number = None;
-                collecting = false;
+                block = BasicBlock::default();
             }
             self.dead_from = ends_flow(&instruction).then(|| instruction.next_ip());
         }
-        if doubtful {
-            self.incomplete = true;
-            self.holes.truncate(first_hole);
-            self.dead_from = None;
-            for site in self.sites.iter_mut().skip(first_site) {
-                site.doubtful = true;
-            }
+        let doubtful = doubt.ranges(chunk);
+        if doubtful.is_empty() {
+            return;
+        }
+        self.incomplete = true;
+        self.dead_from = None;
+        let new_holes = self.holes.split_off(first_hole);
+        let sure = |hole: &Range<u64>| {
+            !doubtful.iter().any(|range| hole.start < range.end && range.start < hole.end)
+        };
+        self.holes.extend(new_holes.into_iter().filter(sure));
+        for site in self.sites.iter_mut().skip(first_site) {
+            site.doubtful = doubtful.iter().any(|range| range.contains(&site.address));
         }
     }
 
@@ -221,15 +226,98 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// The last lengths of a run, nearest first.
-fn nearest(run: &[u8]) -> Vec<u8> {
-    let mut total = 0;
-    let near = |len: &u8| {
-        let enough = total >= NEIGHBOURHOOD;
-        total += usize::from(*len);
-        !enough
-    };
-    run.iter().rev().copied().take_while(near).collect()
+/// The instructions of a basic block up to here, as far as they may be moved.
+#[derive(Default)]
+struct BasicBlock {
+    run: Vec<Neighbour>,
+    /// What the last one loads into eax.
+    number: Option<LoadedNumber>,
+    /// Whether the last site still collects what is behind it.
+    collecting: bool,
+}
+
+impl BasicBlock {
+    fn extend(&mut self, instruction: &Instruction, last_site: Option<&mut Found>) {
+        let touches_memory = instruction.mnemonic() != Mnemonic::Lea
+            && instruction.mnemonic() != Mnemonic::Nop
+            && (0..instruction.op_count()).any(|at| instruction.op_kind(at) == OpKind::Memory)
+            || instruction.is_stack_instruction()
+            || instruction.is_string_instruction();
+        // An instruction has at most 15 bytes.
+        let neighbour = Neighbour { len: u8::try_from(instruction.len()).unwrap_or(15), touches_memory };
+        self.run.push(neighbour);
+        self.number = loaded_number(instruction);
+        if let Some(site) = last_site.filter(|_| self.collecting) {
+            site.after.push(neighbour);
+            self.collecting = total_len(&site.after) < NEIGHBOURHOOD;
+        }
+    }
+}
+
+/// Where decoding met what is no instruction, and so may have been wrong before and after.
+///
+/// In a function all of it is in doubt. In a stretch of many functions it is what lies between the second
+/// boundary before and the second behind, a boundary being where something starts after an end of control flow.
+struct Doubt {
+    whole: bool,
+    /// The last two boundaries.
+    last: [u64; 2],
+    ranges: Vec<Range<u64>>,
+    /// Boundaries still to come before the last range ends.
+    open: u8,
+}
+
+impl Doubt {
+    fn new(chunk: &Chunk<'_>, whole: bool) -> Self {
+        Self { whole, last: [chunk.start; 2], ranges: Vec::new(), open: 0 }
+    }
+
+    fn boundary(&mut self, address: u64) {
+        self.last = [self.last[1], address];
+        if self.open > 0 {
+            self.open -= 1;
+            if let Some(range) = self.ranges.last_mut() {
+                range.end = address;
+            }
+        }
+    }
+
+    fn lost(&mut self, address: u64) {
+        if self.open == 0 {
+            self.ranges.push(self.last[0]..address);
+        }
+        self.open = 2;
+    }
+
+    /// What is in doubt, once the whole chunk is decoded.
+    fn ranges(mut self, chunk: &Chunk<'_>) -> Vec<Range<u64>> {
+        let end = chunk.start + chunk.bytes.len() as u64;
+        if self.whole && !self.ranges.is_empty() {
+            return vec![chunk.start..end];
+        }
+        if self.open > 0
+            && let Some(range) = self.ranges.last_mut()
+        {
+            range.end = end;
+        }
+        self.ranges
+    }
+}
+
+/// The last instructions of a run, nearest first.
+fn nearest(run: &[Neighbour]) -> Vec<Neighbour> {
+    let mut near: Vec<Neighbour> = Vec::new();
+    for neighbour in run.iter().rev() {
+        if total_len(&near) >= NEIGHBOURHOOD {
+            break;
+        }
+        near.push(*neighbour);
+    }
+    near
+}
+
+fn total_len(neighbours: &[Neighbour]) -> usize {
+    neighbours.iter().map(|neighbour| usize::from(neighbour.len)).sum()
 }
 
 fn site_kind(instruction: &Instruction) -> Option<SiteKind> {

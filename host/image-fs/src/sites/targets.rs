@@ -12,7 +12,9 @@ use super::elf::Elf;
 use super::sweep::Sweep;
 
 /// Entries of one jump table, at most.
-const MAX_ENTRIES: usize = 1 << 16;
+const MAX_ENTRIES: u64 = 1 << 16;
+/// Entries that are taken for a table's although another seems to start among them.
+const OVERLAP: u64 = 512;
 
 /// A set of addresses of text.
 #[derive(Debug)]
@@ -63,9 +65,12 @@ pub(super) fn scan_data(elf: &Elf<'_>, file: &[u8], sweep: &mut Sweep<'_>) {
         sweep.targets.insert(u64::from_le_bytes(*word));
     }
     let span = elf.text_span();
-    for base in std::mem::take(&mut sweep.tables) {
+    let mut bases = std::mem::take(&mut sweep.tables).into_iter().peekable();
+    while let Some(base) = bases.next() {
+        let to_next = bases.peek().map_or(MAX_ENTRIES, |next| (next - base) / 4);
+        let limit = usize::try_from(to_next.clamp(OVERLAP, MAX_ENTRIES)).unwrap_or(usize::MAX);
         let (entries, _) = elf.content(base).unwrap_or_default().as_chunks::<4>();
-        for entry in entries.iter().take(MAX_ENTRIES) {
+        for entry in entries.iter().take(limit) {
             let target = base.wrapping_add_signed(i32::from_le_bytes(*entry).into());
             if !span.contains(&target) {
                 break;
