@@ -292,8 +292,10 @@ impl Doubt {
     /// What is in doubt, once the whole chunk is decoded.
     fn ranges(mut self, chunk: &Chunk<'_>) -> Vec<Range<u64>> {
         let end = chunk.start + chunk.bytes.len() as u64;
-        if self.whole && !self.ranges.is_empty() {
-            return vec![chunk.start..end];
+        for range in &mut self.ranges {
+            if self.whole {
+                *range = chunk.start..end;
+            }
         }
         if self.open > 0
             && let Some(range) = self.ranges.last_mut()
