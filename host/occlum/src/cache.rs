@@ -125,6 +125,12 @@ impl Cache {
         self.keep("index", hash, entry);
     }
 
+    /// Forgets an index entry.
+    pub(crate) fn forget_index(&self, hash: &Hash) {
+        // If it cannot be removed, it is found wrong again next time.
+        drop(fs::remove_file(self.path("index", hash)));
+    }
+
     /// The encoded rewriting sites of the program `hash`.
     pub(crate) fn sites(&self, hash: &Hash) -> Option<Vec<u8>> {
         self.read("sites", hash)

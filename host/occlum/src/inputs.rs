@@ -26,11 +26,14 @@ struct State {
 }
 
 /// The state of all files of an image.
-#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
 pub(crate) struct Inputs {
     folders: Vec<Folder>,
     newest_ns: i128,
 }
+
+/// From this number of files on, checking them takes longer than starting a thread for it.
+const MANY: usize = 500;
 
 impl Inputs {
     /// The state of the files of `tree` when they were found.
@@ -66,18 +69,25 @@ impl Inputs {
         self.newest_ns
     }
 
-    /// Whether all files are as they were.
+    /// Whether all files are as they were. Takes microseconds for each.
     pub(crate) fn are_unchanged(&self) -> bool {
-        // Folders with many files are few, so the halves take about the same time.
         let (left, right) = self.folders.split_at(self.folders.len() / 2);
-        let count: usize = self.folders.iter().map(|folder| folder.files.len()).sum();
-        if count < 1000 {
+        if self.count() < MANY {
             return self.folders.iter().all(Folder::is_unchanged);
         }
         std::thread::scope(|scope| {
             let other = scope.spawn(|| right.iter().all(Folder::is_unchanged));
             left.iter().all(Folder::is_unchanged) && other.join().unwrap_or(false)
         })
+    }
+
+    /// Whether the check is better done beside other work.
+    pub(crate) fn are_many(&self) -> bool {
+        self.count() >= MANY
+    }
+
+    fn count(&self) -> usize {
+        self.folders.iter().map(|folder| folder.files.len()).sum()
     }
 }
 

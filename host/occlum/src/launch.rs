@@ -31,6 +31,8 @@ pub(crate) struct Launch {
     pub(crate) show: Show,
     /// What the user can raise if memory does not suffice.
     pub(crate) memory_hint: &'static str,
+    /// Called when the enclave is loaded and before the program starts.
+    pub(crate) before_start: Box<dyn FnOnce() -> Result<()>>,
 }
 
 /// A folder of the host and where it is to be seen.
@@ -59,6 +61,7 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
     };
     let enclave = Enclave::load(&*machine, &launch.enclave, &image, options).map_err(explain_load)?;
     drop(launch.enclave);
+    (launch.before_start)()?;
     let process = ProcessOptions {
         path: bytes(&launch.program),
         argv: launch.arguments.into_iter().map(OsString::into_vec).collect(),

@@ -26,5 +26,6 @@ pub(crate) fn run(args: cli::Run) -> Result<u8> {
         cwd: "/".into(),
         show: args.show,
         memory_hint: "raise `resource_limits.user_space_max_size` in Occlum.json and build again",
+        before_start: Box::new(|| Ok(())),
     })
 }

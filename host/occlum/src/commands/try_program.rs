@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is remembered of a request.
@@ -50,9 +52,12 @@ pub(crate) fn run(args: cli::Try) -> Result<u8> {
     let request = request(&args, &cwd)?;
     let cache = Cache::open()?;
 
-    let (image, packed) = match recall(&cache, &request) {
-        Some(found) => found,
-        None => pack(&cache, &request)?,
+    let (image, packed, check) = match recall(&cache, &request) {
+        Some(recalled) => recalled,
+        None => {
+            let (image, packed) = pack(&cache, &request)?;
+            (image, packed, Check::none())
+        }
     };
     packed.notes.iter().for_each(printer::note);
     if packed.memory > config.limits.user_space {
@@ -78,7 +83,31 @@ pub(crate) fn run(args: cli::Try) -> Result<u8> {
         cwd,
         show: args.show,
         memory_hint: MEMORY_HINT,
+        before_start: Box::new(move || check.finish(&cache)),
     })
+}
+
+/// The check of many files that goes on while the enclave is loaded.
+struct Check(Option<(JoinHandle<bool>, Hash)>);
+
+impl Check {
+    fn none() -> Self {
+        Self(None)
+    }
+
+    /// Waits for the check. If a file changed, starts this command anew without what it remembered.
+    fn finish(self, cache: &Cache) -> Result<()> {
+        let Some((thread, key)) = self.0 else { return Ok(()) };
+        if thread.join().unwrap_or(false) {
+            return Ok(());
+        }
+        cache.forget_index(&key);
+        let mut arguments = std::env::args_os();
+        let zeroth = arguments.next().unwrap_or_default();
+        // The address space holds an enclave now, and threads: a new program image is the clean way back.
+        let e = std::process::Command::new("/proc/self/exe").arg0(zeroth).args(arguments).exec();
+        Err(Error::machine("cannot start anew after files have changed").because(&e))
+    }
 }
 
 fn config(memory: Option<&str>) -> Result<Config> {
@@ -155,20 +184,19 @@ fn parse_mount(flag: &OsStr, cwd: &Path) -> Result<HostMount> {
     Ok(HostMount { host, guest: guest.components().collect(), is_writable })
 }
 
-/// The image of an equal request whose inputs are as they were.
-fn recall(cache: &Cache, request: &Request) -> Option<(PathBuf, Packed)> {
+/// The image of an equal request whose inputs are as they were; if they are many, the check still goes on.
+fn recall(cache: &Cache, request: &Request) -> Option<(PathBuf, Packed, Check)> {
     for with_arguments in [false, true] {
-        let bytes = cache.index(&key_of(request, with_arguments))?;
-        match postcard::from_bytes(&bytes).ok()? {
-            Remembered::AskWithArguments => {}
-            Remembered::Image(packed) => {
-                return packed
-                    .inputs
-                    .are_unchanged()
-                    .then_some(())
-                    .and_then(|()| Some((cache.image(&packed.image)?, packed)));
-            }
-        }
+        let key = key_of(request, with_arguments);
+        let Remembered::Image(mut packed) = postcard::from_bytes(&cache.index(&key)?).ok()? else { continue };
+        let image = cache.image(&packed.image)?;
+        let inputs = std::mem::take(&mut packed.inputs);
+        let check = if inputs.are_many() {
+            Check(Some((std::thread::spawn(move || inputs.are_unchanged()), key)))
+        } else {
+            inputs.are_unchanged().then_some(Check::none())?
+        };
+        return Some((image, packed, check));
     }
     None
 }
@@ -300,7 +328,7 @@ mod tests {
         let request = Request { program: "/bin/true".into(), cwd: "/".into(), ..Request::default() };
         assert!(recall(&cache, &request).is_none());
         let (path, packed) = pack(&cache, &request).unwrap();
-        let (again, recalled) = recall(&cache, &request).unwrap();
+        let (again, recalled, _) = recall(&cache, &request).unwrap();
         assert_eq!((again, recalled.image), (path, packed.image));
         let other = Request { terminal: Some("vt100".into()), ..request };
         assert!(recall(&cache, &other).is_none());
