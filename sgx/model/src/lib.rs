@@ -8,11 +8,13 @@
 //! * [`tcs`]: threads and their frames.
 //! * [`secs`]: the enclave: ECREATE, measurement, EINIT.
 //! * [`sigstruct`]: EINIT's checks of a SIGSTRUCT by itself.
+//! * [`keys`]: EGETKEY and EREPORT.
 //! * [`fault`]: what goes wrong, and what the enclave is told of it.
 #![forbid(unsafe_code)]
 
 pub mod epcm;
 pub mod fault;
+pub mod keys;
 pub mod secs;
 pub mod sigstruct;
 pub mod tcs;
