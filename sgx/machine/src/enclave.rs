@@ -9,12 +9,12 @@ use crate::tcs::{ThreadControl, Threads};
 use crate::thread::{self, NO_VECTOR, ThreadBlock};
 use crate::{filter, signal, xsave};
 use sgx_arch::{
-    AttributesFlags, ErrorCode, GPRSGX_FROM_END, Miscselect, PageType, Secinfo, SecinfoFlags, Secs,
-    Sigstruct, Tcs,
+    ErrorCode, GPRSGX_FROM_END, Miscselect, PageType, Secinfo, SecinfoFlags, Secs, Sigstruct, Tcs,
 };
 use sgx_device::{EnclaveRun, Exit, Leaf, SgxEnclave};
 use sgx_model::epcm::{self, Access, Page};
 use sgx_model::fault::{Fault, PageFaultCode};
+use sgx_model::keys::{Identity, Root};
 use sgx_model::secs::{self, Features, Measurement};
 use sgx_model::{sigstruct, tcs};
 use std::io;
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     xfrm: u64,
     miscselect: Miscselect,
     initialized: AtomicBool,
+    root: Root,
+    identity: OnceLock<Identity>,
     stubs: OnceLock<Stubs>,
 }
 
@@ -46,6 +48,11 @@ impl Core {
 
     pub(crate) const fn threads(&self) -> &Threads {
         &self.threads
+    }
+
+    /// The machine's keys, and what the enclave is.
+    pub(crate) fn identity(&self) -> Option<(&Root, &Identity)> {
+        Some((&self.root, self.identity.get()?))
     }
 
     pub(crate) fn stubs(&self) -> Option<&Stubs> {
@@ -167,7 +174,7 @@ impl From<Fault> for Unfit {
 
 impl SoftwareEnclave {
     /// ECREATE.
-    pub(crate) fn create(secs: &Secs) -> io::Result<Self> {
+    pub(crate) fn create(secs: &Secs, root: Root) -> io::Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let xfrm = secs.attributes.xfrm;
         let xsave_size = xsave::area_size(xfrm);
@@ -184,6 +191,8 @@ impl SoftwareEnclave {
             xfrm,
             miscselect: secs.miscselect,
             initialized: AtomicBool::new(false),
+            root,
+            identity: OnceLock::new(),
             stubs: OnceLock::new(),
         };
         let measurement = Some(Measurement::ecreate(secs));
@@ -307,8 +316,7 @@ impl SgxEnclave for SoftwareEnclave {
         if let Some(stubs) = patch::patch(&self.core)? {
             let _ = self.core.stubs.set(stubs);
         }
-        build.secs.mrenclave = mrenclave;
-        build.secs.attributes.flags |= AttributesFlags::INIT;
+        let _ = self.core.identity.set(Identity::new(&build.secs, mrenclave, sigstruct));
         build.measurement = None;
         self.core.initialized.store(true, Ordering::Release);
         Ok(())

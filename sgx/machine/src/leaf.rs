@@ -12,13 +12,13 @@ use crate::pages::Touch;
 use crate::signal::{Bases, register};
 use crate::thread::ThreadBlock;
 use libc::ucontext_t;
-use sgx_arch::{Enclu, ErrorCode, PageType, Secinfo, Tcs};
+use sgx_arch::{Enclu, ErrorCode, Keyrequest, PageType, Secinfo, Targetinfo, Tcs};
 use sgx_model::epcm::{self, Access, Answer, Page};
 use sgx_model::fault::{Fault, PageFaultCode};
-use sgx_model::tcs;
+use sgx_model::{keys, tcs};
 use std::ptr;
 use std::sync::atomic::Ordering;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The bytes of `enclu`.
 pub(crate) const ENCLU: [u8; 3] = [0x0f, 0x01, 0xd7];
@@ -129,6 +129,11 @@ fn execute(core: &Core, leaf: Option<Enclu>, rbx: u64, rcx: u64, rdx: u64) -> Re
             Ok(Effect { status: None })
         }
         Some(Enclu::Eacceptcopy) => accept_copy(core, rbx, rcx, rdx).map(status),
+        Some(Enclu::Ereport) => {
+            report(core, rbx, rcx, rdx)?;
+            Ok(Effect { status: None })
+        }
+        Some(Enclu::Egetkey) => get_key(core, rbx, rcx).map(|answer| Effect { status: Some(answer) }),
         // EENTER and ERESUME are #GP inside an enclave.
         Some(Enclu::Eenter | Enclu::Eresume) => Err(Fault::GeneralProtection),
         _ => Err(Fault::InvalidOpcode),
@@ -143,12 +148,17 @@ fn page_operand(core: &Core, address: u64) -> Result<usize, Fault> {
     core.pages().index(address).ok_or(Fault::GeneralProtection)
 }
 
-/// Index of the page of an operand of type `T`, which lies in one page because it is aligned to its size.
-fn operand<T>(core: &Core, address: u64) -> Result<usize, Fault> {
-    if !address.is_multiple_of(size_of::<T>() as u64) {
+/// Index of the page of an operand that must be aligned.
+fn place(core: &Core, address: u64, align: u64) -> Result<usize, Fault> {
+    if !address.is_multiple_of(align) {
         return Err(Fault::GeneralProtection);
     }
     core.pages().index(address).ok_or(Fault::GeneralProtection)
+}
+
+/// Index of the page of an operand of type `T`, which lies in one page because it is aligned to its size.
+fn operand<T>(core: &Core, address: u64) -> Result<usize, Fault> {
+    place(core, address, size_of::<T>() as u64)
 }
 
 /// Opens the page of an operand for the host, if the enclave itself may access it so.
@@ -179,6 +189,16 @@ fn read_open<T: FromBytes + Copy>(address: u64) -> Result<T, Fault> {
     // SAFETY: `operand` checked that it is aligned and in one page, and that page is readable by the host. Other
     // threads of the enclave may write it: any bytes are a valid `T`, and the copy is what is checked and used.
     Ok(unsafe { place.read_volatile() })
+}
+
+/// Writes an operand to a page that is open.
+fn write_open<T: IntoBytes>(address: u64, value: T) -> Result<(), Fault> {
+    let address = usize::try_from(address).map_err(|_| Fault::GeneralProtection)?;
+    let place = ptr::with_exposed_provenance_mut::<T>(address);
+    // SAFETY: callers checked that it is aligned and in one page, and that page is writable by the host. It is
+    // memory of the enclave, to which Rust has no references.
+    unsafe { place.write_volatile(value) };
+    Ok(())
 }
 
 /// EACCEPT. A page that is missing is added first, as the driver does when the leaf touches it.
@@ -268,6 +288,32 @@ fn accept_copy(core: &Core, rbx: u64, rcx: u64, rdx: u64) -> Result<Answer<Page>
     }
 }
 
+/// EREPORT: RBX = TARGETINFO, RCX = 64 bytes of REPORTDATA, RDX = where the REPORT goes.
+fn report(core: &Core, rbx: u64, rcx: u64, rdx: u64) -> Result<(), Fault> {
+    let Some((root, identity)) = core.identity() else { return Err(Fault::GeneralProtection) };
+    place(core, rbx, 512)?;
+    place(core, rcx, 128)?;
+    place(core, rdx, 512)?;
+    let target = read_operand::<Targetinfo>(core, rbx)?;
+    let data = read_operand::<[u8; 64]>(core, rcx)?;
+    let output = place(core, rdx, 512)?;
+    open(core, output, rdx, Access::Write)?;
+    write_open(rdx, keys::ereport(root, identity, &target, &data))
+}
+
+/// EGETKEY: RBX = KEYREQUEST, RCX = where the key goes.
+fn get_key(core: &Core, rbx: u64, rcx: u64) -> Result<Answer<()>, Fault> {
+    let Some((root, identity)) = core.identity() else { return Err(Fault::GeneralProtection) };
+    place(core, rbx, 128)?;
+    let output = place(core, rcx, 16)?;
+    let request = read_operand::<Keyrequest>(core, rbx)?;
+    open(core, output, rcx, Access::Write)?;
+    match keys::egetkey(root, identity, &request)? {
+        Ok(key) => write_open(rcx, key).map(Ok),
+        Err(code) => Ok(Err(code)),
+    }
+}
+
 /// [`fast`] declines.
 pub(crate) const DECLINED: u64 = u64::MAX;
 
@@ -294,7 +340,3 @@ pub(crate) fn fast(core: &Core, leaf: u32, rbx: u64, rcx: u64) -> u64 {
         _ => DECLINED,
     }
 }
-
-/// Compile-time reminder that operands are plain data.
-const fn plain<T: FromBytes + IntoBytes + Immutable>() {}
-const _: () = plain::<Secinfo>();

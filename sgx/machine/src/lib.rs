@@ -10,6 +10,7 @@
 //! * [`signal`], [`aex`]: host signals become asynchronous exits.
 //! * [`leaf`], [`patch`]: the leaves of the user, by trap and by jump.
 //! * [`filter`]: `syscall` in the enclave traps.
+//! * [`secret`]: what makes this machine another than the next.
 
 mod aex;
 mod enclave;
@@ -19,6 +20,7 @@ mod leaf;
 mod memory;
 mod pages;
 mod patch;
+mod secret;
 mod signal;
 mod tcs;
 mod thread;
@@ -27,21 +29,32 @@ mod xsave;
 use enclave::SoftwareEnclave;
 use sgx_arch::Secs;
 use sgx_device::{SgxDevice, SgxEnclave};
+use sgx_model::keys::Root;
 use std::io;
 
 /// The software machine.
 pub struct SoftwareSgx {
-    _private: (),
+    root: Root,
 }
 
 impl SoftwareSgx {
-    /// The machine of this host and user.
+    /// The machine of this host and user: its secret is in the user's state folder.
     ///
     /// # Errors
-    /// ENOSYS the processor or the kernel lacks what the machine needs; the message says what.
+    /// ENOSYS the processor or the kernel lacks what the machine needs; errors of reading or making the secret.
+    /// The message says what.
     pub fn new() -> io::Result<Self> {
         require_host()?;
-        Ok(Self { _private: () })
+        Ok(Self { root: Root::new(&secret::load()?) })
+    }
+
+    /// The machine that a secret makes: enclaves get the same keys wherever the secret is the same.
+    ///
+    /// # Errors
+    /// ENOSYS as for [`SoftwareSgx::new`].
+    pub fn with_secret(secret: &[u8; 32]) -> io::Result<Self> {
+        require_host()?;
+        Ok(Self { root: Root::new(secret) })
     }
 }
 
@@ -55,7 +68,7 @@ impl SgxDevice for SoftwareSgx {
     }
 
     fn create(&self, secs: &Secs) -> io::Result<Box<dyn SgxEnclave>> {
-        Ok(Box::new(SoftwareEnclave::create(secs)?))
+        Ok(Box::new(SoftwareEnclave::create(secs, self.root.clone())?))
     }
 }
 

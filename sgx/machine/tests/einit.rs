@@ -1,15 +1,15 @@
 //! ECREATE and EINIT: what they refuse, and that they say why.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
 use common::{CODE, Enclave, Function, Options, PAGE, run, sign};
 use sgx_arch::{AttributesFlags, Secinfo, SecinfoFlags, Secs};
 use sgx_device::{Exit, SgxDevice};
-use sgx_machine::SoftwareSgx;
 use std::io::ErrorKind;
 
 fn loaded() -> Enclave {
-    Enclave::loaded(&SoftwareSgx::new().unwrap(), &Options::default())
+    Enclave::loaded(&common::machine(), &Options::default())
 }
 
 /// The message of a refusal with EPERM.
@@ -63,7 +63,7 @@ fn a_changed_page_changes_what_must_be_signed() {
 
 #[test]
 fn ecreate_says_what_it_does_not_like() {
-    let machine = SoftwareSgx::new().unwrap();
+    let machine = common::machine();
     let error = machine.create(&Secs::default()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("SECS.SIZE"));

@@ -1,4 +1,5 @@
 //! EENTER, EEXIT, exceptions, ERESUME, interrupts.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

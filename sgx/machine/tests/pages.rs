@@ -1,4 +1,5 @@
 //! EACCEPT, EACCEPTCOPY, EMODPE, EMODPR, EMODT, EREMOVE, EAUG on demand, and what accesses then do.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -316,7 +317,7 @@ fn other_leaves_inside_an_enclave_fault() {
 
 #[test]
 fn pages_are_added_only_where_and_when_they_may() {
-    let mut enclave = Enclave::loaded(&sgx_machine::SoftwareSgx::new().unwrap(), &Options::default());
+    let mut enclave = Enclave::loaded(&common::machine(), &Options::default());
     let page = [0; 4096];
     let reg = Secinfo::reg(SecinfoFlags::RW);
     let mut refused = |source: &[u8], offset, info: &Secinfo| {

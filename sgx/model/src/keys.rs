@@ -7,8 +7,8 @@
 use aes::Aes128;
 use cmac::{Cmac, KeyInit, Mac};
 use sgx_arch::{
-    Attributes, AttributesFlags, ErrorCode, KeyName, Keypolicy, Keyrequest, Miscselect, Report, ReportBody, Secs,
-    Sigstruct, Targetinfo,
+    Attributes, AttributesFlags, ErrorCode, KeyName, Keypolicy, Keyrequest, Miscselect, Report, ReportBody,
+    Secs, Sigstruct, Targetinfo,
 };
 use sha2::{Digest, Sha256};
 use zerocopy::{Immutable, IntoBytes};
@@ -401,15 +401,15 @@ mod tests {
 
     #[test]
     fn cmac_is_that_of_rfc_4493() {
-        let key = [
-            0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c,
-        ];
+        let key =
+            [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
         assert_eq!(cmac(&key, b"")[..4], [0xbb, 0x1d, 0x69, 0x29]);
     }
 
     #[test]
     fn seal_keys_depend_on_what_the_policy_names_and_on_nothing_else() {
-        let rows: [(P, fn(&mut Identity)); 5] = [
+        type Change = fn(&mut Identity);
+        let rows: [(P, Change); 5] = [
             (P::MRENCLAVE, |other| other.mrenclave = [0xff; 32]),
             (P::MRSIGNER, |other| other.mrsigner = [0xff; 32]),
             (P::CONFIGID, |other| other.configid = [0xff; 64]),

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "the module is included by several tests")]
 #![allow(missing_docs, reason = "a test's own helpers")]
+#![allow(clippy::unwrap_used, reason = "a test's own helpers")]
 
 pub mod image;
 
@@ -77,6 +78,11 @@ pub fn sign(sigstruct: Sigstruct) -> Sigstruct {
     Sigstruct { modulus, exponent: 3, signature, q1, q2, ..sigstruct }
 }
 
+/// A machine that leaves no file behind.
+pub fn machine() -> SoftwareSgx {
+    SoftwareSgx::with_secret(&[7; 32]).unwrap()
+}
+
 /// Only one enclave at address 0 at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -98,7 +104,7 @@ impl Default for Options {
         Self {
             threads: 2,
             attributes: AttributesFlags::MODE64BIT,
-            xfrm: SoftwareSgx::new().unwrap().xfrm(),
+            xfrm: machine().xfrm(),
             miscselect: Miscselect::EXINFO,
             salt: 0,
             isvprodid: 0,
@@ -122,7 +128,11 @@ impl Enclave {
     }
 
     pub fn with(options: &Options) -> Self {
-        let mut enclave = Self::loaded(&SoftwareSgx::new().unwrap(), options);
+        Self::started(&machine(), options)
+    }
+
+    pub fn started(machine: &SoftwareSgx, options: &Options) -> Self {
+        let mut enclave = Self::loaded(machine, options);
         let sigstruct = sign(enclave.unsigned());
         enclave.device.init(&sigstruct).unwrap();
         enclave.secs.mrenclave = sigstruct.enclavehash;
