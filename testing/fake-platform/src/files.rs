@@ -200,7 +200,8 @@ impl Files {
 
 impl FakePlatform {
     fn at(&self, dir: HostFd, name: &[u8]) -> HostResult<Vec<u8>> {
-        Ok(join(&lock(&self.files).opened(dir)?.path, name))
+        let path = lock(&self.files).opened(dir)?.path.clone();
+        Ok(if name == b"." { path } else { join(&path, name) })
     }
 }
 
@@ -369,6 +370,9 @@ impl HostFiles for FakePlatform {
         for path in moved {
             if let Some(node) = files.nodes.remove(&path) {
                 let new = [&to, &path[from.len()..]].concat();
+                for open in files.open.values_mut().filter(|open| open.path == path) {
+                    open.path.clone_from(&new);
+                }
                 files.nodes.insert(new, node);
             }
         }

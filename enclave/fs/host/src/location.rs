@@ -1,0 +1,159 @@
+//! Where a node is on the host.
+//!
+//! A location is a name in a parent location. All nodes of one file share one, found through the parent's
+//! table of children, so that a rename through the enclave moves what is open.
+
+use crate::Shared;
+use crate::handle::Handle;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use kbase::sync::Mutex;
+use kbase::{Errno, Error, Result};
+use linux_abi::fs::OpenFlags;
+
+/// How a handle is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Directory,
+    File,
+    /// Never opened: symbolic links and special files.
+    Other,
+}
+
+/// A place on the host.
+pub(crate) struct Location {
+    kind: Kind,
+    /// `None` for the root.
+    place: Mutex<Option<Place>>,
+    handle: Mutex<Option<Arc<Handle>>>,
+    children: Mutex<BTreeMap<Vec<u8>, Weak<Location>>>,
+}
+
+#[derive(Clone)]
+struct Place {
+    parent: Arc<Location>,
+    name: Vec<u8>,
+}
+
+impl Location {
+    /// The root of a mount, whose handle stays open.
+    pub(crate) fn root(handle: Arc<Handle>) -> Arc<Self> {
+        Arc::new(Self {
+            kind: Kind::Directory,
+            place: Mutex::new(None),
+            handle: Mutex::new(Some(handle)),
+            children: Mutex::default(),
+        })
+    }
+
+    /// The location of a name in this directory, which is of `kind` now.
+    pub(crate) fn child(self: &Arc<Self>, name: &[u8], kind: Kind) -> Arc<Self> {
+        let mut children = self.children.lock();
+        if let Some(known) = children.get(name).and_then(Weak::upgrade)
+            && known.kind == kind
+        {
+            return known;
+        }
+        if children.len() > 64 && children.len().is_power_of_two() {
+            children.retain(|_, child| child.strong_count() > 0);
+        }
+        let place = Place { parent: Arc::clone(self), name: name.to_vec() };
+        let child = Arc::new(Self {
+            kind,
+            place: Mutex::new(Some(place)),
+            handle: Mutex::new(None),
+            children: Mutex::default(),
+        });
+        children.insert(name.to_vec(), Arc::downgrade(&child));
+        child
+    }
+
+    /// The name in this directory is gone or means another file now. What is open keeps its handle.
+    pub(crate) fn forget(&self, name: &[u8]) {
+        self.children.lock().remove(name);
+    }
+
+    /// The file at `from` in this directory is at `to` in another one now.
+    pub(crate) fn moved(&self, from: &[u8], to_dir: &Arc<Self>, to: &[u8]) {
+        let moved = self.children.lock().remove(from).and_then(|child| child.upgrade());
+        let Some(moved) = moved else {
+            to_dir.forget(to);
+            return;
+        };
+        *moved.place.lock() = Some(Place { parent: Arc::clone(to_dir), name: to.to_vec() });
+        to_dir.children.lock().insert(to.to_vec(), Arc::downgrade(&moved));
+    }
+
+    /// Parent and name; `None` for the root.
+    pub(crate) fn place(&self) -> Option<(Arc<Self>, Vec<u8>)> {
+        self.place.lock().as_ref().map(|place| (Arc::clone(&place.parent), place.name.clone()))
+    }
+
+    /// The handle that is open, if one is.
+    pub(crate) fn open_handle(&self) -> Option<Arc<Handle>> {
+        self.handle.lock().clone()
+    }
+
+    /// The handle, opened if it was not.
+    ///
+    /// # Errors
+    /// What opening says; ENXIO it is a kind that is never opened.
+    pub(crate) fn handle(self: &Arc<Self>, shared: &Shared) -> Result<Arc<Handle>> {
+        if let Some(open) = self.open_handle() {
+            return Ok(open);
+        }
+        // Walk up to what is open, then open downwards, so that depth costs no stack.
+        let mut chain = alloc::vec![Arc::clone(self)];
+        let mut above = loop {
+            let last = chain.last().ok_or(Error::new(Errno::EIO, "no location"))?;
+            let (parent, _) =
+                last.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
+            if let Some(open) = parent.open_handle() {
+                break open;
+            }
+            chain.push(parent);
+        };
+        while let Some(location) = chain.pop() {
+            above = location.open_in(shared, &above)?;
+        }
+        Ok(above)
+    }
+
+    fn open_in(self: &Arc<Self>, shared: &Shared, parent: &Handle) -> Result<Arc<Handle>> {
+        let (_, name) = self.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
+        let open = |flags: OpenFlags| shared.platform().host_open_at(parent.fd(), &name, flags.bits(), 0);
+        let fd = match self.kind {
+            Kind::Directory => open(OpenFlags::DIRECTORY)?,
+            Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
+            Kind::File if shared.read_only => open(OpenFlags::NONBLOCK)?,
+            Kind::File => match open(OpenFlags::RDWR | OpenFlags::NONBLOCK) {
+                // Reading may be allowed where writing is not.
+                Err(error)
+                    if matches!(error.0, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) =>
+                {
+                    open(OpenFlags::NONBLOCK)?
+                }
+                opened => opened?,
+            },
+        };
+        let handle = Arc::new(Handle::new(Arc::clone(&shared.platform), fd));
+        let kept = Arc::clone(self.handle.lock().get_or_insert(handle));
+        shared.open.keep(self);
+        Ok(kept)
+    }
+
+    /// Keeps a handle that creating the file gave.
+    pub(crate) fn keep_handle(self: &Arc<Self>, shared: &Shared, handle: Handle) {
+        *self.handle.lock() = Some(Arc::new(handle));
+        shared.open.keep(self);
+    }
+
+    /// Lets the handle go; it is opened again when needed.
+    pub(crate) fn forget_handle(&self) {
+        // The root has no place to be opened from.
+        if self.place.lock().is_some() {
+            drop(self.handle.lock().take());
+        }
+    }
+}

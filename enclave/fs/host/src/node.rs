@@ -1,0 +1,389 @@
+//! Nodes of a host folder.
+
+use crate::handle::Handle;
+use crate::location::{Kind, Location};
+use crate::{Shared, dirent};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
+use linux_abi::fs::OpenFlags;
+use platform::{HostFd, HostFiles, HostStat, TimeSetting};
+use vfs::{
+    Create, Directory, DirectoryEntry, FileType, Inode, Metadata, Name, Node, Regular, SetAttributes,
+    Special, Symlink,
+};
+
+/// Bytes moved by one host call.
+const TRANSFER: usize = 128 << 10;
+/// Bytes of directory records asked for at once.
+const RECORDS: usize = 32 << 10;
+/// AT_REMOVEDIR.
+const REMOVE_DIRECTORY: u32 = 0x200;
+/// RENAME_NOREPLACE.
+const NO_REPLACE: u32 = 1;
+/// Longest target of a symbolic link.
+const LONGEST_TARGET: usize = 4096;
+
+/// What every node of a host folder has.
+pub(crate) struct Common {
+    shared: Arc<Shared>,
+    location: Arc<Location>,
+}
+
+impl Common {
+    fn handle(&self) -> Result<Arc<Handle>> {
+        self.location.handle(&self.shared)
+    }
+
+    /// What the host says of the file: of the open one, which may have lost its name, else of the one at the name.
+    fn stat(&self) -> Result<HostStat> {
+        let platform = self.shared.platform();
+        if let Some(open) = self.location.open_handle() {
+            return Ok(platform.host_stat(open.fd())?);
+        }
+        match self.location.place() {
+            Some((parent, name)) => {
+                let parent = parent.handle(&self.shared)?;
+                Ok(platform.host_stat_at(parent.fd(), &name)?)
+            }
+            None => Ok(platform.host_stat(self.handle()?.fd())?),
+        }
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        let stat = self.stat()?;
+        let kind = file_type(&stat)?;
+        if stat.size > i64::MAX.cast_unsigned() {
+            bail!(EIO, "the host says an impossible size");
+        }
+        Ok(Metadata {
+            dev: self.shared.dev,
+            ino: stat.ino,
+            kind,
+            mode: stat.mode & 0o7777,
+            nlink: stat.nlink,
+            uid: stat.uid,
+            gid: stat.gid,
+            rdev: stat.rdev,
+            size: stat.size,
+            blocks: stat.blocks,
+            blksize: stat.blksize,
+            atime_ns: stat.atime_ns,
+            mtime_ns: stat.mtime_ns,
+            ctime_ns: stat.ctime_ns,
+        })
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        self.shared.check_writable()?;
+        let handle = self.handle()?;
+        let platform = self.shared.platform();
+        let now = self.stat()?;
+        if change.uid.is_some_and(|uid| uid != now.uid) || change.gid.is_some_and(|gid| gid != now.gid) {
+            bail!(EPERM, "owners of host files are the host's");
+        }
+        if let Some(mode) = change.mode {
+            platform.host_chmod(handle.fd(), mode & 0o7777)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            let setting = |time: Option<vfs::TimeChange>| {
+                time.map_or(TimeSetting::Keep, |time| TimeSetting::At(time.at_ns))
+            };
+            platform.host_set_times(handle.fd(), setting(change.atime), setting(change.mtime))?;
+        }
+        Ok(())
+    }
+}
+
+fn file_type(stat: &HostStat) -> Result<FileType> {
+    FileType::from_mode(stat.mode).ok_or(Error::new(Errno::EIO, "the host says an impossible file type"))
+}
+
+/// Implements [`Inode`] by the field `common`.
+macro_rules! inode {
+    ($type:ty) => {
+        impl Inode for $type {
+            fn metadata(&self) -> Result<Metadata> {
+                self.common.metadata()
+            }
+
+            fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+                self.common.set_attributes(change)
+            }
+
+            fn as_any(&self) -> &dyn Any {
+                self
+            }
+        }
+    };
+}
+
+/// A directory.
+pub(crate) struct HostDirectory {
+    common: Common,
+}
+
+/// A regular file.
+pub(crate) struct HostFile {
+    common: Common,
+}
+
+/// A symbolic link.
+struct HostSymlink {
+    common: Common,
+}
+
+/// A device, FIFO or socket: it can be seen, not opened.
+struct HostSpecial {
+    common: Common,
+}
+
+inode!(HostDirectory);
+inode!(HostFile);
+inode!(HostSymlink);
+inode!(HostSpecial);
+
+impl HostDirectory {
+    pub(crate) fn new(shared: &Arc<Shared>, location: Arc<Location>) -> Self {
+        Self { common: Common { shared: Arc::clone(shared), location } }
+    }
+
+    /// The node at a name that is of a type.
+    fn node(&self, name: &[u8], kind: FileType) -> Node {
+        let Common { shared, location } = &self.common;
+        let common = |kind| Common { shared: Arc::clone(shared), location: location.child(name, kind) };
+        match kind {
+            FileType::Regular => Node::Regular(Arc::new(HostFile { common: common(Kind::File) })),
+            FileType::Directory => Node::Directory(Arc::new(Self { common: common(Kind::Directory) })),
+            FileType::Symlink => Node::Symlink(Arc::new(HostSymlink { common: common(Kind::Other) })),
+            _ => Node::Special(Arc::new(HostSpecial { common: common(Kind::Other) })),
+        }
+    }
+
+    /// The same directory with an own position, for listing it.
+    fn listing(&self) -> Result<Handle> {
+        let handle = self.common.handle()?;
+        let platform = &self.common.shared.platform;
+        let fd = platform.host_open_at(handle.fd(), b".", OpenFlags::DIRECTORY.bits(), 0)?;
+        Ok(Handle::new(Arc::clone(platform), fd))
+    }
+
+    /// Checks that a change is allowed and gives platform and descriptor.
+    fn change(&self) -> Result<(&dyn HostFiles, Arc<Handle>)> {
+        self.common.shared.check_writable()?;
+        let handle = self.common.handle()?;
+        Ok((&*self.common.shared.platform, handle))
+    }
+}
+
+impl Directory for HostDirectory {
+    fn lookup(&self, name: Name<'_>) -> Result<Node> {
+        let handle = self.common.handle()?;
+        let stat = self.common.shared.platform().host_stat_at(handle.fd(), name.as_bytes())?;
+        Ok(self.node(name.as_bytes(), file_type(&stat)?))
+    }
+
+    fn entries(&self, cursor: u64, max: usize) -> Result<Vec<DirectoryEntry>> {
+        let platform = self.common.shared.platform();
+        let listing = self.listing()?;
+        if cursor != 0 {
+            platform.host_seek(listing.fd(), cursor.cast_signed(), 0)?;
+        }
+        let mut entries = Vec::new();
+        let mut buffer = alloc::vec![0; RECORDS];
+        while entries.len() < max {
+            let read = platform.host_read_directory(listing.fd(), &mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            for record in dirent::parse(buffer.get(..read).unwrap_or_default())? {
+                if entries.len() >= max {
+                    break;
+                }
+                let kind = match record.kind {
+                    Some(kind) => kind,
+                    None => file_type(&platform.host_stat_at(listing.fd(), record.name)?)?,
+                };
+                entries.push(DirectoryEntry {
+                    name: record.name.to_vec(),
+                    ino: record.ino,
+                    kind,
+                    next: record.next,
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, name: Name<'_>, what: Create<'_>, mode: u32, _now_ns: i64) -> Result<Node> {
+        let (platform, handle) = self.change()?;
+        let bytes = name.as_bytes();
+        match what {
+            Create::Regular => {
+                let flags = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::RDWR;
+                let fd = platform.host_open_at(handle.fd(), bytes, flags.bits(), mode & 0o7777)?;
+                let created = Handle::new(Arc::clone(&self.common.shared.platform), fd);
+                self.common.location.forget(bytes);
+                let location = self.common.location.child(bytes, Kind::File);
+                location.keep_handle(&self.common.shared, created);
+                Ok(Node::Regular(Arc::new(HostFile {
+                    common: Common { shared: Arc::clone(&self.common.shared), location },
+                })))
+            }
+            Create::Directory => {
+                platform.host_mkdir_at(handle.fd(), bytes, mode & 0o7777)?;
+                self.common.location.forget(bytes);
+                Ok(self.node(bytes, FileType::Directory))
+            }
+            Create::Symlink(target) => {
+                platform.host_symlink_at(target, handle.fd(), bytes)?;
+                self.common.location.forget(bytes);
+                Ok(self.node(bytes, FileType::Symlink))
+            }
+            Create::Special(_) | Create::Device(..) => {
+                bail!(EPERM, "a host folder takes only files, directories and links")
+            }
+        }
+    }
+
+    fn link(&self, name: Name<'_>, node: &Node) -> Result<()> {
+        let (platform, handle) = self.change()?;
+        let other = Error::new(Errno::EXDEV, "the file is of another file system");
+        let file = node.inode().as_any().downcast_ref::<HostFile>().ok_or(other)?;
+        if !Arc::ptr_eq(&file.common.shared, &self.common.shared) {
+            return Err(other);
+        }
+        let (parent, from) = file.common.location.place().ok_or(other)?;
+        let parent = parent.handle(&self.common.shared)?;
+        Ok(platform.host_link_at(parent.fd(), &from, handle.fd(), name.as_bytes())?)
+    }
+
+    fn unlink(&self, name: Name<'_>, directory: bool) -> Result<()> {
+        let (platform, handle) = self.change()?;
+        let flags = if directory { REMOVE_DIRECTORY } else { 0 };
+        platform.host_unlink_at(handle.fd(), name.as_bytes(), flags)?;
+        self.common.location.forget(name.as_bytes());
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        from: Name<'_>,
+        to: &Arc<dyn Directory>,
+        to_name: Name<'_>,
+        no_replace: bool,
+    ) -> Result<()> {
+        let (platform, handle) = self.change()?;
+        let other = Error::new(Errno::EXDEV, "the directories are of different file systems");
+        let to = to.as_any().downcast_ref::<Self>().ok_or(other)?;
+        if !Arc::ptr_eq(&to.common.shared, &self.common.shared) {
+            return Err(other);
+        }
+        let flags = if no_replace { NO_REPLACE } else { 0 };
+        let to_handle = to.common.handle()?;
+        let (from, to_name) = (from.as_bytes(), to_name.as_bytes());
+        platform.host_rename_at(handle.fd(), from, to_handle.fd(), to_name, flags)?;
+        self.common.location.moved(from, &to.common.location, to_name);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let handle = self.common.handle()?;
+        Ok(self.common.shared.platform().host_sync(handle.fd(), false)?)
+    }
+}
+
+impl HostFile {
+    fn fd(&self) -> Result<(Arc<Handle>, HostFd)> {
+        let handle = self.common.handle()?;
+        let fd = handle.fd();
+        Ok((handle, fd))
+    }
+}
+
+impl Regular for HostFile {
+    fn read_at(&self, offset: u64, into: &mut dyn ByteSink) -> Result<usize> {
+        let (_open, fd) = self.fd()?;
+        let platform = self.common.shared.platform();
+        let mut buffer = alloc::vec![0; into.remaining().min(TRANSFER)];
+        let mut done = 0;
+        while into.remaining() > 0 {
+            let wanted = into.remaining().min(buffer.len());
+            let part = buffer.get_mut(..wanted).unwrap_or_default();
+            let at =
+                offset.checked_add(done as u64).ok_or(Error::new(Errno::EINVAL, "offset out of range"))?;
+            let read = match platform.host_read_at(fd, at, part) {
+                Ok(read) => read,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error.into()),
+            };
+            let taken = match into.put(part.get(..read).unwrap_or_default()) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            done += taken;
+            if read < wanted || taken < read {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, from: &mut dyn ByteSource) -> Result<usize> {
+        self.common.shared.check_writable()?;
+        let (_open, fd) = self.fd()?;
+        let platform = self.common.shared.platform();
+        let mut buffer = alloc::vec![0; from.remaining().min(TRANSFER)];
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let taken = match from.take(&mut buffer) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let part = buffer.get(..taken).unwrap_or_default();
+            let at =
+                offset.checked_add(done as u64).ok_or(Error::new(Errno::EFBIG, "offset out of range"))?;
+            let written = match platform.host_write_at(fd, at, part) {
+                Ok(written) => written,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error.into()),
+            };
+            done += written;
+            if written < taken {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn truncate(&self, size: u64) -> Result<()> {
+        self.common.shared.check_writable()?;
+        let (_open, fd) = self.fd()?;
+        Ok(self.common.shared.platform().host_truncate(fd, size)?)
+    }
+
+    fn sync(&self, data_only: bool) -> Result<()> {
+        let (_open, fd) = self.fd()?;
+        Ok(self.common.shared.platform().host_sync(fd, data_only)?)
+    }
+}
+
+impl Symlink for HostSymlink {
+    fn target(&self) -> Result<Vec<u8>> {
+        let gone = Error::new(Errno::ENOENT, "the link has no place");
+        let (parent, name) = self.common.location.place().ok_or(gone)?;
+        let parent = parent.handle(&self.common.shared)?;
+        let mut target = alloc::vec![0; LONGEST_TARGET];
+        let len = self.common.shared.platform().host_read_link_at(parent.fd(), &name, &mut target)?;
+        target.truncate(len);
+        if len == LONGEST_TARGET || target.contains(&0) {
+            bail!(EIO, "the host sent an impossible link target");
+        }
+        Ok(target)
+    }
+}
+
+impl Special for HostSpecial {}
