@@ -1,2 +1,75 @@
-//! End-to-end tests: real programs through the occlum command, compared with native.
+//! End-to-end tests: real programs through the `occlum` command, compared with native.
+//!
+//! A [`Case`] is a command line with its surroundings. It runs natively and in an enclave, and the two runs must print the
+//! same and end the same. The tests need no set-up: the command is built when the first test asks for it, and a program that
+//! is not installed is a visible skip, or a failure where `CI` is set.
 #![forbid(unsafe_code)]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod compile;
+mod run;
+
+pub use compile::{Linked, Toolchain, cplusplus, go, rust};
+pub use run::{Case, Run};
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The `occlum` command: `$OCCLUM`, or a release build of this checkout.
+pub fn occlum() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("OCCLUM").map_or_else(build, PathBuf::from))
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(checkout())
+        .args(["build", "--release", "--package", "occlum", "--message-format", "json-render-diagnostics"])
+        .output()
+        .expect("cargo can be started");
+    assert!(output.status.success(), "the command builds: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "occlum")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the command")
+}
+
+/// The root of the checkout.
+pub fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent)
+        .expect("this crate is in testing/e2e")
+}
+
+/// The cache folder of the tests, which they share: a second `try` of a program is fast.
+fn cache() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/e2e-cache");
+        let folder = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or(folder, |target| Path::new(&target).join("e2e-cache"));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder.canonicalize().unwrap()
+    })
+}
+
+/// A new folder, removed when dropped.
+pub fn folder() -> TempDir {
+    TempDir::with_prefix("occlum-e2e-").unwrap()
+}
+
+/// Whether `program` is there. If not: a skip that says which Debian package has it, or a failure where `CI` is set.
+pub fn installed(program: &str, package: &str) -> bool {
+    let is_there = Path::new(program).exists();
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "`{program}` is missing: apt-get install {package}");
+        eprintln!("SKIPPED: `{program}` is missing: apt-get install {package}");
+    }
+    is_there
+}

@@ -1,0 +1,317 @@
+//! Programs from Debian packages, unmodified.
+#![forbid(unsafe_code)]
+
+use e2e::{Case, folder, installed};
+use std::fs;
+use std::path::Path;
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// `length` bytes that are the same in every run and that neither repeat nor compress to nothing.
+fn bytes(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut all = Vec::with_capacity(length + 8);
+    while all.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // Half of it is text-like, so that compression has work to do.
+        let word =
+            if state & 0x100 == 0 { state } else { state & 0x0707_0707_0707_0707 | 0x6060_6060_6060_6060 };
+        all.extend_from_slice(&word.to_le_bytes());
+    }
+    all.truncate(length);
+    all
+}
+
+/// `count` lines of numbers in no order.
+fn lines(count: u64) -> String {
+    (0..count)
+        .map(|n| {
+            format!(
+                "{} line {}
+",
+                n.wrapping_mul(2_654_435_761) % 1_000_003,
+                n % 1000
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn busybox_echoes() {
+    if installed(BUSYBOX, "busybox-static") {
+        assert_eq!(Case::new(BUSYBOX).args(["echo", "hello", "enclave"]).text(), "hello enclave\n");
+    }
+}
+
+#[test]
+fn busybox_lists_the_tree_of_a_folder() {
+    if installed(BUSYBOX, "busybox-static") {
+        let run = Case::new(BUSYBOX)
+            .args(["ls", "-lR", "/usr/share/doc"])
+            .within(Path::new("/usr/share/doc"))
+            .succeeds();
+        assert!(run.stdout.len() > 10_000, "the folder has content");
+    }
+}
+
+#[test]
+fn busybox_hashes_a_hundred_megabytes() {
+    if installed(BUSYBOX, "busybox-static") {
+        let folder = folder();
+        fs::write(folder.path().join("big"), bytes(100_000_000)).unwrap();
+        Case::new(BUSYBOX).args(["sha256sum", "big"]).within(folder.path()).succeeds();
+    }
+}
+
+#[test]
+fn busybox_sorts_a_million_lines() {
+    if installed(BUSYBOX, "busybox-static") {
+        let folder = folder();
+        fs::write(folder.path().join("lines"), lines(1_000_000)).unwrap();
+        Case::new(BUSYBOX).args(["sort", "lines"]).within(folder.path()).succeeds();
+    }
+}
+
+#[test]
+fn busybox_awk_and_sed_transform_text() {
+    if installed(BUSYBOX, "busybox-static") {
+        let text = lines(50_000);
+        let awk = "{ sum += $1; count[$3]++ } END { for (k in count) n++; print sum, n, NR }";
+        Case::new(BUSYBOX).args(["awk", awk]).input(text.clone()).succeeds();
+        Case::new(BUSYBOX)
+            .args(["sed", "-n", "s/\\([0-9]*\\) line \\(.*7\\)$/\\2:\\1/p"])
+            .input(text)
+            .succeeds();
+    }
+}
+
+#[test]
+fn ls_cat_wc_and_sha256sum_read_the_current_folder() {
+    let folder = folder();
+    fs::write(folder.path().join("text"), lines(10_000)).unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink("text", folder.path().join("link")).unwrap();
+    for (program, arguments) in [
+        ("/bin/ls", &["-la", "--time-style=full-iso"][..]),
+        ("/bin/cat", &["text", "link", "missing"]),
+        ("/usr/bin/wc", &["text"]),
+        ("/usr/bin/sha256sum", &["text"]),
+        ("/usr/bin/head", &["-n", "3", "text"]),
+        ("/usr/bin/stat", &["-c", "%n %s %f %U", "text", "sub", "link"]),
+    ] {
+        Case::new(program).args(arguments).within(folder.path()).same();
+    }
+}
+
+#[test]
+fn seq_counts_to_a_million() {
+    let run = Case::new("/usr/bin/seq").args(["1000000"]).succeeds();
+    assert_eq!(run.stdout.len(), 6_888_896);
+}
+
+#[test]
+fn true_and_false_end_as_they_should() {
+    assert_eq!(Case::new("/bin/true").same().status, 0);
+    assert_eq!(Case::new("/bin/false").same().status, 1);
+}
+
+#[test]
+fn cat_passes_its_input_on() {
+    let input = bytes(5_000_000);
+    assert!(Case::new("/bin/cat").input(input.clone()).succeeds().stdout == input);
+}
+
+const PYTHON: &str = "/usr/bin/python3";
+
+fn python(script: &str) -> Option<String> {
+    installed(PYTHON, "python3").then(|| Case::new(PYTHON).args(["-c", script]).text())
+}
+
+#[test]
+fn python_prints() {
+    if let Some(text) = python("print('hello from', 6 * 7)") {
+        assert_eq!(text, "hello from 42\n");
+    }
+}
+
+#[test]
+fn python_json_hashlib_re_and_decimal_agree_with_native() {
+    python(
+        "
+import json, hashlib, re, decimal
+data = {'list': list(range(1000)), 'nested': {'text': 'äöü', 'float': 0.1}}
+text = json.dumps(data, sort_keys=True)
+assert json.loads(text) == data
+print(text[:80], len(text))
+for name in ('md5', 'sha1', 'sha256', 'sha512', 'sha3_256', 'blake2b'):
+    print(name, hashlib.new(name, text.encode() * 1000).hexdigest())
+print(re.sub(r'(\\d+)', lambda m: str(int(m[1]) ** 2), 'a1b22c333'))
+decimal.getcontext().prec = 200
+print(decimal.Decimal(2).sqrt(), decimal.Decimal(1) / 7)
+",
+    );
+}
+
+#[test]
+fn python_loops_a_million_times() {
+    python("s = 0\nfor i in range(1000000):\n    s = (s * 31 + i) % 1000007\nprint(s)");
+}
+
+#[test]
+fn python_sqlite_works_in_memory_and_on_a_file() {
+    python(
+        "
+import sqlite3, os
+for where in (':memory:', '/tmp/occlum-e2e-python.db'):
+    if os.path.exists(where): os.unlink(where)
+    db = sqlite3.connect(where)
+    db.execute('create table t (a integer primary key, b text)')
+    db.executemany('insert into t values (?, ?)', ((i, str(i * i)) for i in range(20000)))
+    db.commit()
+    print(db.execute('select count(*), sum(a), max(b) from t where b like \"%7%\"').fetchone())
+    db.close()
+os.unlink('/tmp/occlum-e2e-python.db')
+",
+    );
+}
+
+#[test]
+fn python_exceptions_and_exit_status_reach_the_caller() {
+    if installed(PYTHON, "python3") {
+        let run = Case::new(PYTHON)
+            .args(["-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(17)"])
+            .same();
+        assert_eq!(run.status, 17);
+        let run = Case::new(PYTHON).args(["-c", "{}['missing']"]).same();
+        assert!(run.errors().contains("KeyError"), "{}", run.errors());
+    }
+}
+
+#[test]
+fn python_sees_the_environment_and_its_files() {
+    python(
+        "
+import os, sys, stat, time, tempfile, pathlib
+print(sys.argv, os.getcwd(), os.environ.get('LC_ALL'), sys.flags)
+with tempfile.TemporaryDirectory() as d:
+    p = pathlib.Path(d) / 'x' / 'y'
+    p.mkdir(parents=True)
+    (p / 'f').write_text('text\\n' * 1000)
+    os.rename(p / 'f', p / 'g')
+    print(sorted(str(q.relative_to(d)) for q in pathlib.Path(d).rglob('*')), (p / 'g').stat().st_size)
+print(os.cpu_count() > 0, time.time() > 1.6e9, len(os.urandom(8)))
+",
+    );
+}
+
+#[test]
+fn a_python_script_of_the_current_folder_runs() {
+    if installed(PYTHON, "python3") {
+        let folder = folder();
+        fs::write(folder.path().join("helper.py"), "def answer():\n    return 6 * 7\n").unwrap();
+        fs::write(
+            folder.path().join("main.py"),
+            "import helper, sys\nprint(helper.answer(), sys.argv[1:])\n",
+        )
+        .unwrap();
+        let text = Case::new(PYTHON).args(["-B", "main.py", "a", "b"]).within(folder.path()).text();
+        assert_eq!(text, "42 ['a', 'b']\n");
+    }
+}
+
+#[test]
+fn perl_runs() {
+    let script = "my %h; $h{$_ % 7} .= $_ for 1..2000; print join(',', map { length $h{$_} } sort keys %h), \"\\n\"; \
+                  my $t = 'x' x 10000; $t =~ s/x(x)/$1y/g; print length($t), sprintf(' %.5f', atan2(1, 1) * 4), \"\\n\"; exit 3";
+    if installed("/usr/bin/perl", "perl") {
+        assert_eq!(Case::new("/usr/bin/perl").args(["-e", script]).same().status, 3);
+        Case::new("/usr/bin/perl")
+            .args(["-MList::Util=sum", "-MPOSIX=floor", "-e", "print sum(1..100), floor(2.7)"])
+            .succeeds();
+    }
+}
+
+#[test]
+fn lua_runs() {
+    if installed("/usr/bin/lua5.4", "lua5.4") {
+        let script = "local t = {} for i = 1, 100000 do t[i] = (i * 7919) % 100003 end table.sort(t) \
+                      print(t[1], t[50000], #t, string.format('%.3f', math.pi), ('abc'):rep(3, '-'))";
+        Case::new("/usr/bin/lua5.4").args(["-e", script]).succeeds();
+    }
+}
+
+#[test]
+fn sqlite_fills_a_database_on_tmpfs() {
+    if installed("/usr/bin/sqlite3", "sqlite3") {
+        let database = format!("/tmp/occlum-e2e-{}.db", std::process::id());
+        let script = "create table t (a integer primary key, b text, c real);
+            with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000)
+                insert into t select i, 'row ' || (i * 7919 % 100003), i / 7.0 from n;
+            create index byb on t (b);
+            select count(*), sum(a), min(b), max(b), round(sum(c), 3) from t;
+            select * from t where b = 'row 12345';
+            delete from t where a % 3 = 0; vacuum; pragma integrity_check; select count(*) from t;";
+        let case = Case::new("/usr/bin/sqlite3").args([&database]).input(script);
+        let native = case.native();
+        fs::remove_file(&database).unwrap();
+        let enclave = case.enclave();
+        assert_eq!(enclave.text(), native.text(), "{}", enclave.errors());
+        assert_eq!((enclave.status, native.status), (0, 0));
+        assert!(!Path::new(&database).exists(), "/tmp of the enclave is not that of the host");
+    }
+}
+
+#[test]
+fn gzip_and_xz_make_the_round_trip() {
+    let folder = folder();
+    let plain = bytes(50_000_000);
+    fs::write(folder.path().join("gz"), &plain).unwrap();
+    let packed = Case::new("/bin/gzip").args(["-1", "-n", "-c", "gz"]).within(folder.path()).succeeds();
+    assert!(packed.stdout.len() < plain.len());
+    let unpacked = Case::new("/bin/gzip").args(["-d", "-c"]).input(packed.stdout).enclave();
+    assert!(unpacked.stdout == plain, "{}", unpacked.errors());
+    if installed("/usr/bin/xz", "xz-utils") {
+        let packed =
+            Case::new("/usr/bin/xz").args(["-0", "-T1", "-c", "gz"]).within(folder.path()).succeeds();
+        let unpacked = Case::new("/usr/bin/xz").args(["-d", "-T1", "-c"]).input(packed.stdout).enclave();
+        assert!(unpacked.stdout == plain, "{}", unpacked.errors());
+    }
+}
+
+#[test]
+fn openssl_encrypts_and_measures() {
+    const OPENSSL: &str = "/usr/bin/openssl";
+    if installed(OPENSSL, "openssl") {
+        Case::new(OPENSSL).args(["dgst", "-sha256"]).input(bytes(1_000_000)).succeeds();
+        let key = ["enc", "-aes-256-ctr", "-K", &"0123456789abcdef".repeat(4), "-iv", &"00".repeat(16)];
+        Case::new(OPENSSL).args(key).input(bytes(1_000_000)).succeeds();
+        let speed = Case::new(OPENSSL)
+            .args(["speed", "-seconds", "1", "-bytes", "16384", "-evp", "aes-256-gcm"])
+            .enclave();
+        assert_eq!(speed.status, 0, "{}", speed.errors());
+        assert!(speed.text().to_lowercase().contains("aes-256-gcm"), "{}", speed.text());
+    }
+}
+
+#[test]
+fn a_script_with_an_interpreter_line_runs() {
+    let folder = folder();
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/bin/sh\necho \"$0 has $# arguments: $@\"\ni=0\nwhile [ $i -lt 1000 ]; do i=$((i + 1)); done\necho $i\nexit 4\n").unwrap();
+    let mut permissions = fs::metadata(&script).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    fs::set_permissions(&script, permissions).unwrap();
+    let run = Case::new(&script).args(["one", "two words"]).within(folder.path()).same();
+    assert_eq!(run.status, 4, "{}", run.errors());
+}
+
+#[test]
+fn bash_and_dash_run_their_builtins() {
+    let script = "set -- a b c; for x; do printf '%s-' \"$x\"; done; echo; case $PATH in */bin*) echo found;; esac; \
+                  f() { return 5; }; f; echo $?; x=5; echo $((x * x)) ${x:+set} ${HOME#/}; trap 'echo bye' EXIT; exit 6";
+    for shell in ["/bin/dash", "/bin/bash"] {
+        assert_eq!(Case::new(shell).args(["-c", script]).same().status, 6);
+    }
+}

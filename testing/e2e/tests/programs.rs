@@ -1,0 +1,188 @@
+//! The programs of `testing/programs`, compiled in many ways.
+#![forbid(unsafe_code)]
+
+use e2e::{Case, Linked, Run, Toolchain, folder};
+use std::path::PathBuf;
+
+const EVERYTHING: [(Toolchain, Linked); 7] = [
+    (Toolchain::Glibc, Linked::Dynamic),
+    (Toolchain::Glibc, Linked::DynamicFixed),
+    (Toolchain::Glibc, Linked::Static),
+    (Toolchain::Glibc, Linked::StaticPie),
+    (Toolchain::Musl, Linked::Dynamic),
+    (Toolchain::Musl, Linked::DynamicFixed),
+    (Toolchain::Musl, Linked::Static),
+];
+
+/// What differs most: how the C library makes its calls, and who loads it.
+const BOTH: [(Toolchain, Linked); 2] =
+    [(Toolchain::Glibc, Linked::Dynamic), (Toolchain::Musl, Linked::Static)];
+
+/// Compiles `name` in the given ways; each must do the same natively and in an enclave.
+fn same(name: &str, ways: &[(Toolchain, Linked)], arrange: impl Fn(Case) -> Case) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut failures = Vec::new();
+    for &(toolchain, linked) in ways {
+        let folder = folder();
+        let Some(program) = toolchain.compile(name, linked, folder.path()) else { continue };
+        let case = arrange(Case::new(program));
+        match std::panic::catch_unwind(|| case.same()) {
+            Ok(run) => runs.push(run),
+            Err(_) => failures.push(format!("{toolchain:?} {linked:?}")),
+        }
+    }
+    assert!(failures.is_empty(), "{name} fails when it is {}", failures.join(", "));
+    runs
+}
+
+/// A folder that exists in neither world, under /tmp, which is the enclave's own there.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(format!("/tmp/occlum-scratch-{}-{name}", std::process::id()).into())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn hello_runs_however_it_is_linked() {
+    for run in same("hello", &EVERYTHING, |case| {
+        case.args(["one", "", "drei ä"]).env("GREETING", "hi").input("12345")
+    }) {
+        assert_eq!(run.status, 42);
+    }
+}
+
+#[test]
+fn the_end_of_a_program_is_its_exit_status() {
+    let ends = [
+        ("abort", 134),
+        ("null", 139),
+        ("noncanonical", 139),
+        ("jump", 139),
+        ("divide", 136),
+        ("illegal", 132),
+        ("trap", 133),
+        ("privileged", 139),
+        ("overflow", 139),
+        ("term", 143),
+        ("kill", 137),
+        ("pipe", 141),
+        ("group", 255),
+        ("seven", 7),
+    ];
+    let mut wrong = Vec::new();
+    for (how, status) in ends {
+        let result = std::panic::catch_unwind(|| same("death", &BOTH[..1], |case| case.args([how])));
+        if !result.is_ok_and(|runs| runs.iter().all(|run| run.status == status)) {
+            wrong.push(how);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn signals_are_delivered_as_by_linux() {
+    same("signals", &BOTH, |case| case);
+}
+
+#[test]
+fn memory_is_mapped_protected_and_freed_as_by_linux() {
+    let folder = folder();
+    same("memory", &BOTH, |case| case.args([folder.path()]).flags(["--mount".into(), rw(folder.path())]));
+}
+
+fn rw(folder: &std::path::Path) -> std::ffi::OsString {
+    format!("{0}:{0}:rw", folder.display()).into()
+}
+
+#[test]
+fn files_on_tmpfs_behave_as_on_linux() {
+    for way in BOTH {
+        let scratch = Scratch::new("tmpfs");
+        same("files", &[way], |case| case.args([&scratch.0]));
+    }
+}
+
+#[test]
+fn files_of_the_host_behave_as_on_linux() {
+    let native = folder();
+    let enclave = folder();
+    let here = folder();
+    let Some(program) = Toolchain::Glibc.compile("files", Linked::Dynamic, here.path()) else { return };
+    let run = |outside: &std::path::Path| {
+        let mount = format!("{}:/mnt/work:rw", outside.display());
+        Case::new(&program).args(["/mnt/work"]).flags(["--mount", &mount]).enclave()
+    };
+    let expected = Case::new(&program).args([native.path()]).native();
+    let got = run(enclave.path());
+    let differences: Vec<String> = expected
+        .text()
+        .lines()
+        .zip(got.text().lines())
+        .filter(|(a, b)| a != b)
+        .map(|(a, b)| format!("native {a} | enclave {b}"))
+        .collect();
+    assert!(
+        differences.is_empty() && got.stdout.len() == expected.stdout.len(),
+        "{differences:#?} {}",
+        got.errors()
+    );
+}
+
+#[test]
+fn bad_arguments_are_an_errno_and_never_a_fault() {
+    same("errors", &BOTH, |case| case);
+}
+
+#[test]
+fn pipes_and_poll_behave_as_on_linux() {
+    same("pipes", &BOTH, |case| case);
+}
+
+#[test]
+fn the_auxiliary_vector_is_as_on_linux() {
+    same("auxv", &EVERYTHING, |case| case);
+}
+
+#[test]
+fn clocks_go_forwards_at_the_right_speed() {
+    same("clocks", &BOTH, |case| case);
+}
+
+#[test]
+fn registers_survive_calls_faults_and_signals() {
+    same("registers", &BOTH, |case| case);
+}
+
+#[test]
+fn cplusplus_exceptions_streams_and_heap_work() {
+    let folder = folder();
+    if let Some(program) = e2e::cplusplus("cplusplus", folder.path()) {
+        assert_eq!(Case::new(program).input("one\ntwo\n").same().status, 3);
+    }
+}
+
+#[test]
+fn a_static_pie_rust_program_runs() {
+    let folder = folder();
+    let scratch = Scratch::new("rust");
+    let program = e2e::rust("rust", folder.path());
+    assert_eq!(Case::new(program).args([&scratch.0]).env("GREETING", "hi").input("abc").same().status, 9);
+}
+
+#[test]
+fn go_programs_run() {
+    for is_pie in [false, true] {
+        let folder = folder();
+        if let Some(program) = e2e::go("gopher", is_pie, folder.path()) {
+            assert_eq!(Case::new(program).same().status, 5);
+        }
+    }
+}
