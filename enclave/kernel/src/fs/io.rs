@@ -74,7 +74,7 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
 fn write_stream(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -> Result<usize> {
     let is_blocking = !open.is_nonblocking();
     let file = &**open.file();
-    if file.host_fd().is_some() {
+    if file.wait_queue().is_none() {
         return file.write(from, !is_blocking);
     }
     // A blocking write to a file of the kernel takes everything, in parts if it must.

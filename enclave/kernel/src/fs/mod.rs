@@ -114,3 +114,6 @@ pub(crate) fn open_executable(kernel: &Kernel, context: &FsContext, path: &[u8])
     let path = dentry.path_from(&places.root).path;
     Ok(Executable { file: Arc::clone(file), path })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Pipes, event counters, polling.
+
+use super::*;
+
+const POLLIN: u16 = 1;
+const POLLOUT: u16 = 4;
+const POLLERR: u16 = 8;
+const POLLHUP: u16 = 16;
+
+fn pipe(w: &World, flags: u64) -> (u64, u64) {
+    w.call(293, [MEMORY, flags]).unwrap();
+    let fds = w.peek(MEMORY, 8);
+    let at = |index: usize| u64::from(u32::from_le_bytes(fds[index..index + 4].try_into().unwrap()));
+    (at(0), at(4))
+}
+
+fn poll(w: &World, fds: &[(i32, u16)], timeout_ms: i32) -> (Result<u64, Errno>, Vec<u16>) {
+    let bytes: Vec<u8> = fds
+        .iter()
+        .flat_map(|(fd, events)| [fd.to_le_bytes().to_vec(), events.to_le_bytes().to_vec(), vec![0xff; 2]])
+        .flatten()
+        .collect();
+    w.poke(MEMORY, &bytes);
+    let result = w.call(7, [MEMORY, fds.len() as u64, timeout_ms as u64]);
+    let rows = w.peek(MEMORY, bytes.len());
+    (result, rows.chunks(8).map(|row| u16::from_le_bytes([row[6], row[7]])).collect())
+}
+
+#[test]
+fn bytes_go_through_a_pipe_in_order() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    w.write(writer, b"hello ").unwrap();
+    w.write(writer, b"world").unwrap();
+    assert_eq!(w.read(reader, 8), Ok(b"hello wo".to_vec()));
+    assert_eq!(w.read(reader, 8), Ok(b"rld".to_vec()));
+    w.write(writer, b"last").unwrap();
+    w.call(3, [writer]).unwrap();
+    assert_eq!(w.read(reader, 8), Ok(b"last".to_vec()));
+    assert_eq!(w.read(reader, 8), Ok(Vec::new()));
+    assert_eq!(w.call(8, [reader, 0, 1]), Err(Errno::ESPIPE));
+    assert_eq!(w.call(17, [reader, MEMORY, 1, 0]), Err(Errno::ESPIPE));
+    assert_eq!(w.read(0x7fff, 1), Err(Errno::EBADF));
+}
+
+#[test]
+fn a_full_pipe_says_eagain_and_small_writes_are_whole() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    assert_eq!(w.read(reader, 1), Err(Errno::EAGAIN));
+    assert_eq!(w.write(writer, &[1; 65_000]), Ok(65_000));
+    assert_eq!(w.write(writer, &[2; 1000]), Err(Errno::EAGAIN), "atomic: all or nothing");
+    assert_eq!(w.write(writer, &[2; 5000]), Ok(536));
+    assert_eq!(w.write(writer, b"x"), Err(Errno::EAGAIN));
+    assert_eq!(poll(&w, &[(writer as i32, POLLOUT)], 0).0, Ok(0));
+    assert_eq!(w.read(reader, 5000).unwrap().len(), 5000);
+    assert_eq!(poll(&w, &[(writer as i32, POLLOUT)], 0).0, Ok(1));
+    let mut rest = Vec::new();
+    while let Ok(part) = w.read(reader, 7777) {
+        rest.extend(part);
+    }
+    assert_eq!(rest.len(), 65_536 - 5000);
+    assert_eq!(rest[60_000..], [2; 536]);
+}
+
+#[test]
+fn many_small_writes_use_little_memory_and_large_ones_keep_order() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    for byte in 0..=255u8 {
+        w.write(writer, &[byte; 3]).unwrap();
+        w.write(writer, &vec![byte; usize::from(byte) * 20 + 1]).unwrap();
+        let read = w.read(reader, 60_000).unwrap();
+        assert_eq!(read, vec![byte; usize::from(byte) * 20 + 4]);
+    }
+}
+
+#[test]
+fn writing_where_nobody_reads_is_epipe() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    w.call(3, [reader]).unwrap();
+    assert_eq!(w.write(writer, b"x"), Err(Errno::EPIPE));
+    assert_eq!(poll(&w, &[(writer as i32, POLLIN)], 0), (Ok(1), vec![POLLERR]));
+}
+
+#[test]
+fn a_bad_pointer_loses_no_bytes() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    w.write(writer, b"keep").unwrap();
+    assert_eq!(w.call(0, [reader, 8, 4]), Err(Errno::EFAULT));
+    assert_eq!(w.read(reader, 9), Ok(b"keep".to_vec()));
+    assert_eq!(w.call(1, [writer, 8, 4]), Err(Errno::EFAULT));
+    assert_eq!(w.read(reader, 9), Err(Errno::EAGAIN));
+    assert_eq!(w.call(293, [8, 0]), Err(Errno::EFAULT));
+    assert_eq!(w.call(293, [MEMORY, 1]), Err(Errno::EINVAL));
+}
+
+#[test]
+fn polling_reports_what_is_there() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    let (r, wr) = (reader as i32, writer as i32);
+    assert_eq!(poll(&w, &[(r, POLLIN), (wr, POLLOUT), (-1, POLLIN)], 0), (Ok(1), vec![0, POLLOUT, 0]));
+    assert_eq!(poll(&w, &[(r, POLLIN)], 5), (Ok(0), vec![0]));
+    w.write(writer, b"x").unwrap();
+    assert_eq!(poll(&w, &[(r, POLLIN), (99, POLLIN)], -1), (Ok(2), vec![POLLIN, 0x20]));
+    w.call(3, [writer]).unwrap();
+    assert_eq!(poll(&w, &[(r, POLLIN)], -1), (Ok(1), vec![POLLIN | POLLHUP]));
+    w.make("/f", b"");
+    let file = w.open("/f", 0).unwrap() as i32;
+    assert_eq!(poll(&w, &[(file, POLLIN | POLLOUT)], -1), (Ok(1), vec![POLLIN | POLLOUT]));
+}
+
+#[test]
+fn select_reports_in_its_sets() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    let bits = (1u64 << reader) | (1 << writer);
+    w.poke(MEMORY, &bits.to_le_bytes());
+    w.poke(MEMORY + 8, &bits.to_le_bytes());
+    w.poke(MEMORY + 16, &[0; 16]);
+    let count = writer + 1;
+    assert_eq!(w.call(23, [count, MEMORY, MEMORY + 8, 0, MEMORY + 16]), Ok(1));
+    assert_eq!((w.peek_u64(MEMORY), w.peek_u64(MEMORY + 8)), (0, 1 << writer));
+    w.poke(MEMORY, &(1u64 << 40).to_le_bytes());
+    assert_eq!(w.call(23, [64, MEMORY, 0, 0, MEMORY + 16]), Err(Errno::EBADF));
+}
+
+#[test]
+fn an_event_counter_counts() {
+    let w = World::new();
+    let fd = w.call(290, [5, O_NONBLOCK]).unwrap();
+    assert_eq!(w.read(fd, 8), Ok(5u64.to_le_bytes().to_vec()));
+    assert_eq!(w.read(fd, 8), Err(Errno::EAGAIN));
+    assert_eq!(w.read(fd, 4), Err(Errno::EINVAL));
+    w.write(fd, &2u64.to_le_bytes()).unwrap();
+    w.write(fd, &3u64.to_le_bytes()).unwrap();
+    assert_eq!(w.write(fd, &(u64::MAX - 1).to_le_bytes()), Err(Errno::EAGAIN));
+    assert_eq!(w.write(fd, &u64::MAX.to_le_bytes()), Err(Errno::EINVAL));
+    assert_eq!(w.read(fd, 8), Ok(5u64.to_le_bytes().to_vec()));
+    let semaphore = w.call(290, [2, O_NONBLOCK | 1]).unwrap();
+    assert_eq!(w.read(semaphore, 8), Ok(1u64.to_le_bytes().to_vec()));
+    assert_eq!(w.read(semaphore, 8), Ok(1u64.to_le_bytes().to_vec()));
+    assert_eq!(w.read(semaphore, 8), Err(Errno::EAGAIN));
+}
+
+/// Adds an interest; `events` as of EPOLL*.
+fn watch(w: &World, epoll: u64, operation: u64, fd: u64, events: u32) -> Result<u64, Errno> {
+    let mut bytes = events.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&(fd * 100).to_le_bytes());
+    w.poke(MEMORY, &bytes);
+    w.call(233, [epoll, operation, fd, MEMORY])
+}
+
+/// Events and data of a wait without a timeout.
+fn wait(w: &World, epoll: u64) -> Vec<(u32, u64)> {
+    let found = w.call(232, [epoll, MEMORY, 10, 0]).unwrap() as usize;
+    let bytes = w.peek(MEMORY, found * 12);
+    let parse = |event: &[u8]| {
+        let events = u32::from_le_bytes(event[..4].try_into().unwrap());
+        (events, u64::from_le_bytes(event[4..].try_into().unwrap()))
+    };
+    bytes.chunks(12).map(parse).collect()
+}
+
+#[test]
+fn epoll_reports_levels_edges_and_single_shots() {
+    const ET: u32 = 1 << 31;
+    const ONESHOT: u32 = 1 << 30;
+    let w = World::new();
+    let epoll = w.call(291, [0]).unwrap();
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    assert_eq!(watch(&w, epoll, 1, reader, 1), Ok(0));
+    assert_eq!(watch(&w, epoll, 1, reader, 1), Err(Errno::EEXIST));
+    assert_eq!(watch(&w, epoll, 3, writer, 4), Err(Errno::ENOENT));
+    assert_eq!(watch(&w, epoll, 1, epoll, 1), Err(Errno::EINVAL));
+    assert_eq!(wait(&w, epoll), []);
+    w.write(writer, b"x").unwrap();
+    assert_eq!(wait(&w, epoll), [(1, reader * 100)]);
+    assert_eq!(wait(&w, epoll), [(1, reader * 100)]);
+    watch(&w, epoll, 3, reader, 1 | ET).unwrap();
+    assert_eq!(wait(&w, epoll), [(1, reader * 100)]);
+    assert_eq!(wait(&w, epoll), [], "an edge is reported once");
+    w.write(writer, b"y").unwrap();
+    assert_eq!(wait(&w, epoll), [(1, reader * 100)], "new data is a new edge");
+    watch(&w, epoll, 3, reader, 1 | ONESHOT).unwrap();
+    assert_eq!(wait(&w, epoll).len(), 1);
+    w.write(writer, b"z").unwrap();
+    assert_eq!(wait(&w, epoll), []);
+    watch(&w, epoll, 3, reader, 1).unwrap();
+    let (epoll2, fd) = (w.call(291, [0]).unwrap(), epoll);
+    watch(&w, epoll2, 1, fd, 1).unwrap();
+    assert_eq!(wait(&w, epoll2), [(1, epoll * 100)]);
+    assert_eq!(watch(&w, epoll, 1, epoll2, 1), Err(Errno::ELOOP));
+    w.call(3, [reader]).unwrap();
+    assert_eq!(wait(&w, epoll), [], "a closed file is forgotten");
+    w.make("/f", b"");
+    let file = w.open("/f", 0).unwrap();
+    assert_eq!(watch(&w, epoll, 1, file, 1), Err(Errno::EPERM));
+}
+
+#[test]
+fn a_fifo_connects_those_who_open_it() {
+    let w = World::new();
+    w.call(133, [w.path("/fifo"), 0o010_644, 0]).unwrap();
+    assert_eq!(w.open("/fifo", O_WRONLY | O_NONBLOCK), Err(Errno::ENXIO));
+    let reader = w.open("/fifo", O_NONBLOCK).unwrap();
+    assert_eq!(poll(&w, &[(reader as i32, POLLIN)], 0).0, Ok(0));
+    let writer = w.open("/fifo", O_WRONLY).unwrap();
+    w.write(writer, b"through").unwrap();
+    assert_eq!(w.read(reader, 9), Ok(b"through".to_vec()));
+    w.call(3, [writer]).unwrap();
+    assert_eq!(w.read(reader, 9), Ok(Vec::new()));
+}
+
+#[test]
+fn splice_moves_between_file_and_pipe() {
+    let w = World::new();
+    w.make("/f", b"spliced");
+    let file = w.open("/f", 0).unwrap();
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    assert_eq!(w.call(275, [file, 0, writer, 0, 100, 0]), Ok(7));
+    let out = w.open("/g", O_CREAT | O_RDWR).unwrap();
+    assert_eq!(w.call(275, [file, 0, out, 0, 100, 0]), Err(Errno::EINVAL));
+    assert_eq!(w.call(275, [reader, 0, out, 0, 100, 0]), Ok(7));
+    assert_eq!(w.cat("/g"), Ok(b"spliced".to_vec()));
+}
