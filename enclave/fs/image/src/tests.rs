@@ -227,12 +227,43 @@ fn programs_have_their_sites_and_others_none() {
 }
 
 #[test]
+fn sites_of_a_real_program_arrive_as_they_were_found() {
+    let Ok(program) = std::fs::read("/bin/busybox") else {
+        eprintln!("no /bin/busybox");
+        return;
+    };
+    let mut writer = ImageWriter::new(Options::default());
+    let metadata = Metadata::root(0o755, 0);
+    writer.add_file("/bin/busybox", Content::Bytes(program.clone()), metadata).unwrap();
+    let mut out = Cursor::new(Vec::new());
+    let info = writer.finish(&mut out).unwrap();
+    let fs = mount(out.get_ref(), &info.commitment).1.unwrap();
+    let sites = regular(&fs, "/bin/busybox").mapped_pages().unwrap().rewrite_sites().unwrap().unwrap();
+    let found = image_fs::sites::analyse(&program);
+    assert!(found.sites().len() > 100);
+    assert_eq!(SiteTable::from_bytes(&sites), Ok(found));
+}
+
+#[test]
+fn many_threads_see_the_same_through_a_small_cache() {
+    let (bytes, commitment) = image();
+    let fs = mount(&bytes, &commitment).1.unwrap();
+    let right = walk_all(&fs).unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| walk_all(&fs).unwrap())).collect();
+        for thread in threads {
+            assert!(thread.join().unwrap() == right);
+        }
+    });
+}
+
+#[test]
 fn a_flipped_bit_anywhere_is_an_error_and_never_wrong_data() {
     let (bytes, commitment) = image();
     let right = walk_all(&mount(&bytes, &commitment).1.unwrap()).unwrap();
     let mut unnoticed = 0;
     for block in 0..bytes.len() / BLOCK {
-        for at in [0, 1023, 1024 + block % 128, 4095] {
+        for at in [1024 + block % 128, block * 37 % BLOCK] {
             let mut bad = bytes.clone();
             bad[block * BLOCK + at] ^= 1 << (block % 8);
             let (host, fs) = mount(&bad, &commitment);
@@ -333,7 +364,7 @@ fn hostile_content_that_was_measured_does_no_harm() {
         usize::try_from(state >> 33).unwrap()
     };
     let (mut opened, mut walked) = (0, 0);
-    for round in 0..400 {
+    for round in 0..200 {
         let mut bad = erofs.to_vec();
         for _ in 0..1 + random() % 8 {
             // Mostly where the structure is: the metadata area, and in it the root.
@@ -351,5 +382,5 @@ fn hostile_content_that_was_measured_does_no_harm() {
             walked += usize::from(walk_all(&fs).is_ok());
         }
     }
-    assert!(opened > 100 && walked < opened, "{walked} of {opened}: the mutations reach the parsers");
+    assert!(opened > 50 && walked < opened, "{walked} of {opened}: the mutations reach the parsers");
 }

@@ -303,3 +303,22 @@ fn the_libraries_of_this_machine_are_covered() {
         }
     }
 }
+
+#[test]
+fn unwind_tables_tell_functions_with_landing_pads() {
+    // C++ has many, C hardly any; nearly all text is covered in both.
+    for (path, landing_pads) in
+        [("/usr/lib/x86_64-linux-gnu/libstdc++.so.6", 10..60), ("/usr/lib/x86_64-linux-gnu/libc.so.6", 0..10)]
+    {
+        let Ok(file) = std::fs::read(path) else {
+            eprintln!("{path}: not here");
+            continue;
+        };
+        let elf = Elf::parse(&file).unwrap();
+        assert!(elf.is_unwindable(), "{path}");
+        assert!(elf.functions.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start));
+        let with = elf.functions.iter().filter(|function| function.has_landing_pads).count();
+        let percent = with * 100 / elf.functions.len();
+        assert!(landing_pads.contains(&percent), "{path}: {with} of {}", elf.functions.len());
+    }
+}
