@@ -280,11 +280,17 @@ impl ImageWriter {
     fn reserve_site_file(&mut self) -> Result<NodeId, Error> {
         let directory = Path::new(SITES_DIRECTORY);
         let path = directory.join(SITES_FILE);
-        if self.tree.find(&path).is_some() {
+        let taken = match self.tree.find(directory) {
+            Some(node) => {
+                self.tree.node(node).file_type() != FileType::Directory || self.tree.find(&path).is_some()
+            }
+            None => {
+                self.add_directory(directory, Metadata::root(0o755, self.options.build_time))?;
+                false
+            }
+        };
+        if taken {
             return Err(Error::entry(&path, "name reserved for the site file"));
-        }
-        if self.tree.find(directory).is_none() {
-            self.add_directory(directory, Metadata::root(0o755, self.options.build_time))?;
         }
         let metadata = Metadata::root(0o444, self.options.build_time);
         self.tree.add(&path, Node::new(metadata, Kind::Regular(Content::Bytes(Vec::new()))))

@@ -198,6 +198,19 @@ fn a_missing_host_file_is_an_error_that_names_it() {
 }
 
 #[test]
+fn the_place_of_the_site_file_is_reserved() {
+    let file = || Content::Bytes(Vec::new());
+    for path in ["/.occlum", "/.occlum/sites"] {
+        let mut writer = ImageWriter::new(options());
+        writer.add_file(path, file(), Metadata::root(0o644, 0)).unwrap();
+        assert!(writer.finish(Cursor::new(Vec::new())).is_err(), "{path}");
+    }
+    let mut writer = ImageWriter::new(options());
+    writer.add_file("/.occlum/other", file(), Metadata::root(0o644, 0)).unwrap();
+    assert!(writer.finish(Cursor::new(Vec::new())).is_ok());
+}
+
+#[test]
 fn veritysetup_finds_the_hash_tree_right() {
     let directory = tempfile::tempdir().unwrap();
     let (tree, file) = (directory.path().join("in"), directory.path().join("image"));

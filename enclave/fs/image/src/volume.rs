@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use erofs_format::{
-    BLOCK, BLOCK_U64, DirBlock, DirEntry, FormatError, Inode, Mapping, SITES_DIRECTORY, SITES_FILE,
+    BLOCK, BLOCK_U64, DirBlock, DirEntry, FileType, FormatError, Inode, Mapping, SITES_DIRECTORY, SITES_FILE,
     SiteIndex, Superblock,
 };
 use kbase::sync::Once;
@@ -190,6 +190,9 @@ impl Volume {
         let Some(nid) = self.child(&root, SITES_DIRECTORY)? else { return Ok(None) };
         let Some(nid) = self.child(&self.inode(nid)?, SITES_FILE)? else { return Ok(None) };
         let file = self.inode(nid)?;
+        if file.inode.file_type() != Some(FileType::Regular) {
+            return Ok(None);
+        }
         let size = file.inode.size;
         let header = self.copy_data(&file, 0, SiteIndex::HEADER_LEN as u64)?;
         let len = SiteIndex::len(&header, size).map_err(|error| self.corrupt(nid, error))?;
@@ -199,6 +202,9 @@ impl Volume {
     }
 
     fn child(&self, directory: &Located, name: &str) -> Result<Option<u64>> {
+        if directory.inode.file_type() != Some(FileType::Directory) {
+            return Ok(None);
+        }
         directory::find(self, directory, name.as_bytes(), |entry: DirEntry<'_>| entry.nid)
     }
 }
