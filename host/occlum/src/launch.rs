@@ -2,6 +2,7 @@
 
 use crate::cli::Show;
 use crate::config::diagnostic::did_you_mean;
+use crate::deps;
 use crate::error::{Context, Error, Result};
 use crate::printer;
 use edge_abi::ecall::LogLevel;
@@ -31,6 +32,8 @@ pub(crate) struct Launch {
     pub(crate) show: Show,
     /// What the user can raise if memory does not suffice.
     pub(crate) memory_hint: &'static str,
+    /// The folder that the image was packed from, to say why a program does not start.
+    pub(crate) image_folder: Option<PathBuf>,
     /// Called when the enclave is loaded and before the program starts.
     pub(crate) before_start: Box<dyn FnOnce() -> Result<()>>,
 }
@@ -69,10 +72,16 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
         cwd: bytes(&launch.cwd),
         stdio: [0, 1, 2],
     };
-    let status = enclave.run(&process).map_err(|e| explain_run(&launch.program, launch.memory_hint, &e));
+    let status = enclave.run(&process).map_err(|e| {
+        let seen = launch.image_folder.as_deref().map(|folder| deps::image::check(folder, &launch.program));
+        match (seen, &e) {
+            (Some(Err(reason)), PalError::Ecall { .. }) => reason,
+            _ => explain_run(&launch.program, launch.memory_hint, &e),
+        }
+    });
     if launch.show.stats {
         if let Ok(report) = enclave.statistics() {
-            printer::say(report.trim_end());
+            printer::say(tidy_report(&report).trim_end());
         }
     }
     Ok(status?.shell_code())
@@ -88,6 +97,37 @@ pub(crate) fn warn_if_unprotected(is_debuggable: bool) {
     if !is_debuggable {
         printer::warning("this is the software SGX machine: it protects nothing, whatever the enclave is");
     }
+}
+
+/// The counters of the LibOS and of the border as a table: what happened most stands first in each part.
+fn tidy_report(report: &str) -> String {
+    let (mut general, mut calls, mut exits) = (Vec::new(), Vec::new(), Vec::new());
+    for line in report.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [name, count] if name.starts_with("syscall.") => {
+                calls.push((count.parse().unwrap_or(0), &name[8..]))
+            }
+            [count, name] if count.parse::<u64>().is_ok() => exits.push((count.parse().unwrap_or(0), *name)),
+            // The heading of the exits.
+            _ if line.ends_with(':') => {}
+            _ => general.push(line.replace('_', " ")),
+        }
+    }
+    let mut out = String::new();
+    for line in general {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    for (title, mut rows) in [("system calls", calls), ("enclave exits by OCALL", exits)] {
+        rows.sort_by(|a: &(u64, &str), b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+        let total: u64 = rows.iter().map(|(count, _)| count).sum();
+        out.push_str(&format!("{title}: {total}\n"));
+        for (count, name) in rows {
+            out.push_str(&format!("{count:>12}  {name}\n"));
+        }
+    }
+    out
 }
 
 fn bytes(path: &Path) -> Vec<u8> {
@@ -206,6 +246,17 @@ mod tests {
         assert_eq!(
             parse_level("inof").unwrap_err().to_string(),
             "OCCLUM_LOG_LEVEL: unknown level `inof`\n\nhint: did you mean `info`?"
+        );
+    }
+
+    #[test]
+    fn a_report_is_sorted_by_what_happened_most() {
+        let report = "page_faults 3\nsyscall.read 2\nsyscall.write 5\nuser memory committed: 0 KiB\n\
+                      enclave exits by OCALL:\n           7  Write\n           9  Poll\n";
+        assert_eq!(
+            tidy_report(report),
+            "page faults 3\nuser memory committed: 0 KiB\nsystem calls: 7\n           5  write\n           2  read\n\
+             enclave exits by OCALL: 16\n           9  Poll\n           7  Write\n"
         );
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, Hash, hex};
 use crate::cli;
-use crate::config::{Config, MountKind};
+use crate::config::Config;
 use crate::enclave;
 use crate::error::{Context, Error, Result};
 use crate::instance::{self, ENCLAVE, FINGERPRINT, IMAGE, Instance, Status, TO_SIGN};
@@ -46,6 +46,7 @@ pub(crate) fn build(args: &cli::Build) -> Result<()> {
     };
     let signed = unsigned.sign(&key.parse()?).machine(|| "cannot sign the enclave")?;
     finish(&instance, &signed, &inputs)?;
+    printer::note("what programs write is kept in enclave memory: it is gone when the enclave ends");
     report(&signed, args.json, "built")
 }
 
@@ -55,9 +56,6 @@ fn note_what_has_no_effect(args: &cli::Build, config: &Config) {
         [("sgx-mode", &args.sgx_mode), ("enable-edmm", &args.enable_edmm), ("sign-tool", &args.sign_tool)];
     for (flag, _) in older.iter().filter(|(_, value)| value.is_some()) {
         printer::note(format_args!("`--{flag}` has no effect: one build runs on every machine"));
-    }
-    if config.mounts.iter().any(|m| matches!(m.kind, MountKind::Root { .. })) {
-        printer::note("what programs write is kept in memory: it is gone when the enclave ends");
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn run(args: cli::Run) -> Result<u8> {
         cwd: "/".into(),
         show: args.show,
         memory_hint: "raise `resource_limits.user_space_max_size` in Occlum.json and build again",
+        image_folder: instance.config().and_then(|config| instance::image_folder(&config)).ok(),
         before_start: Box::new(|| Ok(())),
     })
 }

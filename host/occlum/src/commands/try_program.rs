@@ -83,6 +83,7 @@ pub(crate) fn run(args: cli::Try) -> Result<u8> {
         cwd,
         show: args.show,
         memory_hint: MEMORY_HINT,
+        image_folder: None,
         before_start: Box::new(move || check.finish(&cache)),
     })
 }

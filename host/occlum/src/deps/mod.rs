@@ -6,6 +6,7 @@
 //! files ([`system`]).
 
 mod elf;
+pub(crate) mod image;
 mod interpreters;
 mod ldcache;
 mod libraries;

@@ -1,0 +1,134 @@
+//! The command as its users see it: what it prints, where, and how it ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A folder that all tests of this file share for the key and the cache: making a key takes long.
+fn home() -> &'static Path {
+    static HOME: OnceLock<tempfile::TempDir> = OnceLock::new();
+    HOME.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+fn occlum(cwd: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_occlum"))
+        .args(arguments)
+        .current_dir(cwd)
+        .env_clear()
+        .env("HOME", home())
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeeds(cwd: &Path, arguments: &[&str]) -> String {
+    let output = occlum(cwd, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// What stderr says when the command ends with `status` and prints no data.
+fn fails(cwd: &Path, arguments: &[&str], status: i32) -> String {
+    let output = occlum(cwd, arguments);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    text(&output.stderr)
+}
+
+fn instance(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    succeeds(parent.path(), &["new", name]);
+    let path = parent.path().join(name);
+    fs::write(path.join("image/bin/data"), "x").unwrap();
+    (parent, path)
+}
+
+#[test]
+fn the_same_files_measure_the_same_anywhere_and_other_files_differently() {
+    let (_a, first) = instance("first");
+    let (_b, second) = instance("second");
+    let built = succeeds(&first, &["build"]);
+    assert!(built.starts_with("mrenclave ") && built.contains("\nmrsigner  "), "{built}");
+    assert_eq!(built, succeeds(&second, &["build"]));
+    assert_eq!(built, succeeds(&first, &["build"]), "an unchanged instance");
+    let mrenclave = succeeds(&first, &["print", "mrenclave"]);
+    assert!(built.contains(mrenclave.trim()));
+    assert_eq!(succeeds(&first, &["status"]), "built\n");
+
+    fs::write(second.join("image/bin/data"), "y").unwrap();
+    let changed = succeeds(&second, &["build", "--json"]);
+    assert!(changed.starts_with('{') && !changed.contains(mrenclave.trim()), "{changed}");
+}
+
+#[test]
+fn a_signature_that_was_made_elsewhere_completes_a_build() {
+    let (_parent, path) = instance("x");
+    let openssl = |arguments: &[&str]| {
+        Command::new("openssl").args(arguments).current_dir(&path).output().is_ok_and(|o| o.status.success())
+    };
+    if !openssl(&["genrsa", "-3", "-out", "key.pem", "3072"]) {
+        return;
+    }
+    assert!(openssl(&["rsa", "-in", "key.pem", "-pubout", "-out", "public.pem"]));
+    assert!(openssl(&["genrsa", "-3", "-out", "other.pem", "3072"]));
+
+    succeeds(&path, &["build", "--sign-out", "to-sign.bin"]);
+    let e = fails(&path, &["run", "/bin/data"], 1);
+    assert!(e.contains("error: this instance is not built") && e.contains("occlum sign --attach"), "{e}");
+
+    assert!(openssl(&["dgst", "-sha256", "-sign", "other.pem", "-out", "wrong.bin", "to-sign.bin"]));
+    let e = fails(&path, &["sign", "--attach", "wrong.bin", "--public-key", "public.pem"], 1);
+    assert!(e.starts_with("error: the signature `wrong.bin` does not fit\n  caused by: "), "{e}");
+
+    assert!(openssl(&["dgst", "-sha256", "-sign", "key.pem", "-out", "sig.bin", "to-sign.bin"]));
+    let detached = succeeds(&path, &["sign", "--attach", "sig.bin", "--public-key", "public.pem"]);
+    let direct = succeeds(&path, &["build", "--force", "--sign-key", "key.pem"]);
+    assert_eq!(detached, direct);
+}
+
+#[test]
+fn mistakes_of_the_user_end_with_1_and_a_hint() {
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(
+        fails(empty.path(), &["build"], 1),
+        "error: `.` is not an Occlum instance\n\nhint: run `occlum init` there first\n"
+    );
+    let e = fails(empty.path(), &["try", "no-such-program"], 1);
+    assert_eq!(
+        e,
+        "error: no program `no-such-program` in PATH\n\nhint: check the spelling, or give its path\n"
+    );
+    let e = fails(empty.path(), &["try", "--mount", "x", "true"], 1);
+    assert!(e.contains("hint: write HOST:GUEST"), "{e}");
+    let e = fails(empty.path(), &["biuld"], 1);
+    assert!(e.contains("'build'"), "{e}");
+
+    let (_parent, path) = instance("x");
+    let e = fails(&path, &["run", "/bin/data"], 1);
+    assert!(e.ends_with("hint: run `occlum build` first\n"), "{e}");
+    fs::write(path.join("Occlum.json"), "{\n  \"entry_point\": []\n}").unwrap();
+    let e = fails(&path, &["build"], 1);
+    assert!(e.contains("--> Occlum.json:2:3") && e.contains("did you mean `entry_points`?"), "{e}");
+}
+
+#[test]
+fn a_key_that_is_none_is_named() {
+    let (_parent, path) = instance("x");
+    fs::write(path.join("key.pem"), "no key").unwrap();
+    let e = fails(&path, &["build", "--sign-key", "key.pem"], 1);
+    assert!(e.starts_with("error: cannot sign with `key.pem`\n  caused by: "), "{e}");
+    assert!(e.contains("hint: make one with `openssl genrsa -3"), "{e}");
+}
+
+#[test]
+fn help_and_version_are_data() {
+    let here = Path::new("/");
+    assert!(succeeds(here, &["--version"]).starts_with("occlum "));
+    assert!(succeeds(here, &["--help"]).contains("Exit status:"));
+    assert!(succeeds(here, &["try", "--help"]).contains("Examples:"));
+}
