@@ -92,10 +92,10 @@ impl Core {
         let address = frame.addr() as u64;
         let Some(first) = self.pages.index(address) else { return false };
         (first..first + self.frame_size / PAGE).all(|index| {
-            let rights = self.pages.page(index).accessible();
-            rights.contains(SecinfoFlags::RW)
-                && (self.pages.is_writable(index)
-                    || self.pages.touch(index, Access::Write, true) == Touch::Retry)
+            // What the host may write, the enclave may.
+            self.pages.is_writable(index)
+                || self.pages.page(index).accessible().contains(SecinfoFlags::RW)
+                    && self.pages.touch(index, Access::Write, true) == Touch::Retry
         })
     }
 

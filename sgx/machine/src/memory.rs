@@ -113,3 +113,10 @@ pub(crate) fn discard(start: usize, len: usize) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Asks the kernel for huge pages where a range has room for them.
+pub(crate) fn prefer_huge(start: usize, len: usize) {
+    let start = ptr::with_exposed_provenance_mut(start);
+    // SAFETY: changes no content. It is a wish: a kernel without huge pages refuses, and nothing is lost.
+    unsafe { libc::madvise(start, len, libc::MADV_HUGEPAGE) };
+}

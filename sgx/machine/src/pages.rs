@@ -136,6 +136,9 @@ impl Pages {
                     _ => error,
                 }
             })?;
+        // A huge page takes one fault instead of 512, and comes into being only where all its pages have the same
+        // protection, so only where the enclave accepted all of them.
+        memory::prefer_huge(mapping.address(), mapping.len());
         let pages = size / PAGE;
         let table = Mapping::new((pages * 2).next_multiple_of(PAGE), libc::PROT_READ | libc::PROT_WRITE)?;
         let chunks = pages.div_ceil(CHUNK);

@@ -1,0 +1,87 @@
+//! Prints what transitions of the software machine cost, in nanoseconds: the median of nine samples.
+//!
+//! `cargo run --release -p occlum-sgx-machine --example transitions`
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program to look at numbers with")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::{Enclave, FREE, Function, PAGE};
+use sgx_arch::{Secinfo, SecinfoFlags};
+use sgx_device::Exit;
+use std::time::Instant;
+
+/// Prints nanoseconds per round of `work`, which does `rounds` of them.
+fn measure(name: &str, rounds: u32, mut work: impl FnMut()) {
+    let mut samples: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
+        })
+        .collect();
+    samples.sort_by(f64::total_cmp);
+    println!("{name:<44} {:>9.1} ns", samples[4]);
+}
+
+fn main() {
+    let bytes = 64_usize << 20;
+    let page_count = u32::try_from(bytes / 4096).unwrap();
+    let source: Vec<u8> = (0..bytes).map(|index| index.to_le_bytes()[1]).collect();
+    for measured in [false, true] {
+        let mut enclave = Enclave::loaded(&common::machine(), &common::Options::default());
+        let start = Instant::now();
+        enclave.device.add_pages(&source, FREE, &Secinfo::reg(SecinfoFlags::RW), measured).unwrap();
+        let each = start.elapsed().as_secs_f64() * 1e9 / f64::from(page_count);
+        println!("EADD of a page, measured: {measured:<18} {each:>9.1} ns");
+        enclave.options.salt = 1;
+    }
+    let start = Instant::now();
+    let enclave = Enclave::start();
+    println!("ECREATE to EINIT of a small enclave {:>18.0} us", start.elapsed().as_secs_f64() * 1e6);
+    // SAFETY: takes nothing, cannot fail.
+    measure("getppid of the host", 100_000, || {
+        (0..100_000).for_each(|_| {
+            // SAFETY: takes nothing, cannot fail.
+            let _ = unsafe { libc::getppid() };
+        });
+    });
+    measure("EENTER + EEXIT", 100_000, || {
+        (0..100_000).for_each(|_| {
+            let mut run = common::run(0, Function::Add.offset(), [1, 2, 3, 4]);
+            assert_eq!(enclave.device.enter(&mut run), Exit::Eexit);
+        });
+    });
+    measure("AEX + handler + ERESUME, #BP", 2000, || {
+        enclave.call(Function::Patterns, [2000, 1, 0, 0]);
+    });
+    enclave.skip(2);
+    measure("trapped syscall + handler + ERESUME", 2000, || {
+        (0..2000).for_each(|_| {
+            enclave.call(Function::Syscall, [0; 4]);
+        });
+    });
+    enclave.change_thread(0, |thread| thread.secinfo = common::pending_rw());
+    let mut next = FREE;
+    measure("EACCEPT at a patched site, with EENTER", 1000, || {
+        (0..1000).for_each(|_| {
+            let outcome = enclave.call(Function::Eaccept, [0, enclave.secinfo_address(), next, 0]);
+            assert_eq!((outcome.value, outcome.exits.len()), (0, 0));
+            next += PAGE;
+        });
+    });
+    let mut next = FREE;
+    measure("first touch of an accepted page, with EENTER", 1000, || {
+        (0..1000).for_each(|_| {
+            enclave.call(Function::Write, [next, 1, 0, 0]);
+            next += PAGE;
+        });
+    });
+    let mut next = FREE + (48 << 20);
+    measure("EACCEPT by trap, with EENTER", 100, || {
+        (0..100).for_each(|_| {
+            assert_eq!(enclave.enclu(5, enclave.secinfo_address(), next, 0).value, 0);
+            next += PAGE;
+        });
+    });
+}
