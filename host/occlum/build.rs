@@ -9,11 +9,11 @@ use std::process::Command;
 
 /// Instructions that the image may use everywhere: nothing that touches registers beyond xmm, and nothing that is missing
 /// on a processor with SGX2.
-const TARGET_FEATURES: &str =
-    "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+sha,+rdrand,+xsave";
+const TARGET_FEATURES: &str = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+sha,+rdrand,+xsave";
 
 fn main() {
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout");
+    let root =
+        PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout");
     let out = PathBuf::from(variable("OUT_DIR"));
     // The image of a debug build is compiled faster and runs slower; it has another measurement.
     let profile = if variable("PROFILE") == "release" { "release" } else { "quick" };
@@ -47,8 +47,18 @@ fn variable(name: &str) -> String {
 fn scrub(cargo: &mut Command) {
     const KEPT: [&str; 3] = ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE"];
     const LEAKING: [&str; 12] = [
-        "TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CLIPPY_ARGS", "CLIPPY_CONF_DIR",
-        "LLVM_PROFILE_FILE", "__CARGO_DEFAULT_LIB_METADATA", "RUSTFLAGS",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OPT_LEVEL",
+        "DEBUG",
+        "NUM_JOBS",
+        "OUT_DIR",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "LLVM_PROFILE_FILE",
+        "__CARGO_DEFAULT_LIB_METADATA",
+        "RUSTFLAGS",
     ];
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
@@ -61,9 +71,9 @@ fn scrub(cargo: &mut Command) {
 
 /// Panic locations name files: the prefixes of this machine are replaced.
 fn flags(root: &Path) -> String {
-    let cargo_home = env::var("CARGO_HOME").map(PathBuf::from).unwrap_or_else(|_| {
-        PathBuf::from(env::var("HOME").unwrap_or_default()).join(".cargo")
-    });
+    let cargo_home = env::var("CARGO_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|_| PathBuf::from(env::var("HOME").unwrap_or_default()).join(".cargo"));
     [
         "-C".to_owned(),
         format!("target-feature={TARGET_FEATURES}"),

@@ -163,8 +163,10 @@ impl Cache {
         let hour_ago =
             SystemTime::now().checked_sub(std::time::Duration::from_secs(3600)).unwrap_or(UNIX_EPOCH);
         entries.retain(|(used, _, path, is_new)| {
-            let stale = *is_new && *used < hour_ago;
-            !(stale && fs::remove_file(path).is_ok()) && !is_new
+            if *is_new && *used < hour_ago {
+                drop(fs::remove_file(path));
+            }
+            !is_new
         });
         entries.sort();
         let mut total: u64 = entries.iter().map(|(_, len, ..)| len).sum();

@@ -79,10 +79,10 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
             _ => explain_run(&launch.program, launch.memory_hint, &e),
         }
     });
-    if launch.show.stats {
-        if let Ok(report) = enclave.statistics() {
-            printer::say(tidy_report(&report).trim_end());
-        }
+    if launch.show.stats
+        && let Ok(report) = enclave.statistics()
+    {
+        printer::say(tidy_report(&report).trim_end());
     }
     Ok(status?.shell_code())
 }

@@ -161,10 +161,10 @@ fn compiled_time(path: &Path, size: u64) -> Option<u64> {
 /// The rewriting sites of `program`, remembered by its content: finding them takes a disassembler.
 fn analyse(cache: &Cache, program: &[u8]) -> SiteTable {
     let key = Sha256::digest(program);
-    if let Some(bytes) = cache.sites(&key.into()) {
-        if let Ok(table) = SiteTable::from_bytes(&bytes) {
-            return table;
-        }
+    if let Some(bytes) = cache.sites(&key.into())
+        && let Ok(table) = SiteTable::from_bytes(&bytes)
+    {
+        return table;
     }
     let table = image_fs::sites::analyse(program);
     cache.keep_sites(&key.into(), &table.to_bytes());

@@ -1,4 +1,5 @@
 //! The command as its users see it: what it prints, where, and how it ends.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

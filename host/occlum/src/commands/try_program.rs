@@ -217,10 +217,10 @@ fn pack(cache: &Cache, request: &Request) -> Result<(PathBuf, Packed)> {
         if let Ok(bytes) = postcard::to_allocvec(&remembered) {
             cache.keep_index(&key_of(request, found.depends_on_arguments), &bytes);
         }
-        if found.depends_on_arguments {
-            if let Ok(bytes) = postcard::to_allocvec(&Remembered::AskWithArguments) {
-                cache.keep_index(&key_of(request, false), &bytes);
-            }
+        if found.depends_on_arguments
+            && let Ok(bytes) = postcard::to_allocvec(&Remembered::AskWithArguments)
+        {
+            cache.keep_index(&key_of(request, false), &bytes);
         }
     }
     cache.evict(&[&path]);

@@ -50,18 +50,18 @@ pub(crate) fn check(folder: &Path, program: &Path) -> Result<()> {
                 return Err(cannot(format!("its segment at {address:#x} is writable and executable"))
                     .hint("link it without `-z execstack`, `-N` or `--omagic`"));
             }
-            if let Some(interpreter) = elf.interpreter.as_deref().map(Path::new) {
-                if resolve(folder, interpreter).is_err() {
-                    let name = interpreter.display();
-                    let hint = match interpreter.exists() {
-                        true => format!(
-                            "copy `{name}` and the libraries that `ldd` shows into `{}` and build again",
-                            folder.display()
-                        ),
-                        false => package_of(&name.to_string()).to_owned(),
-                    };
-                    return missing(interpreter, hint);
-                }
+            if let Some(interpreter) = elf.interpreter.as_deref().map(Path::new)
+                && resolve(folder, interpreter).is_err()
+            {
+                let name = interpreter.display();
+                let hint = match interpreter.exists() {
+                    true => format!(
+                        "copy `{name}` and the libraries that `ldd` shows into `{}` and build again",
+                        folder.display()
+                    ),
+                    false => package_of(&name.to_string()).to_owned(),
+                };
+                return missing(interpreter, hint);
             }
         }
     }

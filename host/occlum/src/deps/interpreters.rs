@@ -211,13 +211,13 @@ impl Finder<'_> {
 
     /// Adds the programs that words of the script at `path` name, if it is a text.
     pub(super) fn add_programs_named_in(&mut self, path: &Path) {
-        if path.metadata().is_ok_and(|m| m.len() <= MAX_SCRIPT) {
-            if let Ok(text) = std::fs::read(path) {
-                if text.starts_with(b"#!") && !first_line_names_shell(&text) {
-                    return;
-                }
-                self.add_programs_in_text(&text);
+        if path.metadata().is_ok_and(|m| m.len() <= MAX_SCRIPT)
+            && let Ok(text) = std::fs::read(path)
+        {
+            if text.starts_with(b"#!") && !first_line_names_shell(&text) {
+                return;
             }
+            self.add_programs_in_text(&text);
         }
     }
 

@@ -161,12 +161,12 @@ impl Finder<'_> {
             return Err(Error::user(format!("cannot run `{}`: it is its own interpreter", path.display())));
         }
         self.add_chain(&full, false, depth - 1)?;
-        if interpreter.file_name() == Some(OsStr::new("env")) {
-            if let Some(name) = argument.and_then(env_program) {
-                let program = which(OsStr::new(name), self.request.path.as_deref(), &self.request.cwd)
-                    .map_err(|e| e.wrap(format!("cannot run `{}`", path.display())))?;
-                self.add_chain(&program, false, depth - 1)?;
-            }
+        if interpreter.file_name() == Some(OsStr::new("env"))
+            && let Some(name) = argument.and_then(env_program)
+        {
+            let program = which(OsStr::new(name), self.request.path.as_deref(), &self.request.cwd)
+                .map_err(|e| e.wrap(format!("cannot run `{}`", path.display())))?;
+            self.add_chain(&program, false, depth - 1)?;
         }
         self.add_programs_named_in(path);
         Ok(())
@@ -182,11 +182,11 @@ impl Finder<'_> {
         if !elf.is_program {
             return Err(Error::user(format!("cannot run `{shown}`: it is a library, it has no entry point")));
         }
-        if let Some(interpreter) = &elf.interpreter {
-            if !Path::new(interpreter).exists() {
-                let message = format!("cannot run `{shown}`: its interpreter `{interpreter}` does not exist");
-                return Err(Error::user(message).hint(package_of(interpreter)));
-            }
+        if let Some(interpreter) = &elf.interpreter
+            && !Path::new(interpreter).exists()
+        {
+            let message = format!("cannot run `{shown}`: its interpreter `{interpreter}` does not exist");
+            return Err(Error::user(message).hint(package_of(interpreter)));
         }
         self.memory = self.memory.max(elf.memory);
         Ok(())

@@ -174,10 +174,12 @@ impl Tree {
                 let _ = self.add_folder(&path, skip);
             } else if metadata.is_symlink() {
                 let _ = self.add(&path);
-            } else if metadata.is_file() && !self.contains(&path) && is_readable(&path) {
-                if let Ok(item) = item(&path, &metadata) {
-                    self.items.insert(path, item);
-                }
+            } else if metadata.is_file()
+                && !self.contains(&path)
+                && is_readable(&path)
+                && let Ok(item) = item(&path, &metadata)
+            {
+                self.items.insert(path, item);
             }
         }
         Ok(real)
