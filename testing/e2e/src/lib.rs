@@ -10,7 +10,7 @@ mod compile;
 mod run;
 
 pub use compile::{Linked, Toolchain, cplusplus, go, rust};
-pub use run::{Case, Run};
+pub use run::{Case, Run, occlum_command, occlum_in};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +20,14 @@ use tempfile::TempDir;
 /// The `occlum` command: `$OCCLUM`, or a release build of this checkout.
 pub fn occlum() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("OCCLUM").map_or_else(build, PathBuf::from))
+    BINARY.get_or_init(|| {
+        let binary = std::env::var_os("OCCLUM").map_or_else(build, PathBuf::from);
+        // The first enclave of a user gets a signing key, and a line on standard error says so.
+        let mut first = Command::new(&binary);
+        first.args(["try", "/bin/true"]).env("XDG_CACHE_HOME", cache()).env("XDG_CONFIG_HOME", cache());
+        first.output().expect("the command can be started");
+        binary
+    })
 }
 
 fn build() -> PathBuf {
@@ -59,9 +66,9 @@ fn cache() -> &'static Path {
     })
 }
 
-/// A new folder, removed when dropped.
+/// A new folder, removed when dropped. It is not under /tmp, where the enclave has a file system of its own.
 pub fn folder() -> TempDir {
-    TempDir::with_prefix("occlum-e2e-").unwrap()
+    TempDir::with_prefix_in("occlum-e2e-", "/var/tmp").unwrap()
 }
 
 /// Whether `program` is there. If not: a skip that says which Debian package has it, or a failure where `CI` is set.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer, natively or not.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A command line with its surroundings.
 #[derive(Clone, Debug)]
@@ -134,13 +134,8 @@ impl Case {
         command
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env("XDG_CACHE_HOME", cache())
-            .env("XDG_CONFIG_HOME", cache())
-            .current_dir(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        run(command, self.input.clone())
+            .current_dir(&self.folder);
+        run(command, &self.input)
     }
 
     fn line(&self) -> String {
@@ -179,8 +174,29 @@ impl Run {
     }
 }
 
+/// Runs the `occlum` command itself in `folder`.
+pub fn occlum_in(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = occlum_command();
+    command.args(arguments).current_dir(folder);
+    run(command, &[])
+}
+
+/// The `occlum` command with the cache and the key of the tests.
+pub fn occlum_command() -> Command {
+    let mut command = Command::new(occlum());
+    command.env("XDG_CACHE_HOME", cache()).env("XDG_CONFIG_HOME", cache());
+    command
+}
+
 /// Runs `command` to its end, or kills it when patience is at its end.
-pub(crate) fn run(mut command: Command, input: Vec<u8>) -> Run {
+fn run(mut command: Command, input: &[u8]) -> Run {
+    command
+        .env("XDG_CACHE_HOME", cache())
+        .env("XDG_CONFIG_HOME", cache())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let input = input.to_vec();
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     let mut stdin = child.stdin.take().expect("standard input is a pipe");
     // A program may end without reading its input.

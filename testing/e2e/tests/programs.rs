@@ -60,6 +60,14 @@ fn hello_runs_however_it_is_linked() {
 }
 
 #[test]
+fn a_program_under_tmp_runs() {
+    let folder = tempfile::TempDir::with_prefix_in("occlum-e2e-", "/tmp").unwrap();
+    let Some(program) = Toolchain::Glibc.compile("hello", Linked::Dynamic, folder.path()) else { return };
+    assert_eq!(Case::new(&program).same().status, 42);
+    assert_eq!(Case::new("./hello").within(folder.path()).enclave().status, 42);
+}
+
+#[test]
 fn the_end_of_a_program_is_its_exit_status() {
     let ends = [
         ("abort", 134),
