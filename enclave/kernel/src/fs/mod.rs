@@ -16,7 +16,9 @@ mod open;
 mod open_file;
 mod pipe;
 pub(crate) mod poll;
+mod proc;
 mod stream;
+mod sys;
 mod table;
 pub(crate) mod wait;
 

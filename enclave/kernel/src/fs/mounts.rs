@@ -3,10 +3,14 @@
 use super::FsShared;
 use super::device;
 use super::pipe::Fifos;
+use super::proc::ProcFs;
+use super::sys;
+use crate::Kernel;
 use crate::kernel::BootExtra;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use boot_config::{BootConfig, MountSource};
 use fs_image::{CacheSize, ImageFs, PlatformSource};
 use fs_mem::{Clock, MemFs};
@@ -25,6 +29,8 @@ pub(crate) struct Mounts {
     /// Where `memfd_create(2)` makes its files.
     unnamed: Arc<MemFs>,
     fifos: Fifos,
+    /// The mounts of `/proc`, to be told of the kernel.
+    proc: Vec<Arc<ProcFs>>,
 }
 
 impl Mounts {
@@ -34,7 +40,7 @@ impl Mounts {
     /// # Errors
     /// EIO the image is corrupt; EINVAL a mount point is wrong.
     pub(crate) fn boot(platform: &Arc<dyn Platform>, config: &BootConfig, extra: &BootExtra) -> Result<Self> {
-        let mut builder = Builder { platform, config, next_dev: 1 };
+        let mut builder = Builder { platform, config, next_dev: 1, proc: Vec::new() };
         let root = config.mounts.iter().find(|mount| mount.target == "/");
         let (fs, options) = match root {
             Some(mount) => builder.make(&mount.source, mount.read_only)?,
@@ -56,7 +62,14 @@ impl Mounts {
             namespace.attach(&file.path, Node::Regular(node))?;
         }
         let shared = FsShared::new(platform, namespace.root());
-        Ok(Self { namespace, shared, unnamed, fifos: Fifos::default() })
+        Ok(Self { namespace, shared, unnamed, fifos: Fifos::default(), proc: builder.proc })
+    }
+
+    /// Tells `/proc` of the kernel.
+    pub(crate) fn bind(&self, kernel: &Arc<Kernel>) {
+        for proc in &self.proc {
+            proc.bind(kernel);
+        }
     }
 
     /// The tree of all files.
@@ -84,6 +97,7 @@ struct Builder<'a> {
     platform: &'a Arc<dyn Platform>,
     config: &'a BootConfig,
     next_dev: u32,
+    proc: Vec<Arc<ProcFs>>,
 }
 
 impl Builder<'_> {
@@ -96,8 +110,16 @@ impl Builder<'_> {
                 (self.memory("tmpfs", max_size.unwrap_or(TMPFS_DEFAULT), *mode), options("tmpfs"))
             }
             MountSource::HostFs { path } => return self.host(path.as_bytes(), read_only),
-            MountSource::Proc => (self.memory("proc", TMPFS_DEFAULT, 0o555), options("proc")),
-            MountSource::Sys => (self.memory("sysfs", TMPFS_DEFAULT, 0o555), options("sysfs")),
+            MountSource::Proc => {
+                let fs = ProcFs::new(self.platform, self.dev());
+                self.proc.push(Arc::clone(&fs));
+                (fs, options("proc"))
+            }
+            MountSource::Sys => {
+                let fs = self.memory("sysfs", TMPFS_DEFAULT, 0o555);
+                sys::populate(&fs.root(), self.platform.host_facts().cpus)?;
+                (fs, MountOptions { read_only: true, ..options("sysfs") })
+            }
             MountSource::Dev => {
                 let fs = self.memory("devtmpfs", TMPFS_DEFAULT, 0o755);
                 device::populate(&*fs.root())?;

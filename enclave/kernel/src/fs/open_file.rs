@@ -159,6 +159,11 @@ impl OpenFile {
         Position { of: self }
     }
 
+    /// The position, as it happens to be.
+    pub(crate) fn tell(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
     /// Notes a read or write of a file that can be waited for.
     pub(crate) fn note_transfer(&self) {
         self.transfers.fetch_add(1, Ordering::Relaxed);

@@ -21,7 +21,7 @@ mod vma;
 
 pub(crate) use fault::Fault;
 pub(crate) use map::{MapRequest, Place};
-pub(crate) use vma::{Backing, MappedFile, Role};
+pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 
 use crate::stats::Statistics;
 use alloc::sync::Arc;
@@ -34,7 +34,7 @@ use linux_abi::mm::PAGE_SIZE;
 use pages::PageSet;
 use text::Sites;
 use platform::{PageRange, Platform, Protection, UserFault};
-use vma::{Vma, VmaMap};
+use vma::VmaMap;
 
 /// What all address spaces share.
 pub(crate) struct Backend {
@@ -132,6 +132,11 @@ impl AddressSpace {
     pub(crate) fn resident(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.committed.len(), state.peak.max(state.committed.len()))
+    }
+
+    /// The ranges that are mapped, for `/proc`.
+    pub(crate) fn mappings(&self) -> Vec<(u64, Vma)> {
+        self.state.lock().map.iter().map(|(start, vma)| (start, vma.clone())).collect()
     }
 
     /// Takes what is in `range` out of the map and gives its pages back.

@@ -2,6 +2,7 @@
 
 mod names;
 mod pipes;
+mod proc;
 mod streams;
 
 use super::{FileTable, FsContext};
