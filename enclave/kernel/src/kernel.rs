@@ -66,7 +66,7 @@ impl Kernel {
         }
         let mounts = Mounts::boot(&platform, &config, &extra)?;
         let statistics = Arc::new(Statistics::new());
-        Ok(Arc::new(Self {
+        let kernel = Arc::new(Self {
             memory: Arc::new(Backend::new(platform.clone(), statistics.clone())),
             next_space: AtomicU64::new(1),
             wants_strace: platform.wants_strace(),
@@ -75,7 +75,9 @@ impl Kernel {
             mounts,
             processes: ProcessTable::new(),
             statistics,
-        }))
+        });
+        kernel.mounts.bind(&kernel);
+        Ok(kernel)
     }
 
     /// What is below.
