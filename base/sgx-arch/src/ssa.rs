@@ -122,7 +122,7 @@ pub struct Gprsgx {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Exinfo {
-    /// #PF: the page that faulted (low 12 bits are zero). #GP: zero.
+    /// #PF: the linear address that faulted. #GP: zero.
     pub maddr: u64,
     /// Error code of the exception.
     pub errcd: u32,

@@ -121,10 +121,12 @@ pub(crate) fn leave(context: &mut ucontext_t, bases: &mut Bases, block: &ThreadB
     bases.fs = block.host_fs.load(Ordering::Relaxed);
     bases.gs = block.host_gs.load(Ordering::Relaxed);
     block.inside.store(0, Ordering::Relaxed);
-    // XSTATE_BV = 0: sigreturn gives every component its initial state.
+    // sigreturn gives components that XSTATE_BV leaves out their initial state. What no enclave can have, such as
+    // protection keys, is the host's and stays.
     let area = context.uc_mcontext.fpregs.cast::<u8>();
     if extended(area) {
-        write(area, xsave::XSTATE_BV, 0_u64);
+        let kept = read::<u64>(area, xsave::XSTATE_BV) & !crate::xsave::OFFERED;
+        write(area, xsave::XSTATE_BV, kept);
         write(area, xsave::MXCSR, xsave::MXCSR_DEFAULT);
     }
 }

@@ -22,8 +22,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Pages in a chunk.
 const CHUNK: usize = 512;
-/// Most pages that one fault opens in each direction.
-const FAULT_AROUND: usize = 512;
 /// Nothing is mapped below this address, whatever `vm.mmap_min_addr` is.
 const LOWEST: usize = 0x1_0000;
 
@@ -300,12 +298,15 @@ impl Pages {
             let neighbour = self.entry(other);
             self.wanted(other, neighbour) == want && neighbour.applied() != want
         };
+        // Whole chunks, so that huge pages fit: the one of the page, and the next, as most accesses ascend.
+        let lowest = index / CHUNK * CHUNK;
+        let highest = (lowest + 2 * CHUNK).min(self.page_count());
         let mut first = index;
-        while first > 0 && index - first < FAULT_AROUND && same(first - 1) {
+        while first > lowest && same(first - 1) {
             first -= 1;
         }
         let mut end = index + 1;
-        while end < self.page_count() && end - index < FAULT_AROUND && same(end) {
+        while end < highest && same(end) {
             end += 1;
         }
         match self.apply(&guard, first..end, want) {

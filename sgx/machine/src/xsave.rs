@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 /// Features that an enclave can be given: x87, SSE, AVX, AVX-512. AMX and protection keys stay with the host.
-const OFFERED: u64 = 0xe7;
+pub(crate) const OFFERED: u64 = 0xe7;
 
 /// XCR0, or 0 where the kernel has not enabled XSAVE.
 pub(crate) fn xcr0() -> u64 {
