@@ -10,6 +10,7 @@ pub(crate) mod image;
 mod interpreters;
 mod ldcache;
 mod libraries;
+mod packages;
 mod system;
 mod tree;
 mod which;
@@ -129,6 +130,9 @@ impl Finder<'_> {
                 self.check(path, &elf)?;
                 self.add_libraries(path, &real, &elf, true)?;
                 self.add_interpreter_folders(path, &real, is_main);
+                if is_main {
+                    self.add_package_data(&real);
+                }
                 Ok(())
             }
             Start::Script(interpreter, argument) => {

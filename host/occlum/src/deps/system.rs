@@ -61,7 +61,7 @@ impl Finder<'_> {
     /// Adds what the files that are there are likely to ask for. All of it is optional.
     pub(super) fn add_guesses(&mut self) {
         for path in ALWAYS {
-            let _ = self.tree.add(Path::new(path));
+            self.guess(Path::new(path));
         }
         if self.has_file("libc.so.6") {
             self.add_glibc_data();
@@ -71,7 +71,7 @@ impl Finder<'_> {
                 continue;
             }
             for file in files {
-                let _ = self.tree.add(Path::new(file));
+                self.guess(Path::new(file));
             }
             for folder in folders {
                 self.add_whole(Path::new(folder));
@@ -82,7 +82,15 @@ impl Finder<'_> {
         }
         if let Some(zone) = self.request.time_zone.as_deref() {
             let zone = zone.trim_start_matches(':');
-            let _ = self.tree.add(&Path::new("/usr/share/zoneinfo").join(zone.trim_start_matches('/')));
+            self.guess(&Path::new("/usr/share/zoneinfo").join(zone.trim_start_matches('/')));
+        }
+    }
+
+    /// Adds what is at `path`, if it is there and may be read.
+    pub(super) fn guess(&mut self, path: &Path) {
+        if rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok() {
+            // A socket, say: the program can do without it.
+            let _ = self.tree.add(path);
         }
     }
 
@@ -103,9 +111,9 @@ impl Finder<'_> {
         let _ = self.tree.add_folder(Path::new("/usr/lib/locale/C.utf8"), &|_| false);
         let archive = Path::new("/usr/lib/locale/locale-archive");
         if archive.metadata().is_ok_and(|m| m.len() <= MAX_LOCALE_ARCHIVE) {
-            let _ = self.tree.add(archive);
+            self.guess(archive);
         }
-        let _ = self.tree.add(Path::new("/usr/share/locale/locale.alias"));
+        self.guess(Path::new("/usr/share/locale/locale.alias"));
         for locale in self.request.locales.iter().filter(|l| !l.is_empty() && !l.contains('/')) {
             let normal = locale.replace("UTF-8", "utf8");
             let _ = self.tree.add_folder(&Path::new("/usr/lib/locale").join(normal), &|_| false);
@@ -115,7 +123,7 @@ impl Finder<'_> {
                 self.add_whole(Path::new(folder));
             }
             for name in CHARACTER_SETS {
-                let _ = self.tree.add(&Path::new(folder).join(name));
+                self.guess(&Path::new(folder).join(name));
             }
         }
     }
@@ -123,6 +131,6 @@ impl Finder<'_> {
     fn add_terminal(&mut self) {
         let terminal = self.request.terminal.as_deref().unwrap_or("xterm");
         let Some(first) = terminal.chars().next().filter(|_| !terminal.contains('/')) else { return };
-        let _ = self.tree.add(&Path::new("/usr/share/terminfo").join(first.to_string()).join(terminal));
+        self.guess(&Path::new("/usr/share/terminfo").join(first.to_string()).join(terminal));
     }
 }
