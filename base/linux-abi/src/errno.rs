@@ -273,6 +273,8 @@ impl Errno {
     pub const ERESTARTNOINTR: Self = Self(513);
     /// Not for programs: a signal came; EINTR if it has a handler, else restart.
     pub const ERESTARTNOHAND: Self = Self(514);
+    /// Not for programs: a signal came; EINTR if it has a handler, else go on with `restart_syscall(2)`.
+    pub const ERESTART_RESTARTBLOCK: Self = Self(516);
     /// Resource temporarily unavailable (another name of [`Errno::EAGAIN`]).
     pub const EWOULDBLOCK: Self = Self::EAGAIN;
 
@@ -286,6 +288,12 @@ impl Errno {
     #[must_use]
     pub const fn as_return(self) -> u64 {
         (self.0 as u64).wrapping_neg()
+    }
+
+    /// Whether it says that a signal came before the call did anything.
+    #[must_use]
+    pub const fn is_restart(self) -> bool {
+        matches!(self.0, 512..=516)
     }
 
     /// The error of a number, if there is one of that number.

@@ -17,12 +17,15 @@ pub(crate) enum After {
     Keep,
 }
 
+/// Number of `restart_syscall(2)`.
+const RESTART_SYSCALL: u64 = 219;
+
 /// A system call that a signal interrupted and that did nothing yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InterruptedCall {
     /// Its number.
     pub(crate) number: u64,
-    /// ERESTARTSYS, ERESTARTNOINTR or ERESTARTNOHAND: when it is made again.
+    /// ERESTARTSYS and its like: when it is made again.
     pub(crate) errno: Errno,
 }
 
@@ -88,7 +91,8 @@ impl Ctx<'_> {
     /// Puts RIP back on the instruction.
     fn make_again(&self, call: InterruptedCall) {
         let mut registers = self.registers.borrow_mut();
-        registers.rax = call.number;
+        registers.rax =
+            if call.errno == Errno::ERESTART_RESTARTBLOCK { RESTART_SYSCALL } else { call.number };
         registers.rip = self.space.resume_address(registers.rip.wrapping_sub(2));
     }
 }

@@ -1,6 +1,7 @@
 //! The kernel: what there is once.
 
 use crate::fs::Mounts;
+use crate::futex::FutexTable;
 use crate::process::ProcessTable;
 use crate::stats::Statistics;
 use crate::vm::Backend;
@@ -50,6 +51,7 @@ pub struct Kernel {
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) memory: Arc<Backend>,
     pub(crate) next_space: AtomicU64,
+    pub(crate) futexes: FutexTable,
     /// Whether decoded system calls are wanted.
     pub(crate) wants_strace: bool,
 }
@@ -69,6 +71,7 @@ impl Kernel {
         let kernel = Arc::new(Self {
             memory: Arc::new(Backend::new(platform.clone(), statistics.clone())),
             next_space: AtomicU64::new(1),
+            futexes: FutexTable::new(),
             wants_strace: platform.wants_strace(),
             platform,
             config,

@@ -24,6 +24,7 @@ mod syscall;
 #[cfg(test)]
 mod testing;
 mod thread;
+mod time;
 mod vm;
 
 pub use ctx::Ctx;

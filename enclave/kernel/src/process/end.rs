@@ -25,6 +25,7 @@ impl Process {
 impl Kernel {
     /// The end of a thread: clears its word, leaves the process, and ends that with its last thread.
     pub(crate) fn end_thread(&self, ctx: &Ctx<'_>) {
+        crate::futex::release_robust(ctx);
         ctx.thread.leave_memory(ctx);
         let (is_last, world) = {
             let mut state = ctx.process.state.lock();
@@ -32,6 +33,7 @@ impl Kernel {
             (state.threads.is_empty(), (state.space.clone(), state.files.clone()))
         };
         self.processes.remove_thread(ctx.thread.tid);
+        signal::thread_ended(ctx);
         if !is_last {
             return;
         }

@@ -2,16 +2,21 @@
 //!
 //! Lock order: the table, then a process, then what it owns.
 
+mod attributes;
+mod credentials;
 pub(crate) mod elf;
 mod end;
 mod exec;
 mod stack;
 
+pub(crate) use attributes::Attributes;
+pub(crate) use credentials::Credentials;
 pub(crate) use exec::execve;
 
 use crate::Thread;
 use crate::fs::{FileTable, FsContext};
 use crate::signal::ProcessSignals;
+use crate::time::ProcessTimes;
 use crate::vm::AddressSpace;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -38,6 +43,10 @@ pub struct Process {
     pub(crate) session: AtomicU32,
     pub(crate) state: Mutex<ProcessState>,
     pub(crate) signals: ProcessSignals,
+    pub(crate) credentials: Credentials,
+    pub(crate) times: ProcessTimes,
+    /// Settings of `prctl(2)` and `personality(2)`.
+    pub(crate) attributes: Attributes,
     /// Resource limits.
     pub(crate) limits: Mutex<[Rlimit; RLIM_NLIMITS]>,
     /// What it runs.
@@ -196,6 +205,9 @@ impl ProcessTable {
                     has_ended: false,
                 }),
                 signals: ProcessSignals::new(),
+                credentials: Credentials::root(),
+                times: ProcessTimes::new(),
+                attributes: Attributes::new(),
                 limits: Mutex::new(initial_limits(&new.limits)),
                 program: Mutex::new(new.program),
                 ended: WaitQueue::new(),
@@ -206,6 +218,13 @@ impl ProcessTable {
             table.threads.insert(thread.tid, thread);
         }
         Ok(process)
+    }
+
+    /// Forgets a process that never ran.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, pid: u32) {
+        self.remove_thread(pid);
+        self.remove_process(pid);
     }
 
     /// Forgets a thread.

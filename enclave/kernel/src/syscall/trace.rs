@@ -4,7 +4,7 @@ use super::{serve, table};
 use crate::Ctx;
 use alloc::string::String;
 use core::fmt::Write;
-use kbase::{Errno, Result};
+use kbase::Result;
 
 /// Serves a call and prints it with its result. Strings are read before the call, which may unmap them.
 #[cold]
@@ -24,7 +24,7 @@ pub(super) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Resul
         Ok(value) if *value >= 0x1_0000 => write!(line, " = {value:#x}"),
         Ok(value) => write!(line, " = {}", value.cast_signed()),
         Err(error) => match error.errno() {
-            Errno::ERESTARTSYS | Errno::ERESTARTNOINTR | Errno::ERESTARTNOHAND => {
+            errno if errno.is_restart() => {
                 line.write_str(" = ? (to be restarted after a signal)")
             }
             errno => write!(line, " = -1 {errno} ({})", error.note()),

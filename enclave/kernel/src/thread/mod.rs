@@ -5,13 +5,16 @@
 //! the thread looks at on its way back to user code and whenever it wakes.
 
 mod run;
+mod schedule;
 mod trap;
 mod wait;
 
+pub(crate) use schedule::{CpuSet, Schedule};
 pub(crate) use trap::ExceptionRecord;
 
 use crate::Process;
 use crate::signal::ThreadSignals;
+use crate::time::ThreadTimes;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::Wake;
@@ -47,6 +50,8 @@ pub struct Thread {
     pub(crate) clear_child_tid: AtomicU64,
     /// Address of the list of robust futexes, or 0.
     pub(crate) robust_list: AtomicU64,
+    pub(crate) times: ThreadTimes,
+    pub(crate) schedule: Schedule,
 }
 
 /// What wakes a thread.
@@ -90,6 +95,8 @@ impl Thread {
             name: Mutex::new(name),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            times: ThreadTimes::new(),
+            schedule: Schedule::new(),
         })
     }
 
@@ -136,6 +143,13 @@ impl Thread {
     /// Ties it to the calling host thread.
     pub(crate) fn attach(&self) {
         self.waker.handle.store(self.waker.platform.current().0, Ordering::SeqCst);
+        self.times.start(self.waker.platform.thread_cpu_ns());
+    }
+
+    /// The registers that it starts with.
+    #[cfg(test)]
+    pub(crate) fn start_registers(&self) -> UserRegisters {
+        *self.start.lock()
     }
 
     /// Sets the registers that it starts with.
@@ -147,5 +161,6 @@ impl Thread {
     pub(crate) fn reset_for_exec(&self) {
         self.clear_child_tid.store(0, Ordering::Relaxed);
         self.robust_list.store(0, Ordering::Relaxed);
+        self.signals.reset_for_exec();
     }
 }

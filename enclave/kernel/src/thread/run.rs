@@ -105,7 +105,7 @@ pub(super) fn system_call(ctx: &Ctx<'_>) {
         Ok(value) => ctx.registers.borrow_mut().rax = value,
         Err(error) => {
             let errno = error.errno();
-            if matches!(errno, Errno::ERESTARTSYS | Errno::ERESTARTNOINTR | Errno::ERESTARTNOHAND) {
+            if errno.is_restart() {
                 ctx.interrupted.set(Some(InterruptedCall { number, errno }));
                 // Makes sure that somebody decides, even if the signal is gone.
                 ctx.thread.add_work(WORK_SIGNAL);

@@ -1,7 +1,7 @@
 //! Waiting: everything that blocks in the kernel blocks here.
 
 use crate::{Ctx, signal};
-use crate::thread::{WORK_EXIT, WORK_SIGNAL};
+use crate::thread::WORK_EXIT;
 use kbase::{Errno, Error, Result, WaitQueue};
 use platform::Park;
 
@@ -11,7 +11,7 @@ impl Ctx<'_> {
         if self.thread.has_work(WORK_EXIT) {
             return true;
         }
-        self.thread.has_work(WORK_SIGNAL) && signal::is_deliverable(self)
+        signal::is_deliverable(self)
     }
 
     /// Sleeps until the thread is woken, which may happen for nothing, or a time of CLOCK_MONOTONIC in nanoseconds.

@@ -1,0 +1,149 @@
+//! Sending signals: to processes, threads, groups, from the kernel and from outside.
+//!
+//! A signal is put into a queue first; then a thread that would take it is made to look.
+
+use super::state::ProcessSignals;
+use crate::thread::{Thread, WORK_SIGNAL};
+use crate::{Ctx, Process};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use kbase::{Result, bail};
+use linux_abi::process::resource;
+use linux_abi::signal::{SigInfo, Signal, SignalSet, si};
+
+/// Sends a signal to a process: one of its threads takes it.
+///
+/// # Errors
+/// EAGAIN as [`super::queue::Queue::push`].
+pub(crate) fn send_to_process(process: &Process, signal: Signal, info: SigInfo) -> Result<()> {
+    let threads = process.threads();
+    let is_blocked = threads.first().is_some_and(|thread| !thread.signals.wants(signal));
+    let limit = process.limit(resource::SIGPENDING);
+    let is_queued = process.signals.with_shared(|shared| {
+        job_control(&process.signals, shared, &threads, signal);
+        if shared.ignores(signal) && !is_blocked {
+            return Ok(false);
+        }
+        shared.queue.push(signal, info, limit).map(|()| true)
+    })?;
+    if signal == Signal::SIGCONT {
+        // Whoever stopped looks whether it still is to.
+        threads.iter().for_each(|thread| thread.request(WORK_SIGNAL));
+    } else if is_queued && let Some(taker) = threads.iter().find(|thread| thread.signals.wants(signal)) {
+        taker.request(WORK_SIGNAL);
+    }
+    Ok(())
+}
+
+/// Sends a signal to one thread.
+///
+/// # Errors
+/// EAGAIN as [`super::queue::Queue::push`].
+pub(crate) fn send_to_thread(process: &Process, thread: &Thread, signal: Signal, info: SigInfo) -> Result<()> {
+    let limit = process.limit(resource::SIGPENDING);
+    let affects_all = signal == Signal::SIGCONT || SignalSet::STOPS.has(signal);
+    let threads = if affects_all { process.threads() } else { Vec::new() };
+    let is_queued = process.signals.with_shared(|shared| {
+        job_control(&process.signals, shared, &threads, signal);
+        if shared.ignores(signal) && thread.signals.wants(signal) {
+            return Ok(false);
+        }
+        thread.signals.with_queue(|queue| queue.push(signal, info, limit)).map(|()| true)
+    })?;
+    if signal == Signal::SIGCONT {
+        threads.iter().for_each(|thread| thread.request(WORK_SIGNAL));
+    }
+    if is_queued && thread.signals.wants(signal) {
+        thread.request(WORK_SIGNAL);
+    }
+    Ok(())
+}
+
+/// What a signal does when it is sent, whether it is blocked, ignored or caught: SIGCONT continues and forgets stop signals,
+/// and a stop signal forgets SIGCONT.
+fn job_control(
+    signals: &ProcessSignals,
+    shared: &mut super::state::Shared,
+    threads: &[Arc<Thread>],
+    signal: Signal,
+) {
+    let forgotten = if signal == Signal::SIGCONT {
+        signals.is_stopped.store(false, Ordering::SeqCst);
+        SignalSet::STOPS
+    } else if SignalSet::STOPS.has(signal) {
+        SignalSet::of(Signal::SIGCONT)
+    } else {
+        return;
+    };
+    shared.queue.discard(forgotten);
+    for thread in threads {
+        thread.signals.with_queue(|queue| queue.discard(forgotten));
+    }
+}
+
+/// Sends a signal to the calling thread (SIGPIPE).
+pub(crate) fn raise_self(ctx: &Ctx<'_>, signal: Signal) {
+    let info = SigInfo::sent(signal, si::USER, ctx.process.pid, ctx.process.credentials.uid());
+    // It carries no value, so it is never refused.
+    let _ = send_to_thread(ctx.process, ctx.thread, signal, info);
+}
+
+/// Sends a signal that the host asks for.
+pub(crate) fn send_from_outside(process: &Process, signal: Signal) {
+    let _ = send_to_process(process, signal, SigInfo::sent(signal, si::USER, 0, 0));
+}
+
+/// Sends a signal as `kill(2)` addresses it: a process, the own group (0), all (-1), a group (negative). Without a
+/// signal it only looks whether there is somebody.
+///
+/// # Errors
+/// ESRCH nobody is there; EAGAIN.
+pub(crate) fn kill(ctx: &Ctx<'_>, pid: i32, signal: Option<(Signal, SigInfo)>) -> Result<()> {
+    let table = &ctx.kernel.processes;
+    let own_group = ctx.process.group.load(Ordering::Relaxed);
+    let targets: Vec<Arc<Process>> = match pid {
+        1.. => {
+            let number = pid.unsigned_abs();
+            // The number of any thread stands for its process.
+            let of_thread = || table.thread(number).and_then(|thread| thread.process());
+            table.process(number).or_else(of_thread).into_iter().collect()
+        }
+        -1 => {
+            let others = |process: &Arc<Process>| process.pid != ctx.process.pid && process.pid != 1;
+            table.all().into_iter().filter(others).collect()
+        }
+        _ => {
+            let group = if pid == 0 { own_group } else { pid.unsigned_abs() };
+            let is_member = |process: &Arc<Process>| process.group.load(Ordering::Relaxed) == group;
+            table.all().into_iter().filter(is_member).collect()
+        }
+    };
+    if targets.is_empty() {
+        bail!(ESRCH, "no such process or group");
+    }
+    let mut result = Ok(());
+    let mut is_sent = false;
+    for target in targets {
+        let Some((signal, info)) = signal else { return Ok(()) };
+        match send_to_process(&target, signal, info) {
+            Ok(()) => is_sent = true,
+            Err(error) => result = Err(error),
+        }
+    }
+    if is_sent { Ok(()) } else { result }
+}
+
+/// Makes other threads of the process look at `signals`, which are pending for the process and which the calling thread
+/// will not take.
+pub(super) fn retarget(ctx: &Ctx<'_>, signals: SignalSet) {
+    if ctx.process.signals.pending().and(signals).is_empty() {
+        return;
+    }
+    for thread in ctx.process.threads() {
+        let wanted = ctx.process.signals.pending().and(signals).minus(thread.signals.mask());
+        if thread.tid != ctx.thread.tid && !wanted.is_empty() {
+            thread.request(WORK_SIGNAL);
+        }
+    }
+}

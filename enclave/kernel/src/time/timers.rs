@@ -1,0 +1,381 @@
+//! Timers of a process that send signals: `setitimer(2)`, `alarm(2)`, `timer_create(2)`.
+//!
+//! Nobody watches the clock. The process keeps the earliest time at which one of its timers may be due, and asks the platform to
+//! interrupt one of its threads then. Threads look whenever they are interrupted or wake. A host that does not interrupt
+//! only makes timers late.
+
+use crate::{Ctx, signal};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use kbase::sync::Mutex;
+use kbase::{Result, bail};
+use linux_abi::signal::{SigInfo, Signal, si};
+use platform::ThreadHandle;
+
+/// No timer is armed.
+const NEVER: u64 = u64::MAX;
+/// No thread is to be interrupted.
+const NOBODY: u32 = u32::MAX;
+/// A timer of CPU time is looked at no more often than this.
+const CPU_TICK_NS: u64 = 1_000_000;
+/// Most timers that a process creates.
+const MAX_CREATED: usize = 1024;
+
+/// What a timer runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimerClock {
+    /// CLOCK_MONOTONIC; a timer on CLOCK_REALTIME is converted when it is set, since nobody sets that clock.
+    Wall,
+    /// CPU time of the process.
+    Cpu,
+}
+
+/// What happens when a timer expires.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notify {
+    /// Nothing: somebody looks at it.
+    None,
+    /// The process gets a signal.
+    Process(Signal, SigInfo),
+    /// A thread gets a signal.
+    Thread(u32, Signal, SigInfo),
+}
+
+/// When a timer expires, in nanoseconds of its clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The next time, or `None`: it is disarmed.
+    pub(crate) next: Option<u64>,
+    /// From one time to the next; 0: once.
+    pub(crate) interval: u64,
+}
+
+/// A timer.
+struct Timer {
+    clock: TimerClock,
+    notify: Notify,
+    setting: Setting,
+    /// Expirations beyond the last one that was announced.
+    overrun: u32,
+}
+
+impl Timer {
+    const fn interval(clock: TimerClock, signal: Signal) -> Self {
+        let info = SigInfo::new(signal, si::KERNEL);
+        let setting = Setting { next: None, interval: 0 };
+        Self { clock, notify: Notify::Process(signal, info), setting, overrun: 0 }
+    }
+
+    /// If it is due, advances it and says what is to be done.
+    fn expire(&mut self, now: u64) -> Option<Notify> {
+        let next = self.setting.next.filter(|&next| next <= now)?;
+        let missed = (now - next).checked_div(self.setting.interval);
+        self.setting.next = missed.and_then(|missed| {
+            next.checked_add(self.setting.interval.checked_mul(missed.checked_add(1)?)?)
+        });
+        self.overrun = u32::try_from(missed.unwrap_or(0)).unwrap_or(i32::MAX.unsigned_abs());
+        Some(self.notify)
+    }
+}
+
+/// The timers of a process.
+pub(crate) struct Timers {
+    /// The earliest time of CLOCK_MONOTONIC at which one may be due.
+    next_ns: AtomicU64,
+    /// The thread slot that the platform was asked to interrupt.
+    interrupted: AtomicU32,
+    state: Mutex<State>,
+}
+
+/// The clocks of [`Timer`].
+#[derive(Clone, Copy)]
+struct Now {
+    wall: u64,
+    cpu: u64,
+}
+
+impl Now {
+    const fn of(self, clock: TimerClock) -> u64 {
+        match clock {
+            TimerClock::Wall => self.wall,
+            TimerClock::Cpu => self.cpu,
+        }
+    }
+}
+
+struct State {
+    /// ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
+    interval: [Timer; 3],
+    /// Those of `timer_create(2)`.
+    created: BTreeMap<i32, Timer>,
+    next_id: i32,
+}
+
+impl State {
+    fn all(&mut self) -> impl Iterator<Item = &mut Timer> {
+        self.interval.iter_mut().chain(self.created.values_mut())
+    }
+
+    fn uses_cpu(&self) -> bool {
+        let is_armed = |timer: &Timer| timer.clock == TimerClock::Cpu && timer.setting.next.is_some();
+        self.interval.iter().chain(self.created.values()).any(is_armed)
+    }
+
+    /// The earliest time of CLOCK_MONOTONIC at which a timer may be due.
+    fn next(&mut self, now: Now) -> u64 {
+        let at = |timer: &mut Timer| {
+            let next = timer.setting.next?;
+            Some(match timer.clock {
+                TimerClock::Wall => next,
+                // CPU time goes no faster than the wall's, unless there are several threads; a tick more does not matter.
+                TimerClock::Cpu => now.wall.saturating_add(next.saturating_sub(now.cpu).max(CPU_TICK_NS)),
+            })
+        };
+        self.all().filter_map(at).min().unwrap_or(NEVER)
+    }
+}
+
+impl Timers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next_ns: AtomicU64::new(NEVER),
+            interrupted: AtomicU32::new(NOBODY),
+            state: Mutex::new(State {
+                interval: [
+                    Timer::interval(TimerClock::Wall, Signal::SIGALRM),
+                    Timer::interval(TimerClock::Cpu, Signal::SIGVTALRM),
+                    Timer::interval(TimerClock::Cpu, Signal::SIGPROF),
+                ],
+                created: BTreeMap::new(),
+                next_id: 0,
+            }),
+        }
+    }
+
+    /// Setting of an interval timer (`getitimer(2)`), with the time that is left in `next`.
+    ///
+    /// # Errors
+    /// EINVAL `which`.
+    pub(crate) fn interval(&self, ctx: &Ctx<'_>, which: i32) -> Result<Setting> {
+        let now = now(ctx);
+        let state = self.state.lock();
+        match usize::try_from(which).ok().and_then(|which| state.interval.get(which)) {
+            Some(timer) => Ok(left(timer, now)),
+            None => bail!(EINVAL, "no such interval timer"),
+        }
+    }
+
+    /// Sets an interval timer; `after` counts from now. Returns what [`Timers::interval`] would have said.
+    ///
+    /// # Errors
+    /// EINVAL `which`.
+    pub(crate) fn set_interval(&self, ctx: &Ctx<'_>, which: i32, after: Setting) -> Result<Setting> {
+        let now = now(ctx);
+        let (old, next) = {
+            let mut state = self.state.lock();
+            let Some(timer) = usize::try_from(which).ok().and_then(|which| state.interval.get_mut(which)) else {
+                bail!(EINVAL, "no such interval timer")
+            };
+            let old = left(timer, now);
+            let next = after.next.map(|after| now.of(timer.clock).saturating_add(after));
+            timer.setting = Setting { next, interval: after.interval };
+            (old, state.next(now))
+        };
+        self.arm(ctx, next);
+        Ok(old)
+    }
+
+    /// Creates a timer (`timer_create(2)`); `notify` makes its notification from its number.
+    ///
+    /// # Errors
+    /// EAGAIN too many.
+    pub(crate) fn create(&self, clock: TimerClock, notify: impl FnOnce(i32) -> Notify) -> Result<i32> {
+        let mut state = self.state.lock();
+        if state.created.len() >= MAX_CREATED {
+            bail!(EAGAIN, "too many timers");
+        }
+        let id = state.next_id;
+        state.next_id = id.wrapping_add(1) & i32::MAX;
+        let timer = Timer { clock, notify: notify(id), setting: Setting::default(), overrun: 0 };
+        state.created.insert(id, timer);
+        Ok(id)
+    }
+
+    /// Setting of a created timer, with the time that is left in `next`.
+    ///
+    /// # Errors
+    /// EINVAL no such timer.
+    pub(crate) fn get(&self, ctx: &Ctx<'_>, id: i32) -> Result<Setting> {
+        let now = now(ctx);
+        match self.state.lock().created.get(&id) {
+            Some(timer) => Ok(left(timer, now)),
+            None => bail!(EINVAL, "no such timer"),
+        }
+    }
+
+    /// Sets a created timer. `next` gets the clock and its time now, and gives the time of the first expiry.
+    ///
+    /// # Errors
+    /// EINVAL no such timer.
+    pub(crate) fn set(
+        &self,
+        ctx: &Ctx<'_>,
+        id: i32,
+        interval: u64,
+        first: impl FnOnce(TimerClock, u64) -> Option<u64>,
+    ) -> Result<Setting> {
+        let now = now(ctx);
+        let (old, next) = {
+            let mut state = self.state.lock();
+            let Some(timer) = state.created.get_mut(&id) else { bail!(EINVAL, "no such timer") };
+            let old = left(timer, now);
+            let next = first(timer.clock, now.of(timer.clock));
+            timer.setting = Setting { next, interval };
+            timer.overrun = 0;
+            (old, state.next(now))
+        };
+        self.arm(ctx, next);
+        Ok(old)
+    }
+
+    /// Expirations of a created timer beyond the last that was announced.
+    ///
+    /// # Errors
+    /// EINVAL no such timer.
+    pub(crate) fn overrun(&self, id: i32) -> Result<u32> {
+        match self.state.lock().created.get(&id) {
+            Some(timer) => Ok(timer.overrun),
+            None => bail!(EINVAL, "no such timer"),
+        }
+    }
+
+    /// Deletes a created timer.
+    ///
+    /// # Errors
+    /// EINVAL no such timer.
+    pub(crate) fn delete(&self, id: i32) -> Result<()> {
+        match self.state.lock().created.remove(&id) {
+            Some(_) => Ok(()),
+            None => bail!(EINVAL, "no such timer"),
+        }
+    }
+
+    /// Deletes all created timers (`execve(2)`).
+    pub(crate) fn reset_for_exec(&self) {
+        self.state.lock().created.clear();
+    }
+
+    /// Asks for an interrupt of the calling thread at `next`.
+    fn arm(&self, ctx: &Ctx<'_>, next: u64) {
+        let old = self.next_ns.swap(next, Ordering::SeqCst);
+        if old == NEVER && next == NEVER {
+            return;
+        }
+        let thread = ctx.platform().current();
+        let asked = if next == NEVER { NOBODY } else { thread.0 };
+        let before = self.interrupted.swap(asked, Ordering::SeqCst);
+        if before != NOBODY && before != thread.0 {
+            ctx.platform().interrupt_at(ThreadHandle(before), None);
+        }
+        ctx.platform().interrupt_at(thread, (next != NEVER).then_some(next));
+    }
+}
+
+fn now(ctx: &Ctx<'_>) -> Now {
+    Now { wall: ctx.platform().monotonic_ns(), cpu: ctx.process_cpu_ns() }
+}
+
+/// The setting of a timer with the time that is left; one that is due has a nanosecond.
+fn left(timer: &Timer, now: Now) -> Setting {
+    let left = |next: u64| next.saturating_sub(now.of(timer.clock)).max(1);
+    Setting { next: timer.setting.next.map(left), ..timer.setting }
+}
+
+/// Sends the signals of the timers of the process that are due. Without an armed timer it is one load.
+pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
+    let timers = &ctx.process.signals.timers;
+    let next = timers.next_ns.load(Ordering::SeqCst);
+    if next == NEVER || ctx.platform().monotonic_ns() < next {
+        return;
+    }
+    let uses_cpu = timers.state.lock().uses_cpu();
+    let now = Now {
+        wall: ctx.platform().monotonic_ns(),
+        cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 },
+    };
+    let (due, next) = {
+        let mut state = timers.state.lock();
+        let due: Vec<Notify> = state
+            .all()
+            .filter_map(|timer| {
+                // A timer of CPU time that was armed meanwhile waits for the next look.
+                if timer.clock == TimerClock::Cpu && !uses_cpu { None } else { timer.expire(now.of(timer.clock)) }
+            })
+            .collect();
+        (due, state.next(now))
+    };
+    timers.arm(ctx, next);
+    for notify in due {
+        // An expiry for which there is no room in the queue is lost, as on Linux.
+        let _ = match notify {
+            Notify::None => Ok(()),
+            Notify::Process(signal, info) => signal::send_to_process(ctx.process, signal, info),
+            Notify::Thread(tid, signal, info) => match ctx.kernel.processes.thread(tid) {
+                Some(thread) => signal::send_to_thread(ctx.process, &thread, signal, info),
+                None => Ok(()),
+            },
+        };
+    }
+}
+
+/// The calling thread has left the process: accounts its CPU time, and lets another thread be interrupted for the timers.
+pub(crate) fn hand_over_timers(ctx: &Ctx<'_>) {
+    ctx.process.times.add_ended(ctx.thread_cpu_ns());
+    let timers = &ctx.process.signals.timers;
+    let me = ctx.platform().current();
+    if timers.interrupted.load(Ordering::SeqCst) != me.0 {
+        return;
+    }
+    ctx.platform().interrupt_at(me, None);
+    let heir = ctx.process.threads().iter().find_map(|thread| thread.handle());
+    timers.interrupted.store(heir.map_or(NOBODY, |heir| heir.0), Ordering::SeqCst);
+    if let Some(heir) = heir {
+        ctx.platform().interrupt_at(heir, Some(timers.next_ns.load(Ordering::SeqCst)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(next: u64, interval: u64) -> Timer {
+        let mut timer = Timer::interval(TimerClock::Wall, Signal::SIGALRM);
+        timer.setting = Setting { next: Some(next), interval };
+        timer
+    }
+
+    #[test]
+    fn a_timer_expires_once_unless_it_has_an_interval() {
+        let mut once = timer(100, 0);
+        assert!(once.expire(99).is_none());
+        assert!(once.expire(100).is_some());
+        assert!(once.expire(1000).is_none());
+    }
+
+    #[test]
+    fn a_late_look_counts_what_was_missed_and_keeps_the_beat() {
+        let mut periodic = timer(100, 10);
+        assert!(periodic.expire(135).is_some());
+        assert_eq!((periodic.overrun, periodic.setting.next), (3, Some(140)));
+        assert!(periodic.expire(140).is_some());
+        assert_eq!((periodic.overrun, periodic.setting.next), (0, Some(150)));
+    }
+
+    #[test]
+    fn a_timer_beyond_the_end_of_time_is_disarmed() {
+        let mut far = timer(u64::MAX - 1, u64::MAX);
+        assert!(far.expire(u64::MAX).is_some());
+        assert_eq!(far.setting.next, None);
+    }
+}
