@@ -1,9 +1,13 @@
 //! The interface of an SGX machine, in the shape of the Linux driver and vDSO.
 //!
 //! The untrusted runtime loads and runs an enclave through [`SgxDevice`] and [`SgxEnclave`] alone. One
-//! implementation is software (`sgx-machine`); the other is `/dev/sgx_enclave` with
+//! implementation is software (`sgx-machine`); the other, [`LinuxSgx`], is `/dev/sgx_enclave` with
 //! `__vdso_sgx_enter_enclave`, whose ioctls these methods mirror one by one, so that the loader above is one
 //! piece of code.
+
+mod linux;
+
+pub use linux::LinuxSgx;
 
 use sgx_arch::{Secinfo, Secs, Sigstruct};
 use std::io;
