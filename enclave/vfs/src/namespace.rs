@@ -19,7 +19,8 @@ use kbase::{Errno, Result};
 const REMEMBERED: usize = 32 * 1024;
 
 /// Cursors from here on are mount points that the file system of a directory does not have.
-const PHANTOM_CURSORS: u64 = 1 << 62;
+/// Cursors of a host's directory take 63 bits: ext4's are hashes.
+const PHANTOM_CURSORS: u64 = 1 << 63;
 
 /// A namespace: what a process sees as its files.
 pub struct Namespace {
