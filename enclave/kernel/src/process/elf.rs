@@ -10,8 +10,6 @@ use platform::Protection;
 use vfs::Regular;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// Where position-independent programs go: room for `brk` above, for libraries below the top.
-const PROGRAM_BASE: u64 = 0x5_5555_4000;
 /// Most program headers (64 KiB of them).
 const MAX_HEADERS: u16 = 1170;
 /// Longest path of an interpreter.
@@ -206,7 +204,7 @@ impl Elf {
     pub(crate) fn load_program(&self, space: &AddressSpace, file: &Arc<MappedFile>) -> Result<Loaded> {
         let bias = if self.is_relocatable {
             let len = self.reserve_len()?;
-            let Some(room) = space.room_above(PROGRAM_BASE, len) else {
+            let Some(room) = space.room_for_program(len) else {
                 bail!(ENOMEM, "no room for the program");
             };
             self.bias_at(room)

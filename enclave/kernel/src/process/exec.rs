@@ -340,3 +340,155 @@ impl Process {
         self.program.lock().path.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SCRATCH, World, elf, interpret};
+
+    /// mov eax, 231; xor-free exit of 0: mov edi, 0; syscall
+    const EXIT: &[u8] = b"\xbf\0\0\0\0\xb8\xe7\0\0\0\x0f\x05";
+
+    fn words_at(world: &World, address: u64, count: usize) -> Vec<u64> {
+        use platform::UserMemory;
+        let mut words = alloc::vec![0u64; count];
+        for (index, word) in words.iter_mut().enumerate() {
+            let mut bytes = [0; 8];
+            world.platform.user_load(address + index as u64 * 8, &mut bytes).unwrap();
+            *word = u64::from_le_bytes(bytes);
+        }
+        words
+    }
+
+    fn string_at(world: &World, address: u64) -> Vec<u8> {
+        use platform::UserMemory;
+        let mut string = Vec::new();
+        loop {
+            let mut byte = [0];
+            world.platform.user_load(address + string.len() as u64, &mut byte).unwrap();
+            if byte == [0] {
+                return string;
+            }
+            string.push(byte[0]);
+        }
+    }
+
+    /// The arguments that the process will see.
+    fn arguments(world: &World, pid: u32) -> Vec<Vec<u8>> {
+        let thread = world.kernel.processes.thread(pid).unwrap();
+        let rsp = thread.start_registers().rsp;
+        let count = words_at(world, rsp, 1)[0];
+        let pointers = words_at(world, rsp + 8, usize::try_from(count).unwrap());
+        pointers.into_iter().map(|pointer| string_at(world, pointer)).collect()
+    }
+
+    #[test]
+    fn a_script_runs_its_interpreter_with_one_argument() {
+        let world = World::new();
+        world.install("interpreter", &elf(0, EXIT, true));
+        world.install("script", b"#! /interpreter  -a b \nrest");
+        world.install("outer", b"#!/script\n");
+        let pid = world.start("/outer", &["name", "one", "two"]).unwrap();
+        let expected: Vec<Vec<u8>> = [&b"/interpreter"[..], b"-a b", b"/script", b"/outer", b"one", b"two"]
+            .iter()
+            .map(|argument| argument.to_vec())
+            .collect();
+        assert_eq!(arguments(&world, pid), expected);
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused_with_the_right_errno() {
+        let world = World::new();
+        world.install("text", b"hello");
+        world.install("loop", b"#!/loop\n");
+        world.install("lost", b"#!/nowhere\n");
+        world.install("empty", b"");
+        world.install("cut", &elf(0, EXIT, true)[..100]);
+        let mut foreign = elf(0, EXIT, true);
+        foreign[18] = 183;
+        world.install("foreign", &foreign);
+        for (path, errno) in [
+            ("/text", Errno::ENOEXEC),
+            ("/loop", Errno::ELOOP),
+            ("/lost", Errno::ENOENT),
+            ("/empty", Errno::ENOEXEC),
+            ("/cut", Errno::ENOEXEC),
+            ("/foreign", Errno::ENOEXEC),
+            ("/missing", Errno::ENOENT),
+            ("relative", Errno::EINVAL),
+        ] {
+            assert_eq!(world.start(path, &["x"]), Err(errno), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_header_makes_the_loader_panic() {
+        let good = elf(0x40_0000, EXIT, false);
+        let world = World::new();
+        for at in 0..good.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[at] = value;
+                let name = alloc::format!("f{at}-{value}");
+                world.install(&name, &bad);
+                if let Ok(pid) = world.start(&alloc::format!("/{name}"), &["x"]) {
+                    let process = world.kernel.processes.process(pid).unwrap();
+                    process.world().0.clear();
+                    world.kernel.processes.forget(pid);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_measured_rules_decide_about_entry_and_environment() {
+        let platform = fake_platform::FakePlatform::new();
+        let config = boot_config::BootConfig {
+            entry_points: alloc::vec!["/bin".into()],
+            environment: boot_config::Environment {
+                default: alloc::vec!["HOME=/root".into(), "LANG=C".into()],
+                untrusted: alloc::vec!["LANG".into(), "APP_*".into()],
+            },
+            ..boot_config::BootConfig::default()
+        };
+        let kernel = Kernel::boot(platform, config, crate::BootExtra::default()).unwrap();
+        let offered = ["LANG=de", "APP_X=1", "LD_PRELOAD=evil", "HOME=/evil", "APP_"];
+        let passed = kernel.environment(offered.iter().map(|line| line.as_bytes().to_vec()).collect());
+        let expected: Vec<Vec<u8>> =
+            ["HOME=/root", "LANG=de", "APP_X=1"].iter().map(|line| line.as_bytes().to_vec()).collect();
+        assert_eq!(passed, expected);
+        for (path, is_allowed) in
+            [("/bin", true), ("/bin/x", true), ("/binary", false), ("/bin/../etc/x", false), ("/etc", false)]
+        {
+            assert_eq!(kernel.check_entry_point(path.as_bytes()).is_ok(), is_allowed, "{path}");
+        }
+    }
+
+    #[test]
+    fn execve_replaces_memory_and_registers() {
+        let world = World::new();
+        world.install("prog", &elf(0x40_0000, EXIT, false));
+        world.with_ctx(|ctx| {
+            ctx.poke_bytes(SCRATCH, b"/prog\0/missing\0");
+            ctx.poke(SCRATCH + 64, [SCRATCH, 0u64]);
+            let environment = SCRATCH + 72;
+            assert_eq!(ctx.call(59, &[SCRATCH + 6, SCRATCH + 64, environment]), Err(Errno::ENOENT));
+            assert_eq!(ctx.peek::<u8>(SCRATCH), b'/');
+            ctx.call(59, &[SCRATCH, SCRATCH + 64, environment]).unwrap();
+            assert_eq!(ctx.after.get(), After::Keep);
+            assert_eq!(ctx.registers.borrow().rip, 0x40_0000 + 120);
+            assert!(ctx.user().load(UserAddr(SCRATCH), &mut [0]).is_err());
+            assert_eq!(&ctx.thread.name.lock()[..5], b"prog\0");
+        });
+    }
+
+    #[test]
+    fn a_program_whose_memory_is_too_small_is_refused() {
+        let platform = fake_platform::FakePlatform::with_user_limit(8192);
+        let world = World::on(platform);
+        world.install("prog", &elf(0x40_0000, EXIT, false));
+        let pid = world.start("/prog", &["x"]).unwrap();
+        world.platform.run(interpret);
+        assert!(world.kernel.run_thread(pid).is_ok());
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::text::{self, Entries, Sites, Text};
 use super::vma::{Backing, MappedFile, Role, Vma};
-use super::{AddressSpace, Backend, SitesKey, page_down, page_up};
+use super::{AddressSpace, Backend, SitesKey, State, page_down, page_up};
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -91,7 +91,7 @@ impl AddressSpace {
         if state.map.len() >= MAX_RANGES {
             bail!(ENOMEM, "too many mappings");
         }
-        let start = self.place(&state, request.place, len)?;
+        let start = self.place(&mut state, request.place, len)?;
         let range = start..start + len;
         if matches!(request.place, Place::Fixed(_)) {
             self.unmap_locked(&mut state, &range);
@@ -116,7 +116,7 @@ impl AddressSpace {
     }
 
     /// Chooses the address of a mapping.
-    fn place(&self, state: &super::State, place: Place, len: u64) -> Result<u64> {
+    fn place(&self, state: &mut State, place: Place, len: u64) -> Result<u64> {
         let check = |start: u64| -> Result<Range<u64>> {
             if !start.is_multiple_of(PAGE_SIZE) {
                 bail!(EINVAL, "the address is not page-aligned");
@@ -130,10 +130,16 @@ impl AddressSpace {
             Ok(start..end)
         };
         match place {
-            Place::Fixed(start) => return Ok(check(start)?.start),
+            Place::Fixed(start) => {
+                let range = check(start)?;
+                if !self.claim(state, &range) {
+                    bail!(ENOMEM, "another process is at these addresses");
+                }
+                return Ok(range.start);
+            }
             Place::FixedNoReplace(start) => {
                 let range = check(start)?;
-                if !state.map.is_free(&range) {
+                if !self.claim(state, &range) || !state.map.is_free(&range) {
                     bail!(EEXIST, "something is mapped there");
                 }
                 return Ok(range.start);
@@ -141,23 +147,46 @@ impl AddressSpace {
             Place::Hint(start) => {
                 if let Ok(range) = check(page_down(start))
                     && state.map.is_free(&range)
+                    && self.claim(state, &range)
                 {
                     return Ok(range.start);
                 }
             }
             Place::Low => {
                 let low = self.range.start..self.range.end.min(1 << 31);
-                return match state.map.gap_down(len, &low) {
+                return match self.find_room(state, len, &low) {
                     Some(start) => Ok(start),
                     None => bail!(ENOMEM, "no room below 2 GiB"),
                 };
             }
             Place::Any => {}
         }
-        match state.map.gap_down(len, &self.range) {
+        match self.find_room(state, len, &self.range) {
             Some(start) => Ok(start),
             None => bail!(ENOMEM, "no room in the address space"),
         }
+    }
+
+    /// Makes addresses those of this space; false: another has some of them.
+    fn claim(&self, state: &mut State, range: &Range<u64>) -> bool {
+        if state.claims.has(range) {
+            return true;
+        }
+        let claimed = self.backend.arena.claim(self.id, range);
+        claimed.map(|range| state.claims.add(range)).is_some()
+    }
+
+    /// The highest free range of `len` bytes within `within` that is this space's, or becomes it.
+    fn find_room(&self, state: &mut State, len: u64, within: &Range<u64>) -> Option<u64> {
+        let find = |state: &State| {
+            state.claims.iter().find_map(|claim| state.map.gap_down(len, &intersection(claim, within)))
+        };
+        if let Some(start) = find(state) {
+            return Some(start);
+        }
+        let new = self.backend.arena.claim_any(self.id, len, within)?;
+        state.claims.add(new);
+        find(state)
     }
 
     /// The sites to rewrite of a mapping: only a private, executable, not writable one of a file has any.
@@ -177,7 +206,7 @@ impl AddressSpace {
     /// reach, and maps them.
     fn rewrite(
         &self,
-        state: &mut super::State,
+        state: &mut State,
         sites: &Sites,
         offsets: Range<u64>,
         start: u64,
@@ -188,9 +217,12 @@ impl AddressSpace {
         }
         let end = start + (offsets.end - offsets.start);
         let reachable = end.saturating_sub(REACH)..start.saturating_add(REACH);
-        let below = reachable.start.max(self.range.start)..start;
-        let above = end..reachable.end.min(self.range.end);
-        let base = state.map.gap_down(stubs, &below).or_else(|| state.map.gap_up(stubs, &above));
+        let (below, above) = (reachable.start..start, end..reachable.end);
+        let claims = &state.claims;
+        let base = claims
+            .iter()
+            .find_map(|claim| state.map.gap_down(stubs, &intersection(claim, &below)))
+            .or_else(|| claims.iter().find_map(|claim| state.map.gap_up(stubs, &intersection(claim, &above))));
         let Some(base) = base else {
             self.backend.log(Level::Warn, format_args!("no room for rewritten system calls near {start:#x}"));
             return None;
@@ -257,7 +289,8 @@ impl AddressSpace {
             self.unmap_locked(&mut state, &(new_page..old_page));
         } else if new_page > old_page {
             let range = old_page..new_page;
-            if !state.map.is_free(&range) || state.map.len() >= MAX_RANGES {
+            let is_full = state.map.len() >= MAX_RANGES;
+            if is_full || !state.map.is_free(&range) || !self.claim(&mut state, &range) {
                 return old;
             }
             let vma = Vma::anonymous(new_page, Protection::READ | Protection::WRITE, Role::Heap);
@@ -267,10 +300,19 @@ impl AddressSpace {
         wanted
     }
 
-    /// Finds room for a program: the lowest free range of `len` bytes at or above `start`.
-    pub(crate) fn room_above(&self, start: u64, len: u64) -> Option<u64> {
-        self.state.lock().map.gap_up(len, &(start..self.range.end))
+    /// Finds room for a program of `len` bytes: low in what this space has, so that `brk` has room above it and
+    /// libraries have the top.
+    pub(crate) fn room_for_program(&self, len: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        self.find_room(&mut state, len, &self.range)?;
+        state.claims.iter().find_map(|claim| state.map.gap_up(len, claim))
     }
+}
+
+/// What two ranges have in common; empty if nothing.
+fn intersection(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
+    let start = one.start.max(other.start);
+    start..one.end.min(other.end).max(start)
 }
 
 impl Backend {

@@ -10,6 +10,7 @@
 //! Lock order: [`AddressSpace::state`] is taken alone. Pages are committed and protected under it, since the
 //! record and the pages must agree; user memory is accessed and files are read without it.
 
+mod arena;
 mod change;
 mod fault;
 mod map;
@@ -26,6 +27,7 @@ pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 use crate::stats::Statistics;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use arena::{Arena, Claims};
 use core::ops::Range;
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
@@ -42,6 +44,7 @@ pub(crate) struct Backend {
     pub(crate) statistics: Arc<Statistics>,
     /// Rewriting sites by identity of the file and its range.
     known_sites: Mutex<HashMap<SitesKey, Arc<Sites>>>,
+    arena: Arena,
 }
 
 /// Device, inode, size, change time, start and end of the range.
@@ -49,7 +52,8 @@ type SitesKey = (u64, u64, u64, i64, u64, u64);
 
 impl Backend {
     pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>) -> Self {
-        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()) }
+        let arena = Arena::new(platform.user_range());
+        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()), arena }
     }
 }
 
@@ -66,6 +70,8 @@ pub(crate) struct AddressSpace {
 /// What changes in an address space.
 struct State {
     map: VmaMap,
+    /// The addresses that are its own.
+    claims: Claims,
     committed: PageSet,
     dirty: PageSet,
     /// Where the heap begins.
@@ -103,6 +109,7 @@ impl AddressSpace {
             range,
             state: Mutex::new(State {
                 map: VmaMap::default(),
+                claims: Claims::default(),
                 committed: PageSet::default(),
                 dirty: PageSet::default(),
                 heap_start: 0,
@@ -237,6 +244,7 @@ impl Drop for AddressSpace {
             self.backend.platform.decommit(page_range(&run));
             rest.start = run.end;
         }
+        self.backend.arena.release(self.id);
     }
 }
 

@@ -9,6 +9,7 @@ use super::{FileTable, FsContext};
 use crate::ctx::{After, Ctx};
 use crate::kernel::BootExtra;
 use crate::process::{NewProcess, Program};
+use crate::vm::AddressSpace;
 use crate::{Kernel, Process};
 use alloc::sync::Arc;
 use boot_config::{BootConfig, Mount, MountSource};
@@ -51,10 +52,16 @@ impl World {
         let platform = FakePlatform::new();
         let config = BootConfig { mounts, hostname: "tester".into(), ..BootConfig::default() };
         let kernel = Kernel::boot(platform.clone(), config, BootExtra::default()).unwrap();
-        Self::in_kernel(&platform, &kernel)
+        let space = kernel.new_space();
+        Self::in_space(&platform, &kernel, space)
     }
 
-    fn in_kernel(platform: &Arc<FakePlatform>, kernel: &Arc<Kernel>) -> Self {
+    /// Another process in the same kernel, which shares the memory.
+    fn beside(&self) -> Self {
+        Self::in_space(&self.platform, &self.kernel, self.process.world().0)
+    }
+
+    fn in_space(platform: &Arc<FakePlatform>, kernel: &Arc<Kernel>, space: Arc<AddressSpace>) -> Self {
         let files = FileTable::with_stdio(kernel, [0, 1, 2].map(|fd| Some(HostFd(fd)))).unwrap();
         let context = FsContext::at(kernel, b"/").unwrap();
         let program = Program {
@@ -63,7 +70,7 @@ impl World {
             environment: b"HOME=/\0".to_vec(),
         };
         let new = NewProcess {
-            world: (kernel.new_space(), Arc::new(files), Arc::new(context)),
+            world: (space, Arc::new(files), Arc::new(context)),
             registers: UserRegisters::default(),
             name: crate::process::short_name(b"/bin/tester"),
             program,

@@ -301,7 +301,7 @@ fn files_are_copied_between_descriptors() {
 fn record_locks_belong_to_processes() {
     let w = World::new();
     w.make("/f", b"0123456789");
-    let other = World::in_kernel(&w.platform, &w.kernel);
+    let other = w.beside();
     let lock = |world: &World, fd: u64, command: u64, kind: i16, start: i64, len: i64| {
         let mut bytes = [0; 32];
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
