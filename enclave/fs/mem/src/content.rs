@@ -17,11 +17,54 @@ type Chunk = [Option<Arc<Page>>; CHUNK];
 #[derive(Default)]
 pub(crate) struct Content {
     size: u64,
+    /// Bytes from the start that show the lower file where there is no page. Shrinks, and then at page borders.
+    below: u64,
+    /// Size of the lower file.
+    lower_size: u64,
     pages: u64,
     chunks: BTreeMap<u64, Box<Chunk>>,
 }
 
 impl Content {
+    /// The content of a lower file.
+    pub(crate) fn over(size: u64) -> Self {
+        Self { size, below: size, lower_size: size, ..Self::default() }
+    }
+
+    /// Whether the lower file shows at a page.
+    pub(crate) fn shows_below(&self, index: u64) -> bool {
+        index.saturating_mul(PAGE_SIZE as u64) < self.below && self.page(index).is_none()
+    }
+
+    /// Bytes of the lower file that show or are hidden by pages.
+    pub(crate) const fn below(&self) -> u64 {
+        self.below
+    }
+
+    /// Lets the lower file show in the first `len` bytes at most.
+    pub(crate) fn cut_below(&mut self, len: u64) {
+        self.below = self.below.min(len);
+    }
+
+    /// Whether it is still that of the lower file, all of it.
+    pub(crate) fn is_all_below(&self) -> bool {
+        self.below == self.lower_size && self.size == self.lower_size && self.chunks.is_empty()
+    }
+
+    /// Puts a page where the lower file shows, unless somebody was faster.
+    pub(crate) fn cover(&mut self, index: u64, page: &Arc<Page>, shared: &Shared) -> Result<()> {
+        if self.shows_below(index) {
+            shared.reserve()?;
+            let (chunk, slot) = split(index);
+            let chunk = self.chunks.entry(chunk).or_insert_with(|| Box::new([const { None }; CHUNK]));
+            if let Some(place) = chunk.get_mut(slot) {
+                *place = Some(Arc::clone(page));
+                self.pages += 1;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) const fn size(&self) -> u64 {
         self.size
     }
@@ -41,7 +84,7 @@ impl Content {
         self.chunks.get(&chunk)?.get(slot)?.as_ref()
     }
 
-    /// The page to write to, filling a hole. `spare` is a page of zeros to use for that.
+    /// The page to write to, filling a hole with zeros.
     ///
     /// # Errors
     /// ENOSPC.

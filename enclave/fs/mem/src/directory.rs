@@ -1,6 +1,7 @@
 //! Directories.
 
 use crate::inode::Common;
+use crate::lower::adopt;
 use crate::special::{MemSpecial, MemSymlink};
 use crate::{MemFile, Shared};
 use alloc::boxed::Box;
@@ -8,16 +9,21 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use kbase::sync::{Mutex, MutexGuard};
 use kbase::{Errno, Error, Result};
 use vfs::{Create, Directory, DirectoryEntry, FileType, Inode, Metadata, Name, Node, SetAttributes};
+
+/// Cursors of a listing from here on are those of the lower directory.
+const BELOW: u64 = 1 << 61;
 
 /// A directory.
 pub(crate) struct MemDirectory {
     pub(crate) common: Common,
     me: Weak<MemDirectory>,
     state: Mutex<DirectoryState>,
+    /// The directory of the lower file system whose names show here unless they are hidden.
+    below: Option<Arc<dyn Directory>>,
     /// Where it is, for refusing to move a directory into itself. Changes under `Shared::renames` only.
     parent: Mutex<Weak<MemDirectory>>,
 }
@@ -29,6 +35,8 @@ struct DirectoryState {
     /// Entries in the order of their making, so that a listing in parts is stable.
     entries: BTreeMap<u64, Entry>,
     last_key: u64,
+    /// Names of the lower directory that do not show: removed, or replaced by one in `names`.
+    hidden: HashSet<Box<[u8]>>,
     /// It was removed: nothing can be created in it any more.
     is_dead: bool,
 }
@@ -55,15 +63,27 @@ impl DirectoryState {
         self.entries.remove(&key).map(|entry| entry.node)
     }
 
+    /// The node of a name; `below` is that of the lower directory.
+    fn find<'a>(&'a self, name: Name<'_>, below: Option<&'a Node>) -> Option<&'a Node> {
+        self.get(name).or_else(|| below.filter(|_| !self.hidden.contains(name.as_bytes())))
+    }
+
     /// Fails unless `name` can be made here.
-    fn check_free(&self, name: Name<'_>) -> Result<()> {
+    fn check_free(&self, name: Name<'_>, below: Option<&Node>) -> Result<()> {
         if self.is_dead {
             kbase::bail!(ENOENT, "the directory was removed");
         }
-        if self.names.contains_key(name.as_bytes()) {
+        if self.find(name, below).is_some() {
             kbase::bail!(EEXIST, "the name exists");
         }
         Ok(())
+    }
+
+    /// Removes a name, here and as it shows from below.
+    fn take(&mut self, name: Name<'_>, below: Option<&Node>) -> Option<Node> {
+        let own = self.remove(name);
+        let is_new = below.is_some() && self.hidden.insert(name.as_bytes().into());
+        own.or_else(|| below.filter(|_| is_new).cloned())
     }
 }
 
@@ -73,8 +93,43 @@ impl MemDirectory {
             common: Common::new(shared, mode, 2),
             me: me.clone(),
             state: Mutex::default(),
+            below: None,
             parent: Mutex::new(parent.map_or_else(Weak::new, Arc::downgrade)),
         })
+    }
+
+    /// A directory that shows one of the lower file system.
+    pub(crate) fn over(common: Common, below: &Arc<dyn Directory>, parent: Option<&Arc<Self>>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            common,
+            me: me.clone(),
+            state: Mutex::default(),
+            below: Some(Arc::clone(below)),
+            parent: Mutex::new(parent.map_or_else(Weak::new, Arc::downgrade)),
+        })
+    }
+
+    /// The node that the lower directory has under a name, hidden or not. Called under no lock.
+    fn below(&self, name: Name<'_>) -> Result<Option<Node>> {
+        let (Some(below), Some(me)) = (&self.below, self.me.upgrade()) else { return Ok(None) };
+        match below.lookup(name) {
+            Ok(node) => Ok(Some(adopt(&self.common.shared, &me, &node)?)),
+            Err(error) if error.errno() == Errno::ENOENT => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of the lower directory. Called under no lock.
+    fn names_below(&self) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        let mut cursor = 0;
+        while let Some(below) = &self.below {
+            let part = below.entries(cursor, 128)?;
+            let Some(last) = part.last() else { break };
+            cursor = last.next;
+            names.extend(part.into_iter().map(|entry| entry.name));
+        }
+        Ok(names)
     }
 
     /// This directory, if `node` is one of the same file system.
@@ -97,10 +152,45 @@ impl MemDirectory {
         false
     }
 
-    /// Marks an empty directory as removed.
-    fn kill(&self) -> Result<()> {
+    /// The names of the lower directory behind the entry `name`, if that is a directory. Called under no lock.
+    fn names_below_of(&self, name: Name<'_>, is_wanted: bool) -> Result<Vec<Vec<u8>>> {
+        if !is_wanted || self.common.shared.lower.is_none() {
+            return Ok(Vec::new());
+        }
+        match self.lookup(name) {
+            Ok(Node::Directory(node)) => match self.of_node(&*node) {
+                Some(directory) => directory.names_below(),
+                None => Ok(Vec::new()),
+            },
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Entries of the lower directory that show, after a cursor of its own.
+    fn entries_below(&self, cursor: u64, max: usize) -> Result<Vec<DirectoryEntry>> {
+        let Some(below) = &self.below else { return Ok(Vec::new()) };
+        let mut cursor = cursor;
+        loop {
+            let mut part = below.entries(cursor, max)?;
+            let Some(last) = part.last() else { return Ok(part) };
+            cursor = last.next;
+            let state = self.state.lock();
+            part.retain(|entry| !state.hidden.contains(entry.name.as_slice()));
+            drop(state);
+            if part.is_empty() {
+                continue;
+            }
+            for entry in &mut part {
+                entry.next = entry.next.saturating_add(BELOW);
+            }
+            return Ok(part);
+        }
+    }
+
+    /// Marks an empty directory as removed; `below` are the names of its lower directory.
+    fn kill(&self, below: &[Vec<u8>]) -> Result<()> {
         let mut state = self.state.lock();
-        if !state.names.is_empty() {
+        if !state.names.is_empty() || below.iter().any(|name| !state.hidden.contains(name.as_slice())) {
             kbase::bail!(ENOTEMPTY, "the directory is not empty");
         }
         state.is_dead = true;
@@ -143,6 +233,12 @@ fn unlinked(node: &Node) {
 
 impl Inode for MemDirectory {
     fn metadata(&self) -> Result<Metadata> {
+        if let Some(below) = &self.below
+            && self.state.lock().names.is_empty()
+        {
+            let size = below.metadata()?.size;
+            return Ok(self.common.metadata(FileType::Directory, 0, size, size.div_ceil(4096)));
+        }
         let size = self.state.lock().names.len() as u64 * 20 + 40;
         Ok(self.common.metadata(FileType::Directory, 0, size, 0))
     }
@@ -159,26 +255,36 @@ impl Inode for MemDirectory {
 
 impl Directory for MemDirectory {
     fn lookup(&self, name: Name<'_>) -> Result<Node> {
+        if let Some(node) = self.state.lock().get(name) {
+            return Ok(node.clone());
+        }
+        let below = self.below(name)?;
         let state = self.state.lock();
-        state.get(name).cloned().ok_or(Error::new(Errno::ENOENT, "no such name"))
+        state.find(name, below.as_ref()).cloned().ok_or(Error::new(Errno::ENOENT, "no such name"))
     }
 
     fn entries(&self, cursor: u64, max: usize) -> Result<Vec<DirectoryEntry>> {
-        let state = self.state.lock();
+        if cursor >= BELOW {
+            return self.entries_below(cursor - BELOW, max);
+        }
         let from = cursor.saturating_add(1);
+        let state = self.state.lock();
         let listed = state.entries.range(from..).take(max).map(|(&key, entry)| DirectoryEntry {
             name: entry.name.to_vec(),
             ino: common(&entry.node).map_or(1, |common| common.ino),
             kind: kind_of(&entry.node),
             next: key,
         });
-        Ok(listed.collect())
+        let listed: Vec<DirectoryEntry> = listed.collect();
+        drop(state);
+        if listed.is_empty() { self.entries_below(0, max) } else { Ok(listed) }
     }
 
     fn create(&self, name: Name<'_>, what: Create<'_>, mode: u32, _now_ns: i64) -> Result<Node> {
         let shared = &self.common.shared;
+        let below = self.below(name)?;
         let mut state = self.state.lock();
-        state.check_free(name)?;
+        state.check_free(name, below.as_ref())?;
         let node = match what {
             Create::Regular => Node::Regular(MemFile::new(shared, mode, 1)),
             Create::Directory => Node::Directory(Self::new(shared, mode, self.me.upgrade().as_ref())),
@@ -206,8 +312,9 @@ impl Directory for MemDirectory {
         if matches!(node, Node::Directory(_)) {
             kbase::bail!(EPERM, "a directory has one name only");
         }
+        let below = self.below(name)?;
         let mut state = self.state.lock();
-        state.check_free(name)?;
+        state.check_free(name, below.as_ref())?;
         state.insert(name, node.clone());
         target.add_links(1);
         drop(state);
@@ -217,20 +324,22 @@ impl Directory for MemDirectory {
 
     fn unlink(&self, name: Name<'_>, directory: bool) -> Result<()> {
         // Locks parent, then child: with renames, which lock by address, only under their lock.
+        let below = self.below(name)?;
+        let inner = self.names_below_of(name, directory)?;
         let _tree = directory.then(|| self.common.shared.renames.lock());
         let mut state = self.state.lock();
-        let node = state.get(name).ok_or(Error::new(Errno::ENOENT, "no such name"))?;
+        let node = state.find(name, below.as_ref()).ok_or(Error::new(Errno::ENOENT, "no such name"))?;
         match (node, directory) {
             (Node::Directory(node), true) => {
                 if let Some(node) = self.of_node(&**node) {
-                    node.kill()?;
+                    node.kill(&inner)?;
                 }
             }
             (Node::Directory(_), false) => kbase::bail!(EISDIR, "the name is a directory"),
             (_, true) => kbase::bail!(ENOTDIR, "the name is not a directory"),
             (_, false) => {}
         }
-        let gone = state.remove(name);
+        let gone = state.take(name, below.as_ref());
         drop(state);
         if let Some(gone) = gone {
             unlinked(&gone);
@@ -252,10 +361,16 @@ impl Directory for MemDirectory {
         let Some(to) = self.of_node(&**to) else {
             kbase::bail!(EXDEV, "the directory is of another file system");
         };
+        let below = Below {
+            from: self.below(from)?,
+            to: to.below(to_name)?,
+            names_in_target: to.names_below_of(to_name, true)?,
+        };
         let _tree = self.common.shared.renames.lock();
         let (replaced, moved) = {
             let (mut source, mut target) = lock_both(self, to);
-            move_entry(self, &mut source, to, target.as_deref_mut(), from, to_name, no_replace)?
+            let ends = (self, to);
+            move_entry(ends, &mut source, target.as_deref_mut(), (from, to_name), &below, no_replace)?
         };
         let Some(moved) = moved else { return Ok(()) };
         if let Some(replaced) = &replaced {
@@ -297,19 +412,27 @@ fn lock_both<'a>(
     }
 }
 
+/// What the lower directories have under the names of a rename, looked up before the locks.
+struct Below {
+    from: Option<Node>,
+    to: Option<Node>,
+    /// Names in the directory that is replaced.
+    names_in_target: Vec<Vec<u8>>,
+}
+
 /// Moves one entry under the locks. Returns what was replaced and what was moved; nothing was moved when both names are of
 /// one file.
 fn move_entry(
-    from_directory: &MemDirectory,
+    (from_directory, to_directory): (&MemDirectory, &MemDirectory),
     source: &mut DirectoryState,
-    to_directory: &MemDirectory,
     mut target: Option<&mut DirectoryState>,
-    from: Name<'_>,
-    to_name: Name<'_>,
+    (from, to_name): (Name<'_>, Name<'_>),
+    below: &Below,
     no_replace: bool,
 ) -> Result<(Option<Node>, Option<Node>)> {
-    let moving = source.get(from).cloned().ok_or(Error::new(Errno::ENOENT, "no such name"))?;
-    let existing = target.as_deref().unwrap_or(source).get(to_name).cloned();
+    let absent = Error::new(Errno::ENOENT, "no such name");
+    let moving = source.find(from, below.from.as_ref()).cloned().ok_or(absent)?;
+    let existing = target.as_deref().unwrap_or(source).find(to_name, below.to.as_ref()).cloned();
     if target.as_deref().is_some_and(|target| target.is_dead) {
         kbase::bail!(ENOENT, "the directory was removed");
     }
@@ -336,7 +459,7 @@ fn move_entry(
                     kbase::bail!(ENOTEMPTY, "the directory is not empty");
                 }
                 if let Some(replaced) = replaced {
-                    replaced.kill()?;
+                    replaced.kill(&below.names_in_target)?;
                 }
             }
             (Node::Directory(_), _) => kbase::bail!(ENOTDIR, "a directory cannot replace a file"),
@@ -344,9 +467,9 @@ fn move_entry(
             _ => {}
         }
     }
-    source.remove(from);
+    source.take(from, below.from.as_ref());
     let target = target.as_mut().map_or(source, |target| &mut **target);
-    let replaced = target.remove(to_name);
+    let replaced = target.take(to_name, below.to.as_ref());
     target.insert(to_name, moving.clone());
     Ok((replaced, Some(moving)))
 }

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 use kbase::sync::Mutex;
 use vfs::{FileType, Metadata, SetAttributes};
 
@@ -11,7 +11,16 @@ pub(crate) struct Common {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ino: u64,
     attributes: Mutex<Attributes>,
+    /// How it stands to the node of the lower file system.
+    tie: AtomicU8,
 }
+
+/// The lower file system has no such node, or it has no name any more.
+const FREE: u8 = 0;
+/// It is as in the lower file system, under the same number.
+const CLEAN: u8 = 1;
+/// It differs, and is kept by the table of lower nodes.
+const PINNED: u8 = 2;
 
 #[derive(Clone, Copy)]
 struct Attributes {
@@ -38,7 +47,33 @@ impl Common {
             mtime_ns: now,
             ctime_ns: now,
         };
-        Self { shared: Arc::clone(shared), ino, attributes: Mutex::new(attributes) }
+        Self { shared: Arc::clone(shared), ino, attributes: Mutex::new(attributes), tie: AtomicU8::new(FREE) }
+    }
+
+    /// The common part of a node that the lower file system has.
+    pub(crate) fn of_lower(shared: &Arc<Shared>, metadata: &Metadata) -> Self {
+        shared.nodes.fetch_add(1, Ordering::Relaxed);
+        let attributes = Attributes {
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            nlink: metadata.nlink,
+            atime_ns: metadata.atime_ns,
+            mtime_ns: metadata.mtime_ns,
+            ctime_ns: metadata.ctime_ns,
+        };
+        let attributes = Mutex::new(attributes);
+        Self { shared: Arc::clone(shared), ino: metadata.ino, attributes, tie: AtomicU8::new(CLEAN) }
+    }
+
+    /// Notes that the node differs now from what the lower file system has.
+    pub(crate) fn changed(&self) {
+        if self.tie.load(Ordering::Relaxed) == CLEAN
+            && let Some(lower) = &self.shared.lower
+        {
+            self.tie.store(PINNED, Ordering::Relaxed);
+            lower.pin(self.ino);
+        }
     }
 
     pub(crate) fn metadata(&self, kind: FileType, rdev: u64, size: u64, pages: u64) -> Metadata {
@@ -62,6 +97,7 @@ impl Common {
     }
 
     pub(crate) fn set(&self, change: &SetAttributes) {
+        self.changed();
         let mut attributes = self.attributes.lock();
         attributes.mode = change.mode.map_or(attributes.mode, |mode| mode & 0o7777);
         attributes.uid = change.uid.unwrap_or(attributes.uid);
@@ -73,6 +109,7 @@ impl Common {
 
     /// Records that the content changed.
     pub(crate) fn modified(&self) {
+        self.changed();
         let now = self.shared.now();
         let mut attributes = self.attributes.lock();
         attributes.mtime_ns = now;
@@ -81,15 +118,28 @@ impl Common {
 
     /// Changes the number of links.
     pub(crate) fn add_links(&self, delta: i64) {
+        self.changed();
         let now = self.shared.now();
-        let mut attributes = self.attributes.lock();
-        attributes.nlink = attributes.nlink.saturating_add_signed(delta);
-        attributes.ctime_ns = now;
+        let nlink = {
+            let mut attributes = self.attributes.lock();
+            attributes.nlink = attributes.nlink.saturating_add_signed(delta);
+            attributes.ctime_ns = now;
+            attributes.nlink
+        };
+        if nlink == 0
+            && self.tie.swap(FREE, Ordering::Relaxed) == PINNED
+            && let Some(lower) = &self.shared.lower
+        {
+            lower.unpin(self.ino);
+        }
     }
 }
 
 impl Drop for Common {
     fn drop(&mut self) {
         self.shared.nodes.fetch_sub(1, Ordering::Relaxed);
+        if let Some(lower) = &self.shared.lower {
+            lower.forget(self.ino);
+        }
     }
 }

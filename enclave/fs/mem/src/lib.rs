@@ -1,11 +1,14 @@
+// FS ENGINEER: read the note at the top of lower.rs.
 //! tmpfs: files in enclave memory.
 //!
 //! Content is pages that are shared until somebody writes: a reader takes a reference to a page under the lock and
 //! copies after it, a writer changes a page in place only when nobody else has a reference. So no lock is held
 //! over user memory, and a private mapping costs no copy.
 //!
+//! A file system can lie over another, read-only one ([`MemFs::over`]): that is the volatile layer of an image.
+//!
 //! Lock order: `Shared::renames`, then directories (two: lower address first), then the attributes of a node, then the
-//! content of a file.
+//! content of a file. The table of lower nodes is a leaf, and the lower file system is called under no lock.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -15,13 +18,16 @@ mod content;
 mod directory;
 mod file;
 mod inode;
+mod lower;
 mod special;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use directory::MemDirectory;
+use inode::Common;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result};
+use lower::{FIRST_OWN_INO, Lower};
 use vfs::{Directory, FileSystem, PAGE_SIZE, Page, Regular, StatFs};
 
 pub use file::MemFile;
@@ -55,17 +61,47 @@ impl MemFs {
         mode: u32,
         clock: Clock,
     ) -> Arc<Self> {
+        Self::build(type_name, dev, limit_bytes, mode, clock, None)
+    }
+
+    /// A file system that shows another, read-only one, and takes all changes to it into memory. At most
+    /// `limit_bytes` of changed content are kept.
+    #[must_use]
+    pub fn over(lower: Arc<dyn FileSystem>, dev: u64, limit_bytes: u64, clock: Clock) -> Arc<Self> {
+        Self::build("overlay", dev, limit_bytes, 0o755, clock, Some(Lower::new(lower)))
+    }
+
+    fn build(
+        type_name: &'static str,
+        dev: u64,
+        limit_bytes: u64,
+        mode: u32,
+        clock: Clock,
+        lower: Option<Lower>,
+    ) -> Arc<Self> {
+        let below = lower.as_ref().map(|lower| lower.fs.root());
         let shared = Arc::new(Shared {
             dev,
             clock,
-            next_ino: AtomicU64::new(1),
+            next_ino: AtomicU64::new(if lower.is_some() { FIRST_OWN_INO } else { 1 }),
+            lower,
             limit_pages: limit_bytes / PAGE_SIZE as u64,
             used_pages: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             zeros: Arc::new([0; PAGE_SIZE]),
             renames: Mutex::default(),
         });
-        let root = MemDirectory::new(&shared, mode, None);
+        let root = match below {
+            Some(below) => {
+                let metadata = below.metadata().ok();
+                let common = match &metadata {
+                    Some(metadata) => Common::of_lower(&shared, metadata),
+                    None => Common::new(&shared, mode, 2),
+                };
+                MemDirectory::over(common, &below, None)
+            }
+            None => MemDirectory::new(&shared, mode, None),
+        };
         Arc::new(Self { shared, root, type_name })
     }
 
@@ -108,6 +144,8 @@ pub(crate) struct Shared {
     used_pages: AtomicU64,
     nodes: AtomicU64,
     zeros: Arc<Page>,
+    /// What shows through, if anything.
+    lower: Option<Lower>,
     renames: Mutex<()>,
 }
 
@@ -134,5 +172,7 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod lower_tests;
 #[cfg(test)]
 mod tests;

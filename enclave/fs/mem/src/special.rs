@@ -18,6 +18,11 @@ impl MemSymlink {
     pub(crate) fn new(shared: &Arc<Shared>, target: &[u8]) -> Arc<Self> {
         Arc::new(Self { common: Common::new(shared, 0o777, 1), target: target.to_vec() })
     }
+
+    /// The link of the lower file system.
+    pub(crate) fn over(common: Common, target: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self { common, target })
+    }
 }
 
 impl Inode for MemSymlink {
@@ -52,6 +57,11 @@ pub(crate) struct MemSpecial {
 impl MemSpecial {
     pub(crate) fn new(shared: &Arc<Shared>, kind: FileType, rdev: u64, mode: u32) -> Arc<Self> {
         Arc::new(Self { common: Common::new(shared, mode, 1), kind, rdev })
+    }
+
+    /// The special file of the lower file system.
+    pub(crate) fn over(common: Common, kind: FileType, rdev: u64) -> Arc<Self> {
+        Arc::new(Self { common, kind, rdev })
     }
 }
 

@@ -22,6 +22,9 @@ use vfs::{FileSystem, MountOptions, Namespace, Node};
 /// The most that a tmpfs without a size of its own holds: the kernel heap is the true bound.
 const TMPFS_DEFAULT: u64 = 256 << 20;
 
+/// The most that the volatile layer over the image holds.
+const OVERLAY_LIMIT: u64 = 256 << 20;
+
 /// The mounted file systems.
 pub(crate) struct Mounts {
     namespace: Arc<Namespace>,
@@ -105,7 +108,12 @@ impl Builder<'_> {
         let options =
             |source: &str| MountOptions { source: source.into(), read_only, ..MountOptions::default() };
         Ok(match source {
-            MountSource::Image | MountSource::ImageWithTmpfs => (self.image()?, options("image")),
+            MountSource::Image => (self.image()?, options("image")),
+            MountSource::ImageWithTmpfs => {
+                let lower = self.image()?;
+                let fs = MemFs::over(lower, self.dev(), OVERLAY_LIMIT, clock(self.platform));
+                (fs, options("overlay"))
+            }
             MountSource::Tmpfs { max_size, mode } => {
                 (self.memory("tmpfs", max_size.unwrap_or(TMPFS_DEFAULT), *mode), options("tmpfs"))
             }
