@@ -79,10 +79,11 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
             _ => explain_run(&launch.program, launch.memory_hint, &e),
         }
     });
-    if launch.show.stats
-        && let Ok(report) = enclave.statistics()
-    {
-        printer::say(tidy_report(&report).trim_end());
+    if launch.show.stats {
+        match enclave.statistics() {
+            Ok(report) if !report.is_empty() => printer::say(tidy_report(&report).trim_end()),
+            _ => printer::note("a release enclave tells no counts"),
+        }
     }
     Ok(status?.shell_code())
 }
@@ -186,6 +187,9 @@ fn explain_load(error: PalError) -> Error {
     match &error {
         PalError::EnclaveFile(source) => Error::user("the enclave file is damaged")
             .because(source)
+            .hint("build it again with `occlum build --force`"),
+        PalError::Machine { step: "add pages", .. } => Error::user("the enclave file is damaged")
+            .because(&error)
             .hint("build it again with `occlum build --force`"),
         PalError::Machine { step: "initialize the enclave", source, .. } => {
             let error = Error::user("the machine refuses the enclave").because(source);

@@ -60,15 +60,7 @@ pub(crate) fn run(args: cli::Try) -> Result<u8> {
         }
     };
     packed.notes.iter().for_each(printer::note);
-    if packed.memory > config.limits.user_space {
-        let needs = format!("it takes {} before it starts", size::display(packed.memory));
-        return Err(Error::user(format!(
-            "`{}` does not fit into the enclave's memory",
-            request.program.display()
-        ))
-        .because(&std::io::Error::other(needs))
-        .hint(MEMORY_HINT));
-    }
+    deps::check_memory(&request.program, packed.memory, config.limits.user_space, MEMORY_HINT)?;
     let enclave = signed(&cache, &config, packed.image, args.sign_key.as_deref())?;
     let mut arguments = args.program;
     if deps::is_shim_of(&arguments[0], &request.program) {
@@ -115,6 +107,8 @@ fn config(memory: Option<&str>) -> Result<Config> {
     let mut config = Config::default();
     config.env.default = vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()];
     config.env.untrusted = vec!["*".into()];
+    // The root takes all changes, and a file system on /tmp would hide programs that are there.
+    config.mounts.retain(|mount| mount.target == "/");
     if let Some(text) = memory {
         let bytes =
             size::parse(text).map_err(|why| Error::user(format!("--memory: {why}")).hint(size::HINT))?;

@@ -44,6 +44,16 @@ pub(crate) fn display(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
+/// `bytes` for people: in a unit that leaves a number of a few digits, rounded up.
+pub(crate) fn about(bytes: u64) -> String {
+    match bytes {
+        0..0x2800 => display(bytes),
+        0x2800..0xa0_0000 => format!("{}KB", bytes.div_ceil(1 << 10)),
+        0xa0_0000..0x2_8000_0000 => format!("{}MB", bytes.div_ceil(1 << 20)),
+        _ => format!("{}GB", bytes.div_ceil(1 << 30)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +78,14 @@ mod tests {
         assert_eq!(parse("1.5GB"), Err("a size is a whole number".into()));
         assert_eq!(parse("99999999TB"), Err("`99999999TB` is too large".into()));
         assert_eq!(parse("99999999999999999999B"), Err("`99999999999999999999B` is too large".into()));
+    }
+
+    #[test]
+    fn sizes_for_people_are_rounded_up() {
+        assert_eq!(about(5), "5B");
+        assert_eq!(about(20_000), "20KB");
+        assert_eq!(about((300 << 20) + 1), "301MB");
+        assert_eq!(about(56 << 30), "56GB");
     }
 
     #[test]

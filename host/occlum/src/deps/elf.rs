@@ -93,8 +93,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Elf, Trouble> {
                     return Err(Trouble::Malformed("a segment is larger in the file than in memory"));
                 }
                 elf.memory = elf.memory.saturating_add(memory.saturating_add(0xfff) & !0xfff);
-                let flags = segment.p_flags.get(LE);
-                if flags & elf::PF_W != 0 && flags & elf::PF_X != 0 {
+                if is_writable_code(segment) {
                     elf.writable_code = Some(segment.p_vaddr.get(LE));
                 }
             }
@@ -117,6 +116,35 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Elf, Trouble> {
         }
     }
     Ok(elf)
+}
+
+/// What the first page of a program tells, if its program headers are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Outline {
+    /// Bytes of memory that the segments take.
+    pub(crate) memory: u64,
+    /// Address of a segment that is writable and executable at once.
+    pub(crate) writable_code: Option<u64>,
+}
+
+/// Reads the first page of a program.
+pub(crate) fn outline(head: &[u8]) -> Option<Outline> {
+    check_ident(head).ok()?;
+    let header = Header::parse(head).ok()?;
+    let mut outline = Outline::default();
+    for segment in header.program_headers(LE, head).ok()?.iter().filter(|s| s.p_type.get(LE) == elf::PT_LOAD)
+    {
+        outline.memory = outline.memory.saturating_add(segment.p_memsz.get(LE));
+        if is_writable_code(segment) {
+            outline.writable_code = Some(segment.p_vaddr.get(LE));
+        }
+    }
+    Some(outline)
+}
+
+fn is_writable_code(segment: &Segment) -> bool {
+    const BOTH: u32 = elf::PF_W | elf::PF_X;
+    segment.p_flags.get(LE) & BOTH == BOTH
 }
 
 fn check_ident(bytes: &[u8]) -> Result<(), Trouble> {
@@ -207,6 +235,15 @@ mod tests {
         assert_eq!(elf.interpreter.as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
         assert_eq!(elf.needed, ["libc.so.6"]);
         assert!(elf.is_program && elf.memory > 0 && elf.writable_code.is_none());
+    }
+
+    #[test]
+    fn the_first_page_tells_how_much_memory_a_program_takes() {
+        let whole = bytes("/bin/true");
+        let outline = outline(&whole[..4096]).unwrap();
+        assert!(outline.memory > 0 && outline.memory <= read(&whole).unwrap().memory);
+        assert_eq!(outline.writable_code, None);
+        assert_eq!(super::outline(b"#!/bin/sh"), None);
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Says why a program of an image folder does not start.
 
 use super::elf::{self, Trouble};
-use super::{Start, package_of, read_start};
+use super::{Start, check_memory, package_of, read_start, writable_code};
 use crate::error::{Error, Result};
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Fails with the first reason why `program`, a path in the image that `folder` was packed into, cannot be
 /// started; succeeds if there is none that can be seen from here.
 pub(crate) fn check(folder: &Path, program: &Path) -> Result<()> {
+    let folder = folder.strip_prefix("./").unwrap_or(folder);
     let shown = program.display();
     let cannot = |reason: String| Error::user(format!("cannot run `{shown}`: {reason}"));
     let host = match resolve(folder, program) {
@@ -47,8 +49,7 @@ pub(crate) fn check(folder: &Path, program: &Path) -> Result<()> {
         Start::Elf(bytes) => {
             let elf = elf::read(&bytes).map_err(|e: Trouble| cannot(e.to_string()))?;
             if let Some(address) = elf.writable_code {
-                return Err(cannot(format!("its segment at {address:#x} is writable and executable"))
-                    .hint("link it without `-z execstack`, `-N` or `--omagic`"));
+                return Err(writable_code(program, address));
             }
             if let Some(interpreter) = elf.interpreter.as_deref().map(Path::new)
                 && resolve(folder, interpreter).is_err()
@@ -66,6 +67,19 @@ pub(crate) fn check(folder: &Path, program: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Fails if the first page of `program`, a path in the image of `folder`, shows that it cannot be started with
+/// `limit` bytes of memory. A program that cannot be seen is left to the enclave.
+pub(crate) fn check_outline(folder: &Path, program: &Path, limit: u64, hint: &str) -> Result<()> {
+    let mut head = Vec::new();
+    let host = resolve(folder, program).ok();
+    let read = host.and_then(|path| File::open(path).ok()?.take(4096).read_to_end(&mut head).ok());
+    let Some(outline) = read.and_then(|_| elf::outline(&head)) else { return Ok(()) };
+    match outline.writable_code {
+        Some(address) => Err(writable_code(program, address)),
+        None => check_memory(program, outline.memory, limit, hint),
+    }
 }
 
 enum Missing {

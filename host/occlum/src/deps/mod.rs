@@ -18,6 +18,7 @@ mod which;
 pub(crate) use tree::{Item, Kind, Stamp, Tree};
 pub(crate) use which::{is_shim_of, which};
 
+use crate::config::size;
 use crate::error::{Error, Result};
 use crate::printer::Progress;
 use elf::{Elf, Trouble};
@@ -179,9 +180,7 @@ impl Finder<'_> {
     fn check(&mut self, path: &Path, elf: &Elf) -> Result<()> {
         let shown = path.display();
         if let Some(address) = elf.writable_code {
-            let message =
-                format!("cannot run `{shown}`: its segment at {address:#x} is writable and executable");
-            return Err(Error::user(message).hint("link it without `-z execstack`, `-N` or `--omagic`"));
+            return Err(writable_code(path, address));
         }
         if !elf.is_program {
             return Err(Error::user(format!("cannot run `{shown}`: it is a library, it has no entry point")));
@@ -342,6 +341,24 @@ fn explain(path: &Path, trouble: &Trouble) -> Error {
         Trouble::Foreign(_) => error.hint("get the x86-64 build of it"),
         _ => error,
     }
+}
+
+fn writable_code(program: &Path, address: u64) -> Error {
+    let shown = program.display();
+    Error::user(format!("cannot run `{shown}`: its segment at {address:#x} is writable and executable"))
+        .hint("link it without `-N` or `--omagic`: code that can be changed cannot be trusted")
+}
+
+/// Fails if a program that takes `needs` bytes before it starts cannot have them.
+pub(crate) fn check_memory(program: &Path, needs: u64, limit: u64, hint: &str) -> Result<()> {
+    if needs <= limit {
+        return Ok(());
+    }
+    let why =
+        format!("it takes {} before it starts, and there are {}", size::about(needs), size::about(limit));
+    Err(Error::user(format!("`{}` does not fit into the enclave's memory", program.display()))
+        .because(&io::Error::other(why))
+        .hint(hint))
 }
 
 /// What to do about a missing loader.

@@ -16,14 +16,14 @@ pub(crate) fn which(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result
         return Err(Error::user("the name of the program is empty"));
     }
     if program.as_encoded_bytes().contains(&b'/') {
-        let path = cwd.join(program);
-        return check(&path).map(|()| tidy(&path));
+        let path = tidy(&cwd.join(program));
+        return check(&path).map(|()| path);
     }
     let mut refused = None;
     for folder in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
-        let candidate = cwd.join(folder).join(program);
+        let candidate = tidy(&cwd.join(folder).join(program));
         match check(&candidate) {
-            Ok(()) => return Ok(real_program(&tidy(&candidate), cwd).unwrap_or_else(|| tidy(&candidate))),
+            Ok(()) => return Ok(real_program(&candidate, cwd).unwrap_or(candidate)),
             Err(e) if candidate.is_file() => refused = refused.or(Some(e)),
             Err(_) => {}
         }
