@@ -201,17 +201,22 @@ fn write_open<T: IntoBytes>(address: u64, value: T) -> Result<(), Fault> {
     Ok(())
 }
 
-/// EACCEPT. A page that is missing is added first, as the driver does when the leaf touches it.
+/// EAUG of a page that is missing, as the driver does when a leaf touches it.
+fn add_missing(core: &Core, index: usize, address: u64) {
+    if core.pages().can_augment(index) {
+        // Whether another thread was faster makes no difference.
+        let _ = core.pages().update(index, |page| epcm::eaug(address, page));
+    }
+}
+
+/// EACCEPT.
 fn accept(core: &Core, secinfo: &Secinfo, address: u64, may_lock: bool) -> Result<Answer<Page>, Fault> {
     let index = page_operand(core, address)?;
-    let augment = core.pages().can_augment(index);
-    let rule = |page: Page| {
-        let page = if augment && !page.is_valid() { epcm::eaug(address, page).map_err(Err)? } else { page };
-        match epcm::eaccept(secinfo, address, page) {
-            Ok(Ok(new)) => Ok(new),
-            Ok(Err(code)) => Err(Ok(code)),
-            Err(fault) => Err(Err(fault)),
-        }
+    add_missing(core, index, address);
+    let rule = |page: Page| match epcm::eaccept(secinfo, address, page) {
+        Ok(Ok(new)) => Ok(new),
+        Ok(Err(code)) => Err(Ok(code)),
+        Err(fault) => Err(Err(fault)),
     };
     let becomes_tcs = secinfo.flags.page_type() == Some(PageType::Tcs);
     if becomes_tcs {
@@ -247,6 +252,7 @@ fn accept(core: &Core, secinfo: &Secinfo, address: u64, may_lock: bool) -> Resul
 /// EMODPE.
 fn extend(core: &Core, secinfo: &Secinfo, address: u64) -> Result<(), Fault> {
     let index = page_operand(core, address)?;
+    add_missing(core, index, address);
     core.pages().update(index, |page| epcm::emodpe(secinfo, address, page)).map(|_| ())
 }
 
@@ -257,10 +263,7 @@ fn accept_copy(core: &Core, rbx: u64, rcx: u64, rdx: u64) -> Result<Answer<Page>
     let target = page_operand(core, rcx)?;
     let source = page_operand(core, rdx)?;
     let secinfo = read_operand::<Secinfo>(core, rbx)?;
-    if pages.can_augment(target) {
-        // Whether somebody else was faster makes no difference.
-        let _ = pages.update(target, |page| epcm::eaug(rcx, page));
-    }
+    add_missing(core, target, rcx);
     let rule = |page: Page| epcm::eacceptcopy(&secinfo, rdx, pages.page(source), page);
     if let Err(code) = rule(pages.page(target))? {
         return Ok(Err(code));

@@ -11,6 +11,17 @@
 //! * [`leaf`], [`patch`]: the leaves of the user, by trap and by jump.
 //! * [`filter`]: `syscall` in the enclave traps.
 //! * [`secret`]: what makes this machine another than the next.
+//!
+//! # Where it is not the processor
+//!
+//! * The host and the enclave can touch each other's memory: nothing keeps the host out, and a program in the
+//!   enclave that jumps out of ELRANGE runs what it finds there. `cpuid` and the segment instructions work.
+//! * A page that the enclave may execute is readable too.
+//! * A stack fault, which the processor hides from the enclave, is reported as #GP.
+//! * Patched `enclu` sites hold other bytes than were measured.
+//! * Pages are not evicted, so the leaves for that (EBLOCK, EWB, ELDU, ETRACK) do not exist; neither do EDECCSSA,
+//!   CET, AEX-Notify and debug accesses.
+//! * ECREATE takes any signer: launch control is open, as Linux wants it.
 
 mod aex;
 mod enclave;
