@@ -4,6 +4,7 @@
 //! the nested cargo runs with an environment of its own, a target folder of its own and fixed flags.
 
 use std::env;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,12 +12,11 @@ use std::process::Command;
 /// on a processor with SGX2.
 const TARGET_FEATURES: &str = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+sha,+rdrand,+xsave";
 
-fn main() {
-    let root =
-        PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout");
-    let out = PathBuf::from(variable("OUT_DIR"));
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
     // The image of a debug build is compiled faster and runs slower; it has another measurement.
-    let profile = if variable("PROFILE") == "release" { "release" } else { "quick" };
+    let profile = if env::var("PROFILE")? == "release" { "release" } else { "quick" };
 
     for part in ["base", "enclave"] {
         println!("cargo:rerun-if-changed={}", root.join(part).display());
@@ -24,7 +24,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
 
     let target = out.join("image-target");
-    let mut cargo = Command::new(variable("CARGO"));
+    let mut cargo = Command::new(env::var("CARGO")?);
     scrub(&mut cargo);
     let status = cargo
         .current_dir(root.join("enclave/libos"))
@@ -32,15 +32,13 @@ fn main() {
         .arg("--target-dir")
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(&root))
-        .status()
-        .expect("cargo can be started");
-    assert!(status.success(), "the enclave image does not build");
+        .status()?;
+    if !status.success() {
+        return Err("the enclave image does not build (the errors are above)".into());
+    }
     let image = target.join("x86_64-unknown-linux-gnu").join(profile).join("libos");
-    std::fs::copy(&image, out.join("libos.elf")).expect("the image was built");
-}
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+    std::fs::copy(&image, out.join("libos.elf"))?;
+    Ok(())
 }
 
 /// Removes what would leak from the outer build into the image.

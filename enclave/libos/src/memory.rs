@@ -78,16 +78,7 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn strlen(string: *const u8) -> usize {
-    naked_asm!(
-        "xor eax, eax",
-        "2:",
-        "cmp byte ptr [rdi + rax], 0",
-        "je 3f",
-        "inc rax",
-        "jmp 2b",
-        "3:",
-        "ret",
-    )
+    naked_asm!("xor eax, eax", "2:", "cmp byte ptr [rdi + rax], 0", "je 3f", "inc rax", "jmp 2b", "3:", "ret",)
 }
 
 /// The precompiled `alloc` refers to it; nothing here unwinds.

@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use edge_abi::ecall::EXIT_ABORT;
 use edge_abi::layout::{PAGE_SIZE, SSA_FRAME_PAGES};
 use platform::UserRegisters;
-use sgx_arch::{EXINFO_FROM_END, Exinfo, Gprsgx, GPRSGX_FROM_END, XSAVE_LEGACY};
+use sgx_arch::{EXINFO_FROM_END, Exinfo, GPRSGX_FROM_END, Gprsgx, XSAVE_LEGACY};
 
 const PAGE_FAULT: u8 = 14;
 const GENERAL_PROTECTION: u8 = 13;
@@ -46,7 +46,9 @@ pub(crate) extern "C" fn handle() {
             // SAFETY: the trap words are read by `run_user` after `trap_return` only.
             unsafe { area::set::<{ area::TRAP_VECTOR }>(u64::from(vector)) };
             // SAFETY: as above.
-            unsafe { area::set::<{ area::TRAP_ERROR }>(if has_details { u64::from(exinfo.errcd) } else { 0 }) };
+            unsafe {
+                area::set::<{ area::TRAP_ERROR }>(if has_details { u64::from(exinfo.errcd) } else { 0 })
+            };
             // SAFETY: as above.
             unsafe { area::set::<{ area::TRAP_ADDRESS }>(if has_details { exinfo.maddr } else { 0 }) };
             user::TRAP_EXCEPTION

@@ -22,7 +22,10 @@ pub struct RawSpin(AtomicBool);
 
 // SAFETY: `lock` returns only after it changed the flag from false to true, `unlock` changes it back: mutual exclusion.
 unsafe impl talc::lock_api::RawMutex for RawSpin {
-    #[allow(clippy::declare_interior_mutable_const, reason = "lock_api asks for the initial value as a constant")]
+    #[allow(
+        clippy::declare_interior_mutable_const,
+        reason = "lock_api asks for the initial value as a constant"
+    )]
     const INIT: Self = Self(AtomicBool::new(false));
     type GuardMarker = talc::lock_api::GuardSend;
 

@@ -5,7 +5,9 @@ use crate::runtime::Runtime;
 use alloc::vec::Vec;
 use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WirePoll, WireStat, WireStatFs};
 use linux_abi::Errno;
-use platform::{DirectoryRead, HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting};
+use platform::{
+    DirectoryRead, HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting,
+};
 use zerocopy::IntoBytes;
 
 /// The largest descriptor that a host call may return.

@@ -86,7 +86,8 @@ pub(crate) fn remove_private(range: PageRange) {
 /// # Errors
 /// [`OutOfMemory`] the host did not do its part.
 pub(crate) fn make_tcs(page: u64) -> Result<(), OutOfMemory> {
-    ocall::call(Ocall::ModifyTypes, [page, PAGE_SIZE, PageType::Tcs as u64, 0, 0, 0], 0).map_err(|_| OutOfMemory)?;
+    ocall::call(Ocall::ModifyTypes, [page, PAGE_SIZE, PageType::Tcs as u64, 0, 0, 0], 0)
+        .map_err(|_| OutOfMemory)?;
     let modified = Secinfo::new(PageType::Tcs, SecinfoFlags::MODIFIED);
     if sgx::eaccept(&modified, page) == 0 { Ok(()) } else { Err(OutOfMemory) }
 }

@@ -15,9 +15,9 @@ use edge_abi::layout::EnclaveLayout;
 use edge_abi::ocall::{BUFFER_LEN, EdgeFrame, Ocall};
 use linux_abi::Errno;
 use platform::{
-    Clocks, CpuidResult, Entropy, HostError, HostFacts, HostFd, HostResult, ImageFile, Level, Log, OutOfMemory,
-    PageRange, Park, Platform, Protection, ThreadHandle, Threads, Trap, UserCpu, UserFault, UserMemory, UserPages,
-    UserRegisters,
+    Clocks, CpuidResult, Entropy, HostError, HostFacts, HostFd, HostResult, ImageFile, Level, Log,
+    OutOfMemory, PageRange, Park, Platform, Protection, ThreadHandle, Threads, Trap, UserCpu, UserFault,
+    UserMemory, UserPages, UserRegisters,
 };
 use spin::Once;
 
@@ -149,9 +149,8 @@ fn serve(ecalls: &dyn Ecalls, entry: u64, number: u64, args: &[u64; 6]) -> Resul
 }
 
 fn init(ecalls: &dyn Ecalls, address: u64) -> Result<(), Errno> {
-    let args: InitArgs = outside(HostRange { address, len: size_of::<InitArgs>() as u64 })?
-        .read(0)
-        .ok_or(Errno::EFAULT)?;
+    let args: InitArgs =
+        outside(HostRange { address, len: size_of::<InitArgs>() as u64 })?.read(0).ok_or(Errno::EFAULT)?;
     if args.version != EDGE_VERSION {
         return Err(Errno::EPROTO);
     }
@@ -229,9 +228,8 @@ fn statistics(ecalls: &dyn Ecalls) -> Result<u64, Errno> {
 }
 
 fn process_request(address: u64) -> Result<ProcessRequest, Errno> {
-    let args: ProcessArgs = outside(HostRange { address, len: size_of::<ProcessArgs>() as u64 })?
-        .read(0)
-        .ok_or(Errno::EFAULT)?;
+    let args: ProcessArgs =
+        outside(HostRange { address, len: size_of::<ProcessArgs>() as u64 })?.read(0).ok_or(Errno::EFAULT)?;
     let total = args.argv.len.saturating_add(args.envp.len);
     if total > PROCESS_BYTES {
         return Err(Errno::E2BIG);
@@ -254,7 +252,8 @@ fn strings(bytes: &[u8]) -> Vec<Vec<u8>> {
 fn outside(range: HostRange) -> Result<Outside, Errno> {
     if range.len == 0 {
         // An empty range needs no address.
-        return Outside::new(HostRange { address: edge_abi::layout::ELRANGE_SIZE, len: 0 }).ok_or(Errno::EFAULT);
+        return Outside::new(HostRange { address: edge_abi::layout::ELRANGE_SIZE, len: 0 })
+            .ok_or(Errno::EFAULT);
     }
     Outside::new(range).ok_or(Errno::EFAULT)
 }

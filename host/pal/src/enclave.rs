@@ -119,10 +119,8 @@ impl Enclave {
         });
         if options.forward_signals {
             let weak = Arc::downgrade(&shared);
-            signals::forward(move |signal| {
-                weak.upgrade().is_some_and(|shared| shared.kill(signal).is_ok())
-            })
-            .map_err(host("start forwarding signals"))?;
+            signals::forward(move |signal| weak.upgrade().is_some_and(|shared| shared.kill(signal).is_ok()))
+                .map_err(host("start forwarding signals"))?;
         }
         shared.enclave.prepare_thread().map_err(step("prepare a thread"))?;
         let this = Self { shared };
@@ -194,7 +192,8 @@ impl Enclave {
         let mut text = match shared.with_slot(|slot| {
             let len = shared.enter(slot, Ecall::Statistics, [0, 0])?;
             Ok(len.map(|len| {
-                String::from_utf8_lossy(slot.channel.buffer().get(..len as usize).unwrap_or_default()).into_owned()
+                String::from_utf8_lossy(slot.channel.buffer().get(..len as usize).unwrap_or_default())
+                    .into_owned()
             }))
         })? {
             Ok(text) => text,
@@ -343,7 +342,9 @@ impl Shared {
                 Exit::Eexit if run.rdi == EXIT_RESUME => run.leaf = Leaf::Eresume,
                 Exit::Eexit if run.rdi == EXIT_DONE => break,
                 Exit::Eexit if run.rdi == EXIT_ABORT => return Err(PalError::Lost(abort_reason(slot))),
-                Exit::Eexit => return Err(PalError::Lost(format!("it left with an unknown code {}", run.rdi))),
+                Exit::Eexit => {
+                    return Err(PalError::Lost(format!("it left with an unknown code {}", run.rdi)));
+                }
                 // The enclave looks at what happened in its SSA.
                 Exit::Exception { .. } | Exit::Interrupt => {
                     run.leaf = Leaf::Eenter;

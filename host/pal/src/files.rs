@@ -42,13 +42,17 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
         Ocall::Open => {
             let path = text(buffer, 0, a0)?;
             // SAFETY: a NUL-terminated path.
-            checked(i64::from(unsafe { libc::open(path.as_ptr(), a1 as i32 | libc::O_CLOEXEC, a2 as libc::c_uint) }))
+            checked(i64::from(unsafe {
+                libc::open(path.as_ptr(), a1 as i32 | libc::O_CLOEXEC, a2 as libc::c_uint)
+            }))
         }
         Ocall::OpenAt => {
             let name = text(buffer, 0, a1)?;
             let flags = a2 as i32 | libc::O_CLOEXEC | libc::O_NOFOLLOW;
             // SAFETY: a NUL-terminated name.
-            checked(i64::from(unsafe { libc::openat(descriptor(a0)?, name.as_ptr(), flags, a3 as libc::c_uint) }))
+            checked(i64::from(unsafe {
+                libc::openat(descriptor(a0)?, name.as_ptr(), flags, a3 as libc::c_uint)
+            }))
         }
         Ocall::Close => {
             let fd = descriptor(a0)?;
@@ -92,7 +96,9 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             let mut stat = MaybeUninit::uninit();
             let flags = libc::AT_SYMLINK_NOFOLLOW;
             // SAFETY: a NUL-terminated name and a buffer of the right size.
-            checked(i64::from(unsafe { libc::fstatat(descriptor(a0)?, name.as_ptr(), stat.as_mut_ptr(), flags) }))?;
+            checked(i64::from(unsafe {
+                libc::fstatat(descriptor(a0)?, name.as_ptr(), stat.as_mut_ptr(), flags)
+            }))?;
             // SAFETY: the call succeeded and filled it.
             put_stat(buffer, unsafe { stat.assume_init() })
         }
@@ -123,7 +129,9 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             let into = part(buffer, a2)?;
             let fd = descriptor(a0)?;
             // SAFETY: a NUL-terminated name and a valid buffer of its length.
-            checked(unsafe { libc::readlinkat(fd, name.as_ptr(), into.as_mut_ptr().cast(), into.len()) } as i64)
+            checked(
+                unsafe { libc::readlinkat(fd, name.as_ptr(), into.as_mut_ptr().cast(), into.len()) } as i64
+            )
         }
         Ocall::MkdirAt => {
             let name = text(buffer, 0, a1)?;
@@ -141,7 +149,14 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             let (from_dir, to_dir) = (descriptor(a0)?, descriptor(a2)?);
             // SAFETY: NUL-terminated names.
             checked(unsafe {
-                libc::syscall(libc::SYS_renameat2, from_dir, from.as_ptr(), to_dir, to.as_ptr(), a4 as libc::c_uint)
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    from_dir,
+                    from.as_ptr(),
+                    to_dir,
+                    to.as_ptr(),
+                    a4 as libc::c_uint,
+                )
             })
         }
         Ocall::SymlinkAt => {

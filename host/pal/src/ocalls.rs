@@ -59,7 +59,9 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         }
         Ocall::ThreadCpu => Ok(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)),
         Ocall::Park => Ok(u64::from(slot.parker.park(a0))),
-        Ocall::Unpark => shared.slots.get(a0).map(|other| other.parker.unpark()).map_or(Err(libc::ESRCH), |()| Ok(0)),
+        Ocall::Unpark => {
+            shared.slots.get(a0).map(|other| other.parker.unpark()).map_or(Err(libc::ESRCH), |()| Ok(0))
+        }
         Ocall::Interrupt => {
             shared.interrupt(a0);
             Ok(0)
@@ -73,9 +75,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             });
             Ok(0)
         }
-        Ocall::StartThread => {
-            unit(shared.slots.grow(a1).and_then(|()| shared.pool.start(shared, a0)))
-        }
+        Ocall::StartThread => unit(shared.slots.grow(a1).and_then(|()| shared.pool.start(shared, a0))),
         Ocall::Yield => {
             std::thread::yield_now();
             Ok(0)

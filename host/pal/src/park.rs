@@ -39,7 +39,14 @@ impl Parker {
             unsafe { libc::write(self.event.as_raw_fd(), (&raw const one).cast(), 8) };
         } else {
             // SAFETY: the futex word is valid; FUTEX_WAKE reads no memory.
-            unsafe { libc::syscall(libc::SYS_futex, self.token.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.token.as_ptr(),
+                    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                    1,
+                )
+            };
         }
     }
 
@@ -79,7 +86,8 @@ impl Parker {
             .collect();
         fds.push(libc::pollfd { fd: self.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         self.polling.store(true, Ordering::SeqCst);
-        let result = if self.token.load(Ordering::SeqCst) != 0 { Ok(()) } else { ppoll(&mut fds, deadline_ns) };
+        let result =
+            if self.token.load(Ordering::SeqCst) != 0 { Ok(()) } else { ppoll(&mut fds, deadline_ns) };
         self.polling.store(false, Ordering::SeqCst);
         let mut drained = 0u64;
         // SAFETY: eight writable bytes.

@@ -6,7 +6,8 @@
 use crate::threads::{empty_set, spawn_helper};
 use std::io;
 
-const FORWARDED: [libc::c_int; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGWINCH];
+const FORWARDED: [libc::c_int; 5] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGWINCH];
 
 /// Starts forwarding; call it before other threads are made. `pass_on` says whether the signal found a program.
 pub(crate) fn forward(pass_on: impl Fn(i32) -> bool + Send + 'static) -> io::Result<()> {

@@ -16,7 +16,10 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) fn new() -> Self {
-        Self { shared: Arc::new((Mutex::new(Deadlines::new()), Condvar::new())), started: std::sync::Once::new() }
+        Self {
+            shared: Arc::new((Mutex::new(Deadlines::new()), Condvar::new())),
+            started: std::sync::Once::new(),
+        }
     }
 
     /// Sets, replaces or (with `FOREVER`) cancels the deadline of a slot.
