@@ -13,6 +13,7 @@ const STATUS: &str = "Exit status:
 Environment:
   OCCLUM_LOG_LEVEL    off, error, warn, info, debug or trace: what the LibOS says on stderr
   OCCLUM_CACHE_LIMIT  most space that `try` keeps packed programs in, such as 4GB
+  SGX_MODE            HW or SIM: the SGX of this machine, or the software machine, which protects nothing
   NO_COLOR            no colours";
 
 const EXAMPLES: &str = "Examples:

@@ -8,7 +8,8 @@ use crate::printer;
 use edge_abi::ecall::LogLevel;
 use linux_abi::Errno;
 use pal::{Enclave, LoadOptions, PalError, ProcessOptions};
-use sgx_device::SgxDevice;
+use sgx_device::{LinuxSgx, SgxDevice};
+use sgx_machine::SoftwareSgx;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -88,14 +89,28 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
     Ok(status?.shell_code())
 }
 
+/// The machine to use: SGX_MODE says HW or SIM; by itself it is the processor's SGX where the kernel offers it.
 fn machine() -> Result<Box<dyn SgxDevice>> {
-    let machine = sgx_machine::SoftwareSgx::new().machine(|| "cannot set up the software SGX machine")?;
+    if is_hardware_wanted()? {
+        let machine = LinuxSgx::new().machine(|| "cannot use the SGX of this machine")?;
+        return Ok(Box::new(machine));
+    }
+    let machine = SoftwareSgx::new().machine(|| "cannot set up the software SGX machine")?;
     Ok(Box::new(machine))
+}
+
+fn is_hardware_wanted() -> Result<bool> {
+    match std::env::var("SGX_MODE").unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" => Ok(Path::new("/dev/sgx_enclave").exists()),
+        "HW" => Ok(true),
+        "SIM" | "SW" => Ok(false),
+        other => Err(Error::user(format!("SGX_MODE: unknown machine `{other}`")).hint("it is HW or SIM")),
+    }
 }
 
 /// A release enclave on the software machine looks safe and is not.
 pub(crate) fn warn_if_unprotected(is_debuggable: bool) {
-    if !is_debuggable {
+    if !is_debuggable && is_hardware_wanted().is_ok_and(|wanted| !wanted) {
         printer::warning("this is the software SGX machine: it protects nothing, whatever the enclave is");
     }
 }
