@@ -1,4 +1,3 @@
-// FS ENGINEER: read the note at the top of lower.rs.
 //! Regular files.
 
 use crate::Shared;

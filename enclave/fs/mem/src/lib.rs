@@ -1,4 +1,3 @@
-// FS ENGINEER: read the note at the top of lower.rs.
 //! tmpfs: files in enclave memory.
 //!
 //! Content is pages that are shared until somebody writes: a reader takes a reference to a page under the lock and

@@ -1,5 +1,3 @@
-// FS ENGINEER, NOTE FROM THE LEAD (12:44 UTC): a separate crate enclave/fs/union (another engineer, lands ~13:00) is the overlay of image and tmpfs.
-// Please drop this lower-layer work in fs/mem (git checkout enclave/fs/mem; rm lower.rs) and go on with epoll, inotify, ptys, the e2e failures in /tmp/brief/FAILURES.md.
 //! The layer below: a read-only file system whose files show through until they are changed.
 //!
 //! Every node of the lower file system that is looked up gets one node here, found by its inode number, so that all
