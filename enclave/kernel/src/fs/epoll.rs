@@ -201,7 +201,7 @@ impl Epoll {
     /// `epoll_wait(2)`: at most `max` events. The deadline is a time of CLOCK_MONOTONIC in ns; 0: do not wait.
     ///
     /// # Errors
-    /// EINTR a signal came; such a wait is never restarted.
+    /// ERESTARTNOHAND a signal came.
     pub(crate) fn wait(
         &self,
         ctx: &Ctx<'_>,
@@ -244,7 +244,7 @@ impl Epoll {
         match result {
             Ok(_) => Ok(()),
             Err(error) if error.errno() == Errno::ERESTARTSYS => {
-                Err(Error::new(Errno::EINTR, "a signal came while waiting"))
+                Err(Error::new(Errno::ERESTARTNOHAND, "a signal came while waiting"))
             }
             Err(error) => Err(error),
         }

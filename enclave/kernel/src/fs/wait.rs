@@ -3,10 +3,11 @@
 //! A sleep ends by a wake of a queue, by the host where a host descriptor is among what is waited for, by a signal,
 //! or at a deadline. The thread is in all queues before it looks, so nothing is missed.
 
-use crate::Ctx;
+use crate::{Ctx, signal};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, WaitQueue, Wake};
+use linux_abi::signal::Signal;
 use platform::HostPoll;
 use vfs::{File, Readiness};
 
@@ -70,7 +71,9 @@ pub(crate) fn host_row(file: &dyn File, events: Readiness) -> Option<HostPoll> {
 }
 
 /// Sends SIGPIPE to the calling thread, which wrote where nobody reads.
-pub(crate) fn raise_sigpipe(_ctx: &Ctx<'_>) {}
+pub(crate) fn raise_sigpipe(ctx: &Ctx<'_>) {
+    signal::raise_self(ctx, Signal::SIGPIPE);
+}
 
 /// Membership in queues, which ends when it is dropped.
 struct Queued<'a> {

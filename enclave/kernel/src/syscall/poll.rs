@@ -1,11 +1,12 @@
 //! `poll(2)` and `select(2)`.
 
 use super::Fd;
-use crate::Ctx;
 use crate::fs::poll::{Watched, poll as poll_files};
+use crate::{Ctx, signal};
 use alloc::vec::Vec;
 use kbase::{Result, UserAddr, UserPtr};
 use linux_abi::fs::Pollfd;
+use linux_abi::signal::SignalSet;
 use linux_abi::time::{Timespec, Timeval};
 use platform::Clocks;
 use vfs::Readiness;
@@ -48,13 +49,14 @@ pub(super) fn masked<T>(
     mask_len: usize,
     wait: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    if !mask.is_null() {
-        if mask_len != 8 {
-            kbase::bail!(EINVAL, "a signal mask has eight bytes");
-        }
-        UserPtr::<u64>::new(mask).read(ctx.user())?;
+    if mask.is_null() {
+        return wait();
     }
-    wait()
+    if mask_len != size_of::<SignalSet>() {
+        kbase::bail!(EINVAL, "a signal mask has eight bytes");
+    }
+    let mask = SignalSet(UserPtr::<u64>::new(mask).read(ctx.user())?);
+    signal::with_mask(ctx, Some(mask), wait)
 }
 
 /// A relative time.

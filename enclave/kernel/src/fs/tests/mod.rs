@@ -14,6 +14,7 @@ use crate::{Kernel, Process};
 use alloc::sync::Arc;
 use boot_config::{BootConfig, Mount, MountSource};
 use core::cell::{Cell, RefCell};
+use core::sync::atomic::{AtomicU64, Ordering};
 use fake_platform::FakePlatform;
 use kbase::{Errno, UserAddr, UserSpace};
 use platform::{HostFd, UserRegisters};
@@ -33,7 +34,7 @@ struct World {
     platform: Arc<FakePlatform>,
     kernel: Arc<Kernel>,
     process: Arc<Process>,
-    next_path: Cell<u64>,
+    next_path: AtomicU64,
 }
 
 impl World {
@@ -79,7 +80,7 @@ impl World {
         };
         let process = kernel.processes.add(kernel.platform(), new).unwrap();
         let world =
-            Self { platform: platform.clone(), kernel: kernel.clone(), process, next_path: Cell::new(PATHS) };
+            Self { platform: platform.clone(), kernel: kernel.clone(), process, next_path: AtomicU64::new(PATHS) };
         // mmap(MEMORY, MEMORY_LEN, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS)
         assert_eq!(world.call(9, [MEMORY, MEMORY_LEN, 3, 0x32, u64::MAX, 0]), Ok(MEMORY));
         world
@@ -111,11 +112,11 @@ impl World {
 
     /// Puts a string into memory.
     fn path(&self, path: &str) -> u64 {
-        let at = self.next_path.get();
+        let at = self.next_path.load(Ordering::Relaxed);
         let end = at + path.len() as u64 + 1;
         let (at, end) =
             if end > MEMORY + MEMORY_LEN { (PATHS, PATHS + path.len() as u64 + 1) } else { (at, end) };
-        self.next_path.set(end);
+        self.next_path.store(end, Ordering::Relaxed);
         let mut bytes = path.as_bytes().to_vec();
         bytes.push(0);
         self.poke(at, &bytes);

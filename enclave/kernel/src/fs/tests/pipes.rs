@@ -81,6 +81,8 @@ fn writing_where_nobody_reads_is_epipe() {
     let (reader, writer) = pipe(&w, 0);
     w.call(3, [reader]).unwrap();
     assert_eq!(w.write(writer, b"x"), Err(Errno::EPIPE));
+    let pending = w.process.threads()[0].signals.pending();
+    assert_eq!(pending.0, 1 << 12, "SIGPIPE, to the thread that wrote");
     assert_eq!(poll(&w, &[(writer as i32, POLLIN)], 0), (Ok(1), vec![POLLERR]));
 }
 
@@ -95,6 +97,86 @@ fn a_bad_pointer_loses_no_bytes() {
     assert_eq!(w.read(reader, 9), Err(Errno::EAGAIN));
     assert_eq!(w.call(293, [8, 0]), Err(Errno::EFAULT));
     assert_eq!(w.call(293, [MEMORY, 1]), Err(Errno::EINVAL));
+}
+
+/// Does something on another host thread while this one waits.
+fn meanwhile(w: &World, then: impl FnOnce(&World) + Send, wait: impl FnOnce(&World)) {
+    w.process.threads()[0].attach();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            FakePlatform::become_thread(1);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            then(w);
+        });
+        wait(w);
+    });
+}
+
+#[test]
+fn a_blocked_reader_is_woken_by_a_writer() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    w.poke(MEMORY + 0x8000, b"now");
+    meanwhile(
+        &w,
+        |w| assert_eq!(w.call(1, [writer, MEMORY + 0x8000, 3]), Ok(3)),
+        |w| assert_eq!(w.read(reader, 9), Ok(b"now".to_vec())),
+    );
+}
+
+#[test]
+fn a_blocked_writer_is_woken_by_a_reader() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    // The other host thread stands in for another process and must not sleep in the name of this one.
+    w.call(72, [reader, 4, O_NONBLOCK]).unwrap();
+    meanwhile(
+        &w,
+        |w| {
+            let mut left = 200_000;
+            while left > 0 {
+                left -= w.call(0, [reader, MEMORY + 0x80000, 9999]).unwrap_or(0);
+            }
+        },
+        |w| assert_eq!(w.write(writer, &vec![7; 200_000]), Ok(200_000)),
+    );
+}
+
+#[test]
+fn polls_and_epoll_waits_are_woken() {
+    let w = World::new();
+    let (reader, writer) = pipe(&w, 0);
+    w.poke(MEMORY + 0x8000, b"now");
+    let wake = |w: &World| assert_eq!(w.call(1, [writer, MEMORY + 0x8000, 3]), Ok(3));
+    meanwhile(&w, wake, |w| assert_eq!(poll(w, &[(reader as i32, POLLIN)], -1), (Ok(1), vec![POLLIN])));
+    w.read(reader, 9).unwrap();
+    let epoll = w.call(291, [0]).unwrap();
+    watch(&w, epoll, 1, reader, 1).unwrap();
+    meanwhile(&w, wake, |w| assert_eq!(w.call(232, [epoll, MEMORY, 10, u64::MAX]), Ok(1)));
+}
+
+#[test]
+fn a_signal_ends_a_wait() {
+    let w = World::new();
+    let (reader, _) = pipe(&w, 0);
+    // A handler for SIGUSR1.
+    let action: Vec<u8> =
+        [0x1234u64, 0x0400_0000, 0x5678, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    w.poke(MEMORY, &action);
+    w.with_ctx(|ctx| {
+        let action =
+            kbase::UserPtr::<linux_abi::signal::SigAction>::new(UserAddr(MEMORY)).read(ctx.user()).unwrap();
+        crate::signal::set_action(ctx, linux_abi::signal::Signal::SIGUSR1, &action).unwrap();
+    });
+    meanwhile(
+        &w,
+        |w| {
+            let info = linux_abi::signal::SigInfo::sent(linux_abi::signal::Signal::SIGUSR1, 0, 1, 0);
+            crate::signal::send_to_process(&w.process, linux_abi::signal::Signal::SIGUSR1, info).unwrap();
+        },
+        |w| assert_eq!(w.read(reader, 9), Err(Errno::ERESTARTSYS)),
+    );
+    assert_eq!(poll(&w, &[(reader as i32, POLLIN)], -1).0, Err(Errno::ERESTARTNOHAND));
 }
 
 #[test]
