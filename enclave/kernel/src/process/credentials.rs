@@ -1,9 +1,16 @@
-//! User and group numbers of a process. Every process is privileged: the enclave is the security boundary, and what is
-//! inside trusts itself. Programs still drop privileges and check that they did, so the numbers are kept.
+//! User and group numbers and capabilities of a process. The enclave is the security boundary and what is inside trusts
+//! itself, so files have no guards. But programs drop privileges and check that they cannot get them back, so the
+//! rules of `credentials(7)` and `capabilities(7)` hold among the numbers.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kbase::sync::Mutex;
+use kbase::{Result, bail};
+
+/// All capabilities of Linux 6.1: 0 to CAP_CHECKPOINT_RESTORE.
+pub(crate) const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
+/// CAP_SETUID. CAP_SETGID is not told apart from it.
+const CAP_SETUID: u64 = 1 << 7;
 
 /// Real, effective and saved number.
 pub(crate) struct Ids([AtomicU32; 3]);
@@ -15,7 +22,8 @@ impl Ids {
 
     /// Real, effective, saved.
     pub(crate) fn get(&self) -> [u32; 3] {
-        [0, 1, 2].map(|index| self.0.get(index).map_or(0, |id| id.load(Ordering::Relaxed)))
+        let [real, effective, saved] = &self.0;
+        [real, effective, saved].map(|id| id.load(Ordering::Relaxed))
     }
 
     /// Sets those that are given.
@@ -34,20 +42,41 @@ impl Ids {
     }
 }
 
-/// User and group numbers of a process.
+/// Sets of capabilities, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+}
+
+/// Numbers and capabilities of a process.
 pub(crate) struct Credentials {
-    /// Users.
+    /// Users. To be set with [`Credentials::set_users`].
     pub(crate) users: Ids,
     /// Groups.
     pub(crate) groups: Ids,
-    /// Supplementary groups.
+    /// Supplementary groups, sorted.
     pub(crate) others: Mutex<Vec<u32>>,
+    effective: AtomicU64,
+    permitted: AtomicU64,
+    inheritable: AtomicU64,
+    /// Capabilities that can be had at all (`PR_CAPBSET_DROP`).
+    bounding: AtomicU64,
 }
 
 impl Credentials {
     /// Those of root.
     pub(crate) const fn root() -> Self {
-        Self { users: Ids::root(), groups: Ids::root(), others: Mutex::new(Vec::new()) }
+        Self {
+            users: Ids::root(),
+            groups: Ids::root(),
+            others: Mutex::new(Vec::new()),
+            effective: AtomicU64::new(ALL_CAPABILITIES),
+            permitted: AtomicU64::new(ALL_CAPABILITIES),
+            inheritable: AtomicU64::new(0),
+            bounding: AtomicU64::new(ALL_CAPABILITIES),
+        }
     }
 
     /// A copy for a child.
@@ -56,6 +85,8 @@ impl Credentials {
         copy.users.set(self.users.get().map(Some));
         copy.groups.set(self.groups.get().map(Some));
         *copy.others.lock() = self.others.lock().clone();
+        copy.store(self.capabilities());
+        copy.bounding.store(self.bounding(), Ordering::Relaxed);
         copy
     }
 
@@ -63,5 +94,100 @@ impl Credentials {
     pub(crate) fn uid(&self) -> u32 {
         let [real, ..] = self.users.get();
         real
+    }
+
+    /// Whether it may take any number.
+    pub(crate) fn may_set_ids(&self) -> bool {
+        self.effective.load(Ordering::Relaxed) & CAP_SETUID != 0
+    }
+
+    /// Sets users, and takes or gives capabilities as `capabilities(7)` says of changes from and to 0.
+    pub(crate) fn set_users(&self, new: [Option<u32>; 3], keeps_permitted: bool) {
+        let before = self.users.get();
+        self.users.set(new);
+        let after = self.users.get();
+        let mut capabilities = self.capabilities();
+        if before.contains(&0) && !after.contains(&0) {
+            if !keeps_permitted {
+                capabilities.permitted = 0;
+            }
+            capabilities.effective = 0;
+        }
+        let ([_, effective_before, _], [_, effective_after, _]) = (before, after);
+        match (effective_before, effective_after) {
+            (0, 1..) => capabilities.effective = 0,
+            (1.., 0) => capabilities.effective = capabilities.permitted,
+            _ => {}
+        }
+        self.store(capabilities);
+    }
+
+    /// The capabilities.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            effective: self.effective.load(Ordering::Relaxed),
+            permitted: self.permitted.load(Ordering::Relaxed),
+            inheritable: self.inheritable.load(Ordering::Relaxed),
+        }
+    }
+
+    fn store(&self, capabilities: Capabilities) {
+        self.effective.store(capabilities.effective, Ordering::Relaxed);
+        self.permitted.store(capabilities.permitted, Ordering::Relaxed);
+        self.inheritable.store(capabilities.inheritable, Ordering::Relaxed);
+    }
+
+    /// Sets the capabilities (`capset(2)`).
+    ///
+    /// # Errors
+    /// EPERM a permitted one is new, or an effective one is not permitted.
+    pub(crate) fn set_capabilities(&self, new: Capabilities) -> Result<()> {
+        let old = self.capabilities();
+        let inheritable_limit = old.inheritable | old.permitted;
+        if new.permitted & !old.permitted != 0
+            || new.effective & !new.permitted != 0
+            || new.inheritable & !inheritable_limit != 0
+        {
+            bail!(EPERM, "more capabilities than before");
+        }
+        self.store(new);
+        Ok(())
+    }
+
+    /// Capabilities that can be had at all.
+    pub(crate) fn bounding(&self) -> u64 {
+        self.bounding.load(Ordering::Relaxed)
+    }
+
+    /// Takes one out of them.
+    pub(crate) fn drop_bounding(&self, capability: u64) {
+        self.bounding.fetch_and(!capability, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_drops_root_for_good_cannot_set_numbers_any_more() {
+        let credentials = Credentials::root();
+        credentials.set_users([None, Some(1000), None], false);
+        assert!(!credentials.may_set_ids());
+        credentials.set_users([None, Some(0), None], false);
+        assert!(credentials.may_set_ids(), "the saved number leads back");
+        credentials.set_users([Some(1000); 3], false);
+        assert_eq!(credentials.capabilities().permitted, 0);
+        assert!(!credentials.fork().may_set_ids());
+    }
+
+    #[test]
+    fn capabilities_only_shrink() {
+        let credentials = Credentials::root();
+        let some = Capabilities { effective: 1, permitted: 3, inheritable: 0 };
+        credentials.set_capabilities(some).unwrap();
+        assert_eq!(credentials.capabilities(), some);
+        assert!(credentials.set_capabilities(Capabilities { permitted: 7, ..some }).is_err());
+        assert!(credentials.set_capabilities(Capabilities { effective: 4, ..some }).is_err());
     }
 }

@@ -10,7 +10,7 @@ mod exec;
 mod stack;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use credentials::Credentials;
+pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids};
 pub(crate) use exec::execve;
 
 use crate::Thread;

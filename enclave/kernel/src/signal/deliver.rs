@@ -8,6 +8,7 @@ use crate::stats::count;
 use crate::thread::{ExceptionRecord, WORK_EXIT, WORK_SIGNAL};
 use crate::{Ctx, Process};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 use kbase::{Result, UserAddr, UserPtr, bail};
@@ -148,7 +149,7 @@ fn restore(ctx: &Ctx<'_>) -> Result<()> {
 }
 
 /// The extended state of a frame, as an image for the processor; `None`: the frame has none.
-fn load_xstate(ctx: &Ctx<'_>, fpstate: u64) -> Result<Option<alloc::vec::Vec<u8>>> {
+fn load_xstate(ctx: &Ctx<'_>, fpstate: u64) -> Result<Option<Vec<u8>>> {
     if fpstate == 0 {
         return Ok(None);
     }

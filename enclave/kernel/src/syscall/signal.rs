@@ -1,0 +1,244 @@
+//! `sigaction(2)`, `sigprocmask(2)`, `kill(2)` and their relatives.
+
+use super::arg::Arg;
+use crate::thread::Thread;
+use crate::{Ctx, signal, time};
+use alloc::sync::Arc;
+use core::fmt::{self, Write};
+use kbase::{Errno, Error, Result, UserPtr, bail};
+use linux_abi::signal::{
+    SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, SigStack, Signal, SignalSet, si,
+};
+use linux_abi::time::Timespec;
+
+/// Bytes of the kernel's `sigset_t`.
+const SET_LEN: usize = size_of::<SignalSet>();
+
+impl Arg for Signal {
+    fn from_arg(raw: u64) -> Result<Self> {
+        Self::new(u32::from_arg(raw)?.into()).ok_or(Error::new(Errno::EINVAL, "no such signal"))
+    }
+
+    fn show(raw: u64, ctx: &Ctx<'_>, into: &mut dyn Write) -> fmt::Result {
+        match Self::from_arg(raw) {
+            Ok(signal) => write!(into, "{signal:?}"),
+            Err(_) => i32::show(raw, ctx, into),
+        }
+    }
+}
+
+/// A signal, or 0: only look whether somebody is there.
+impl Arg for Option<Signal> {
+    fn from_arg(raw: u64) -> Result<Self> {
+        if u32::from_arg(raw)? == 0 { Ok(None) } else { Signal::from_arg(raw).map(Some) }
+    }
+
+    fn show(raw: u64, ctx: &Ctx<'_>, into: &mut dyn Write) -> fmt::Result {
+        Signal::show(raw, ctx, into)
+    }
+}
+
+/// # Errors
+/// EINVAL the program's `sigset_t` is not the kernel's.
+fn check_set_len(len: usize) -> Result<()> {
+    if len == SET_LEN { Ok(()) } else { Err(Error::new(Errno::EINVAL, "a sigset_t has eight bytes")) }
+}
+
+/// `rt_sigaction(2)`.
+pub(super) fn rt_sigaction(
+    ctx: &Ctx<'_>,
+    signal: Signal,
+    new: UserPtr<SigAction>,
+    old: UserPtr<SigAction>,
+    set_len: usize,
+) -> Result<()> {
+    check_set_len(set_len)?;
+    let was = match new.non_null() {
+        Some(new) => signal::set_action(ctx, signal, &new.read(ctx.user())?)?,
+        None => ctx.process.signals.action(signal),
+    };
+    match old.non_null() {
+        Some(old) => old.write(ctx.user(), &was),
+        None => Ok(()),
+    }
+}
+
+/// `rt_sigprocmask(2)`.
+pub(super) fn rt_sigprocmask(
+    ctx: &Ctx<'_>,
+    how: u32,
+    new: UserPtr<SignalSet>,
+    old: UserPtr<SignalSet>,
+    set_len: usize,
+) -> Result<()> {
+    check_set_len(set_len)?;
+    let was = ctx.thread.signals.mask();
+    if let Some(new) = new.non_null() {
+        let set = new.read(ctx.user())?;
+        let mask = match how {
+            SIG_BLOCK => was.union(set),
+            SIG_UNBLOCK => was.minus(set),
+            SIG_SETMASK => set,
+            _ => bail!(EINVAL, "how"),
+        };
+        signal::set_mask(ctx, mask);
+    }
+    match old.non_null() {
+        Some(old) => old.write(ctx.user(), &was),
+        None => Ok(()),
+    }
+}
+
+/// `rt_sigpending(2)`.
+pub(super) fn rt_sigpending(ctx: &Ctx<'_>, into: UserPtr<u64>, set_len: usize) -> Result<()> {
+    if set_len > SET_LEN {
+        bail!(EINVAL, "a sigset_t has eight bytes");
+    }
+    let blocked = signal::pending(ctx).and(ctx.thread.signals.mask());
+    ctx.user().store(into.address(), blocked.0.to_le_bytes().get(..set_len).unwrap_or_default())
+}
+
+/// `rt_sigsuspend(2)`.
+pub(super) fn rt_sigsuspend(ctx: &Ctx<'_>, mask: UserPtr<SignalSet>, set_len: usize) -> Result<()> {
+    check_set_len(set_len)?;
+    let mask = mask.read(ctx.user())?;
+    signal::suspend(ctx, Some(mask))
+}
+
+/// `pause(2)`.
+pub(super) fn pause(ctx: &Ctx<'_>) -> Result<()> {
+    signal::suspend(ctx, None)
+}
+
+/// `rt_sigtimedwait(2)`.
+pub(super) fn rt_sigtimedwait(
+    ctx: &Ctx<'_>,
+    set: UserPtr<SignalSet>,
+    info: UserPtr<SigInfo>,
+    timeout: UserPtr<Timespec>,
+    set_len: usize,
+) -> Result<u32> {
+    check_set_len(set_len)?;
+    let wanted = set.read(ctx.user())?;
+    let deadline = match timeout.non_null() {
+        Some(timeout) => Some(time::deadline_after(ctx, timeout.read(ctx.user())?)?),
+        None => None,
+    };
+    let (signal, taken) = signal::take_awaited(ctx, wanted, deadline)?;
+    if let Some(info) = info.non_null() {
+        info.write(ctx.user(), &taken)?;
+    }
+    Ok(signal.number().into())
+}
+
+/// `rt_sigreturn(2)`.
+pub(super) fn rt_sigreturn(ctx: &Ctx<'_>) -> Result<()> {
+    signal::return_from_handler(ctx);
+    Ok(())
+}
+
+/// `sigaltstack(2)`.
+pub(super) fn sigaltstack(ctx: &Ctx<'_>, new: UserPtr<SigStack>, old: UserPtr<SigStack>) -> Result<()> {
+    let rsp = ctx.registers.borrow().rsp;
+    let was = ctx.thread.signals.stack(rsp);
+    if let Some(new) = new.non_null() {
+        ctx.thread.signals.set_stack(&new.read(ctx.user())?, rsp)?;
+    }
+    match old.non_null() {
+        Some(old) => old.write(ctx.user(), &was),
+        None => Ok(()),
+    }
+}
+
+/// What the receiver sees of the sender.
+fn sent(ctx: &Ctx<'_>, signal: Signal, code: i32) -> (Signal, SigInfo) {
+    (signal, SigInfo::sent(signal, code, ctx.process.pid, ctx.process.credentials.uid()))
+}
+
+/// `kill(2)`.
+pub(super) fn kill(ctx: &Ctx<'_>, pid: i32, signal: Option<Signal>) -> Result<()> {
+    if pid == i32::MIN {
+        bail!(ESRCH, "no such group");
+    }
+    signal::kill(ctx, pid, signal.map(|signal| sent(ctx, signal, si::USER)))
+}
+
+/// The thread of a number, in the process of a number if one is given.
+fn find_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32) -> Result<Arc<Thread>> {
+    if tid <= 0 || pid.is_some_and(|pid| pid <= 0) {
+        bail!(EINVAL, "not a number of a thread");
+    }
+    let thread = if tid.unsigned_abs() == ctx.thread.tid {
+        Some(ctx.thread.clone())
+    } else {
+        ctx.kernel.processes.thread(tid.unsigned_abs())
+    };
+    let is_there = |process: &crate::Process| pid.is_none_or(|pid| process.pid == pid.unsigned_abs());
+    match thread {
+        Some(thread) if thread.process().is_some_and(|process| is_there(&process)) => Ok(thread),
+        _ => Err(Error::new(Errno::ESRCH, "no such thread")),
+    }
+}
+
+fn send_to_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32, signal: Option<(Signal, SigInfo)>) -> Result<()> {
+    let thread = find_thread(ctx, pid, tid)?;
+    let Some((signal, info)) = signal else { return Ok(()) };
+    let Some(process) = thread.process() else { bail!(ESRCH, "no such thread") };
+    signal::send_to_thread(&process, &thread, signal, info)
+}
+
+/// `tkill(2)`.
+pub(super) fn tkill(ctx: &Ctx<'_>, tid: i32, signal: Option<Signal>) -> Result<()> {
+    send_to_thread(ctx, None, tid, signal.map(|signal| sent(ctx, signal, si::TKILL)))
+}
+
+/// `tgkill(2)`.
+pub(super) fn tgkill(ctx: &Ctx<'_>, pid: i32, tid: i32, signal: Option<Signal>) -> Result<()> {
+    send_to_thread(ctx, Some(pid), tid, signal.map(|signal| sent(ctx, signal, si::TKILL)))
+}
+
+/// The details that a program gives itself; only to itself may it send what looks like the kernel's or `tkill`'s.
+fn given(
+    ctx: &Ctx<'_>,
+    to_pid: i32,
+    signal: Option<Signal>,
+    info: UserPtr<SigInfo>,
+) -> Result<Option<(Signal, SigInfo)>> {
+    let info = info.read(ctx.user())?;
+    let is_forged = info.code >= 0 || info.code == si::TKILL;
+    if is_forged && to_pid.unsigned_abs() != ctx.process.pid {
+        bail!(EPERM, "si_code is the kernel's");
+    }
+    Ok(signal.map(|signal| (signal, SigInfo { signo: signal.number().into(), ..info })))
+}
+
+/// `rt_sigqueueinfo(2)`.
+pub(super) fn rt_sigqueueinfo(
+    ctx: &Ctx<'_>,
+    pid: i32,
+    signal: Option<Signal>,
+    info: UserPtr<SigInfo>,
+) -> Result<()> {
+    let signal = given(ctx, pid, signal, info)?;
+    if pid <= 0 {
+        bail!(ESRCH, "no such process");
+    }
+    signal::kill(ctx, pid, signal)
+}
+
+/// `rt_tgsigqueueinfo(2)`.
+pub(super) fn rt_tgsigqueueinfo(
+    ctx: &Ctx<'_>,
+    pid: i32,
+    tid: i32,
+    signal: Option<Signal>,
+    info: UserPtr<SigInfo>,
+) -> Result<()> {
+    let signal = given(ctx, pid, signal, info)?;
+    send_to_thread(ctx, Some(pid), tid, signal)
+}
+
+/// `restart_syscall(2)`.
+pub(super) fn restart_syscall(ctx: &Ctx<'_>) -> Result<u64> {
+    time::restart(ctx)
+}
