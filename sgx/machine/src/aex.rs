@@ -118,8 +118,7 @@ pub(crate) fn leave(context: &mut ucontext_t, bases: &mut Bases, block: &ThreadB
     *register(context, libc::REG_RSP) = block.host_rsp.load(Ordering::Relaxed).cast_signed();
     *register(context, libc::REG_RIP) = target.cast_signed();
     *register(context, libc::REG_EFL) = 0x202;
-    bases.fs = block.host_fs.load(Ordering::Relaxed);
-    bases.gs = block.host_gs.load(Ordering::Relaxed);
+    bases.become_host(block);
     block.inside.store(0, Ordering::Relaxed);
     // sigreturn gives components that XSTATE_BV leaves out their initial state. What no enclave can have, such as
     // protection keys, is the host's and stays.

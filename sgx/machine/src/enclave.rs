@@ -367,8 +367,9 @@ impl SgxEnclave for SoftwareEnclave {
 
     fn prepare_thread(&self) -> io::Result<()> {
         signal::install()?;
-        thread::prepare()?;
-        filter::trap_below(self.core.pages.elrange().end())
+        let elrange = self.core.pages.elrange();
+        thread::prepare(elrange)?;
+        filter::trap_below(elrange.end())
     }
 
     fn enter(&self, run: &mut EnclaveRun) -> Exit {

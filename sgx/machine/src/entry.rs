@@ -3,6 +3,10 @@
 //! All of it lies between two labels, so that a signal handler can tell by RIP that the thread was in here, and
 //! where (see [`Window`]). Host callee-saved registers and the address of the [`EnclaveRun`] are on the host
 //! stack, at [`ThreadBlock::host_rsp`].
+//!
+//! Writing a segment base costs more than all the rest of EENTER or EEXIT. So GS is only written where it differs, and
+//! a host thread that has no use for it (its base was 0, as everywhere but in an emulator of Windows) does not get it
+//! back: it then keeps what the enclave wants to find next time.
 
 use crate::thread::ThreadBlock;
 use core::arch::{asm, global_asm};
@@ -52,7 +56,11 @@ global_asm!(
     "mov rax, [r11 + {FSBASE}]",
     "wrfsbase rax",
     "mov rax, [r11 + {GSBASE}]",
+    "rdgsbase rdx",
+    "cmp rax, rdx",
+    "je 3f",
     "wrgsbase rax",
+    "3:",
     "mov rdi, [rsi + {RUN_RDI}]",
     "mov rdx, [rsi + {RUN_RDX}]",
     "mov r8, [rsi + {RUN_R8}]",
@@ -77,7 +85,11 @@ global_asm!(
     "mov rax, [r10 + {SSA_FSBASE}]",
     "wrfsbase rax",
     "mov rax, [r10 + {SSA_GSBASE}]",
+    "rdgsbase rdx",
+    "cmp rax, rdx",
+    "je 3f",
     "wrgsbase rax",
+    "3:",
     // CF PF AF ZF SF DF OF AC ID; TF only takes effect in debug enclaves under a debugger, and not here.
     "mov eax, [r10 + {RFLAGS}]",
     "and eax, 0x240cd5",
@@ -117,7 +129,10 @@ global_asm!(
     "mov rax, [rcx + {HOST_FS}]",
     "wrfsbase rax",
     "mov rax, [rcx + {HOST_GS}]",
+    "test rax, rax",
+    "jz 3f",
     "wrgsbase rax",
+    "3:",
     "mov dword ptr [rcx + {INSIDE}], 0",
     "mov rsp, [rcx + {HOST_RSP}]",
     "mov rax, [rsp]",

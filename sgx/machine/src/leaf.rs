@@ -110,8 +110,7 @@ fn eexit(context: &mut ucontext_t, bases: &mut Bases, block: &ThreadBlock, targe
     }
     *register(context, libc::REG_RCX) = entry::aep_address().cast_signed();
     *register(context, libc::REG_RIP) = target.cast_signed();
-    bases.fs = block.host_fs.load(Ordering::Relaxed);
-    bases.gs = block.host_gs.load(Ordering::Relaxed);
+    bases.become_host(block);
     block.inside.store(0, Ordering::Relaxed);
     Ok(())
 }

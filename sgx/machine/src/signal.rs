@@ -2,7 +2,7 @@
 //!
 //! The kernel delivers on the thread's alternate stack, with every signal blocked until the handler returns:
 //! a fault of the handler itself therefore ends the process rather than coming back here. The naked entry finds
-//! the [`ThreadBlock`], gives Rust the host's FS and GS, and puts back what the Rust part decides.
+//! the [`ThreadBlock`], gives Rust the host's FS, and puts into FS and GS what the Rust part decides.
 //!
 //! Threads that enter enclaves must not have other signal handlers run on them: those would run with the FS of
 //! the enclave. Block such signals there, and take them in another thread.
@@ -77,6 +77,17 @@ pub(crate) struct Bases {
     pub(crate) gs: u64,
 }
 
+impl Bases {
+    /// Those of the host, as EEXIT and an AEX leave them (see [`entry`] on GS).
+    pub(crate) fn become_host(&mut self, block: &ThreadBlock) {
+        self.fs = block.host_fs.load(Ordering::Relaxed);
+        let gs = block.host_gs.load(Ordering::Relaxed);
+        if gs != 0 {
+            self.gs = gs;
+        }
+    }
+}
+
 /// What the kernel calls: RDI = signal, RSI = siginfo, RDX = ucontext, RSP on the alternate stack.
 ///
 /// Nothing needs to be preserved: the kernel restores every register from the ucontext.
@@ -95,9 +106,10 @@ unsafe extern "C" fn handler_entry(signal: c_int, info: *const siginfo_t, contex
         "rdfsbase r12",
         "rdgsbase r13",
         "mov rax, [rbx + {HOST_FS}]",
+        "cmp rax, r12",
+        "je 3f",
         "wrfsbase rax",
-        "mov rax, [rbx + {HOST_GS}]",
-        "wrgsbase rax",
+        "3:",
         // The program in the enclave may have set AC, which the kernel leaves on.
         "and rsp, -16",
         "pushfq",
@@ -110,9 +122,16 @@ unsafe extern "C" fn handler_entry(signal: c_int, info: *const siginfo_t, contex
         "mov r8, rsp",
         "call {on_signal}",
         "mov rax, [rsp]",
+        "rdfsbase rcx",
+        "cmp rax, rcx",
+        "je 4f",
         "wrfsbase rax",
+        "4:",
         "mov rax, [rsp + 8]",
+        "cmp rax, r13",
+        "je 5f",
         "wrgsbase rax",
+        "5:",
         "mov rsp, rbp",
         "pop rbp",
         "ret",
@@ -127,7 +146,6 @@ unsafe extern "C" fn handler_entry(signal: c_int, info: *const siginfo_t, contex
         ARENA_START = sym ARENA_START,
         ARENA_LEN = const ARENA_LEN,
         HOST_FS = const offset_of!(ThreadBlock, host_fs),
-        HOST_GS = const offset_of!(ThreadBlock, host_gs),
         on_signal = sym on_signal,
         on_foreign_signal = sym on_foreign_signal,
     )

@@ -16,6 +16,7 @@ use crate::entry;
 use crate::memory::{self, Mapping, PAGE};
 use crate::tcs::ThreadControl;
 use sgx_device::EnclaveRun;
+use sgx_model::Elrange;
 use std::cell::RefCell;
 use std::io;
 use std::mem::offset_of;
@@ -47,7 +48,7 @@ pub(crate) struct ThreadBlock {
     pub(crate) pending: AtomicU32,
     /// FS base of the host thread.
     pub(crate) host_fs: AtomicU64,
-    /// GS base of the host thread.
+    /// GS base of the host thread; 0 when it has no use for GS.
     pub(crate) host_gs: AtomicU64,
     /// RSP that EEXIT and AEX go back to.
     pub(crate) host_rsp: AtomicU64,
@@ -209,14 +210,16 @@ pub(crate) fn current() -> Option<&'static ThreadBlock> {
 ///
 /// # Errors
 /// ENOMEM.
-pub(crate) fn prepare() -> io::Result<()> {
+pub(crate) fn prepare(elrange: Elrange) -> io::Result<()> {
     if current().is_none() {
         let owned = OwnedBlock::take()?;
         CURRENT.with(|current| current.replace(Some(owned)));
     }
     let block = current().ok_or(io::ErrorKind::OutOfMemory)?;
     block.host_fs.store(entry::read_fs_base(), Ordering::Relaxed);
-    block.host_gs.store(entry::read_gs_base(), Ordering::Relaxed);
+    // What an enclave left behind in this thread, or in the one that made it, is not the host's.
+    let gs = entry::read_gs_base();
+    block.host_gs.store(if elrange.contains(gs) { 0 } else { gs }, Ordering::Relaxed);
     block.landing.store((block.address() + CODE) as u64, Ordering::Relaxed);
     block.tail.store((block.address() + CODE + TAIL) as u64, Ordering::Relaxed);
     block.inside.store(0, Ordering::Relaxed);

@@ -25,7 +25,12 @@ fn the_host_keeps_its_flags_and_its_thread_local_storage() {
     thread_local!(static HERE: AtomicU64 = const { AtomicU64::new(7) });
     enclave.call(Function::Int3, [0; 4]);
     HERE.with(|here| assert_eq!(here.fetch_add(1, Ordering::Relaxed), 7));
-    // With DF set this copies backwards.
+    // This leaves DF set in the enclave. In the host it would make copies go backwards.
+    enclave.call(Function::Fs, [0; 4]);
+    let flags: u64;
+    // SAFETY: only reads.
+    unsafe { std::arch::asm!("pushfq", "pop {}", out(reg) flags) };
+    assert_eq!(flags & 0x400, 0);
     let text = vec![1_u8; 4096];
     assert_eq!(text.clone(), text);
 }

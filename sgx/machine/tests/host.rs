@@ -109,6 +109,26 @@ fn an_interrupt_ends_a_blocking_call_of_the_host() {
 }
 
 #[test]
+fn a_host_thread_that_uses_gs_keeps_it() {
+    let enclave = Enclave::start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mine = 1_u64 << 40;
+            // SAFETY: nothing in this thread uses GS.
+            unsafe { std::arch::asm!("wrgsbase {}", in(reg) mine) };
+            enclave.device.prepare_thread().unwrap();
+            for function in [Function::Add, Function::Int3] {
+                enclave.call(function, [0; 4]);
+                let now: u64;
+                // SAFETY: only reads.
+                unsafe { std::arch::asm!("rdgsbase {}", out(reg) now) };
+                assert_eq!(now, mine);
+            }
+        });
+    });
+}
+
+#[test]
 fn threads_come_and_go() {
     let enclave = Enclave::start();
     for round in 0..200 {

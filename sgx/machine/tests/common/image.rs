@@ -30,8 +30,6 @@ global_asm!(
     "mov rdi, rax",
     "mov rsp, gs:[{HOST_RSP}]",
     "mov rbx, gs:[{RETURN}]",
-    // DF is the host's business to have clear; leave it set to see that the machine clears it.
-    "std",
     "mov eax, 4",
     "enclu",
     "ud2",
@@ -129,8 +127,10 @@ global_asm!(
     "mov eax, 20",
     "int 0x80",
     "ret",
+    // Leaves DF set: the machine must clear it for the host.
     "image_fs:",
     "rdfsbase rax",
+    "std",
     "ret",
     "image_gp:",
     "mov rax, 0x8000000000000000",
