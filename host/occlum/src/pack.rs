@@ -1,12 +1,13 @@
 //! Writes image files.
 
 use crate::cache::Cache;
-use crate::deps::{Item, Kind, Tree};
+use crate::deps::{Item, Kind, Stamp, Tree};
 use crate::error::{Context, Error, Result};
 use crate::printer::Progress;
 use erofs_format::SiteTable;
 use image_fs::{Analyser, Content, ImageInfo, ImageWriter, Metadata, Options};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -32,6 +33,10 @@ const SKELETON: [(&str, u16); 8] = [
 /// nothing earlier.
 pub(crate) const BUILD_TIME: u64 = 315_532_800;
 
+/// The first name of each file: a file of many names is packed once. A stamp that two files of different file
+/// systems share would need the same inode number, size and nanosecond.
+type Names = HashMap<Stamp, PathBuf>;
+
 /// Writes an image of `tree`, whose times and owners stay as they are, to `out`.
 pub(crate) fn tree(
     tree: &Tree,
@@ -40,8 +45,20 @@ pub(crate) fn tree(
     progress: &mut Progress,
 ) -> Result<ImageInfo> {
     let mut writer = writer(BUILD_TIME, cache);
+    let mut names = Names::new();
     for (path, item) in tree.items() {
         progress.step(path.display());
+        if let Kind::File(_) = item.kind
+            && let Some(first) = names.get(&item.stamp)
+        {
+            writer
+                .add_hard_link(path, first)
+                .machine(|| format!("cannot add `{}` to the image", path.display()))?;
+            continue;
+        }
+        if let Kind::File(_) = item.kind {
+            names.insert(item.stamp, path.to_owned());
+        }
         add(&mut writer, path, item).machine(|| format!("cannot add `{}` to the image", path.display()))?;
     }
     finish(writer, out)
@@ -57,6 +74,7 @@ pub(crate) fn folder(
     progress: &mut Progress,
 ) -> Result<ImageInfo> {
     let mut writer = writer(build_time, cache);
+    let mut names = Names::new();
     let mut stack = vec![PathBuf::new()];
     while let Some(below) = stack.pop() {
         let host = folder.join(&below);
@@ -65,7 +83,7 @@ pub(crate) fn folder(
         for entry in std::fs::read_dir(&host).user(cannot)? {
             let entry = entry.user(cannot)?;
             let below = below.join(entry.file_name());
-            add_from_folder(&mut writer, &entry.path(), &below, build_time)?;
+            add_from_folder(&mut writer, &mut names, &entry.path(), &below, build_time)?;
             if entry.file_type().user(cannot)?.is_dir() {
                 stack.push(below);
             }
@@ -112,7 +130,13 @@ fn add(writer: &mut ImageWriter, path: &Path, item: &Item) -> Result<(), image_f
     }
 }
 
-fn add_from_folder(writer: &mut ImageWriter, host: &Path, below: &Path, build_time: u64) -> Result<()> {
+fn add_from_folder(
+    writer: &mut ImageWriter,
+    names: &mut Names,
+    host: &Path,
+    below: &Path,
+    build_time: u64,
+) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let cannot = || format!("cannot read `{}`", host.display());
     let found = host.symlink_metadata().user(cannot)?;
@@ -121,8 +145,13 @@ fn add_from_folder(writer: &mut ImageWriter, host: &Path, below: &Path, build_ti
         writer.add_directory(below, metadata)
     } else if found.is_symlink() {
         writer.add_symlink(below, host.read_link().user(cannot)?, metadata)
+    } else if found.is_file() && names.contains_key(&Stamp::of(&found)) {
+        writer.add_hard_link(below, &names[&Stamp::of(&found)])
     } else if found.is_file() {
         File::open(host).user(cannot)?;
+        if found.nlink() > 1 {
+            names.insert(Stamp::of(&found), below.to_owned());
+        }
         let mtime = compiled_time(host, found.len()).unwrap_or(build_time);
         writer.add_file(below, Content::Host(host.to_owned()), Metadata { mtime, ..metadata })
     } else {
@@ -209,6 +238,17 @@ mod tests {
         assert_eq!(compiled_time(&home.path().join("m.py"), 6), Some(1_234_567));
         assert_eq!(compiled_time(&home.path().join("m.py"), 7), None);
         assert_eq!(compiled_time(&home.path().join("n.py"), 6), None);
+    }
+
+    #[test]
+    fn a_file_of_two_names_is_packed_once() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("a"), vec![7; 1 << 20]).unwrap();
+        fs::hard_link(home.path().join("a"), home.path().join("b")).unwrap();
+        let mut out = tempfile::NamedTempFile::new().unwrap();
+        let file = out.reopen().unwrap();
+        folder(home.path(), BUILD_TIME, file, None, &mut Progress::start("testing")).unwrap();
+        assert!(out.as_file_mut().metadata().unwrap().len() < 3 << 19);
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn request(args: &cli::Try, cwd: &Path) -> Result<Request> {
         locales: ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| variable(name)).collect(),
         terminal: variable("TERM"),
         time_zone: variable("TZ"),
+        folders: ["HOME", "TMPDIR"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect(),
     })
 }
 
@@ -244,6 +245,7 @@ fn key_of(request: &Request, with_arguments: bool) -> Hash {
     add(request.path.as_deref().unwrap_or_default().as_bytes());
     request.locales.iter().for_each(|locale| add(locale.as_bytes()));
     add(request.terminal.as_deref().unwrap_or_default().as_bytes());
+    request.folders.iter().for_each(|folder| add(folder.as_os_str().as_bytes()));
     add(request.time_zone.as_deref().unwrap_or_default().as_bytes());
     hash.finalize().into()
 }

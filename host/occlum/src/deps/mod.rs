@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) terminal: Option<String>,
     /// TZ.
     pub(crate) time_zone: Option<String>,
+    /// HOME and TMPDIR: programs expect the folders to be there.
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// What was found.
@@ -133,6 +135,7 @@ impl Finder<'_> {
                 self.add_interpreter_folders(path, &real, is_main);
                 if is_main {
                     self.add_package_data(&real);
+                    self.add_prefix_data(&real);
                 }
                 Ok(())
             }

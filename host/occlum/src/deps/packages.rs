@@ -38,6 +38,26 @@ const USELESS: [&str; 18] = [
 const MOST_FILES: usize = 4000;
 
 impl Finder<'_> {
+    /// Adds the data of a program that was installed below a prefix of its own, such as /usr/local or /opt/x:
+    /// folders there that are called like it.
+    pub(super) fn add_prefix_data(&mut self, real: &Path) {
+        let (Some(name), Some(bin)) = (real.file_name().and_then(|n| n.to_str()), real.parent()) else {
+            return;
+        };
+        let Some(prefix) = bin.parent() else { return };
+        let is_shared = [Path::new("/"), Path::new("/usr")].contains(&prefix);
+        if is_shared || !(bin.ends_with("bin") || bin.ends_with("sbin")) {
+            return;
+        }
+        for folder in ["etc", "lib", "libexec", "share"] {
+            for entry in fs::read_dir(prefix.join(folder)).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(name) && entry.path().is_dir() {
+                    self.add_whole(&entry.path());
+                }
+            }
+        }
+    }
+
     /// Adds the data files that came with the program at `real`.
     pub(super) fn add_package_data(&mut self, real: &Path) {
         let Some(package) = owner(real) else { return };

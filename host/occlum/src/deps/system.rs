@@ -63,6 +63,10 @@ impl Finder<'_> {
         for path in ALWAYS {
             self.guess(Path::new(path));
         }
+        for folder in self.request.folders.iter().filter(|folder| folder.is_dir()) {
+            // The folder alone: what is in it is nobody's business.
+            let _ = self.tree.add(folder);
+        }
         if self.has_file("libc.so.6") {
             self.add_glibc_data();
         }

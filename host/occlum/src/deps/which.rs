@@ -1,5 +1,6 @@
 //! Finds a program by its name, as a shell does.
 
+use crate::config::diagnostic::did_you_mean;
 use crate::error::{Error, Result};
 use rustix::fs::Access;
 use std::ffi::{OsStr, OsString};
@@ -31,11 +32,25 @@ pub(crate) fn which(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Result
     let missing = || {
         let hint = match cwd.join(program).is_file() {
             true => format!("to run the file in this folder, write `./{shown}`"),
-            false => "check the spelling, or give its path".to_owned(),
+            false => match spelt_like(program, path, cwd) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "check the spelling, or give its path".to_owned(),
+            },
         };
         Error::user(format!("no program `{shown}` in PATH")).hint(hint)
     };
     Err(refused.unwrap_or_else(missing))
+}
+
+/// A program in `path` whose name is nearly `program`.
+fn spelt_like(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Option<String> {
+    let mut names = Vec::new();
+    for folder in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
+        for entry in std::fs::read_dir(cwd.join(folder)).into_iter().flatten().flatten() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    did_you_mean(program.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// Whether execve(2) would let this user start `path`.
@@ -123,7 +138,9 @@ mod tests {
         let e = find("x", "a", home.path()).unwrap_err().to_string();
         assert!(e.starts_with(&format!("cannot run `{shown}/a/x`: it is not executable")), "{e}");
         let e = find("y", "a", home.path()).unwrap_err().to_string();
-        assert_eq!(e, "no program `y` in PATH\n\nhint: check the spelling, or give its path");
+        assert_eq!(e, "no program `y` in PATH\n\nhint: did you mean `x`?");
+        let e = find("strange", "a", home.path()).unwrap_err().to_string();
+        assert_eq!(e, "no program `strange` in PATH\n\nhint: check the spelling, or give its path");
         program(&home.path().join("y"), 0o755);
         let e = find("y", "a", home.path()).unwrap_err().to_string();
         assert!(e.ends_with("write `./y`"), "{e}");
