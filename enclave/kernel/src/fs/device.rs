@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::{major_minor, make_dev};
-use platform::{Entropy, Platform};
+use platform::Platform;
 use vfs::{Create, Directory, File, FileType, Metadata, Name};
 
 /// The devices, by name and number.

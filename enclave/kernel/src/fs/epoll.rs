@@ -19,7 +19,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, WaitQueue, Wake};
 use linux_abi::fs::{EpollEvent, OpenFlags};
-use platform::Clocks;
 use vfs::{File, FileType, Metadata, Readiness};
 
 /// EPOLLONESHOT.

@@ -8,7 +8,6 @@ use core::any::Any;
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, WaitQueue};
 use linux_abi::fs::OpenFlags;
-use platform::Clocks;
 use vfs::{File, FileType, Metadata, Readiness};
 
 /// The largest value of the counter.

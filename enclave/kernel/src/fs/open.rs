@@ -5,8 +5,7 @@ use crate::kernel::Kernel;
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
-use platform::Clocks;
-use vfs::{Create, Dentry, File, FileType, Inode, Metadata, Name, Node, NodeFile, Opened, WalkFlags};
+use vfs::{Create, Dentry, File, FileType, Metadata, Name, Node, NodeFile, Opened, WalkFlags};
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,6 @@ use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, WaitQueue};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
-use platform::Clocks;
 use vfs::{File, FileType, Metadata, Readiness};
 
 /// Writes up to this size are not interleaved with others (PIPE_BUF).

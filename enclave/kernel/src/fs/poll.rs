@@ -6,7 +6,7 @@ use crate::Ctx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, WaitQueue};
-use platform::{HostFiles, HostPoll};
+use platform::HostPoll;
 use vfs::Readiness;
 
 /// What is found whether it is asked for or not.

@@ -2,6 +2,7 @@
 //!
 //! What is written here leaves the enclave in clear, and what is read is untrusted.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -154,7 +155,7 @@ impl File for HostStream {
         self
     }
 
-    fn display_name(&self) -> Option<alloc::string::String> {
+    fn display_name(&self) -> Option<String> {
         let name = match self.kind {
             _ if self.is_terminal => "/dev/tty",
             FileType::Fifo => "pipe:[0]",

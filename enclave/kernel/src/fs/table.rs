@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use kbase::sync::RwLock;
 use kbase::{Errno, Error, Result};
 use platform::HostFd;
-use vfs::File;
 
 /// Most descriptors of a process, whatever its limit says.
 const MAX_DESCRIPTORS: usize = 1 << 20;

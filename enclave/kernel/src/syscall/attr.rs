@@ -6,7 +6,6 @@ use crate::Ctx;
 use kbase::{Errno, Error, Result, UserPtr};
 use linux_abi::fs::AtFlags;
 use linux_abi::time::{Timespec, Timeval};
-use platform::Clocks;
 use vfs::{FileType, SetAttributes, TimeChange};
 
 const NS: i64 = 1_000_000_000;

@@ -6,7 +6,6 @@ use crate::Ctx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr};
-use platform::Clocks;
 use vfs::{Create, Dentry, DirectoryEntry, FileType, Last, Name, WalkFlags};
 
 /// Entries that are asked of a file system at once.

@@ -5,7 +5,6 @@ use super::{DirFd, UserStr, dir};
 use crate::Ctx;
 use kbase::{Errno, Error, Result, UserAddr};
 use linux_abi::fs::AtFlags;
-use platform::Clocks;
 use vfs::{Create, FileType, Last, Name, Node, WalkFlags};
 
 /// `unlink(2)`.

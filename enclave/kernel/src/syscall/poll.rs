@@ -8,7 +8,6 @@ use kbase::{Result, UserAddr, UserPtr};
 use linux_abi::fs::Pollfd;
 use linux_abi::signal::SignalSet;
 use linux_abi::time::{Timespec, Timeval};
-use platform::Clocks;
 use vfs::Readiness;
 
 const NS: u64 = 1_000_000_000;

@@ -3,6 +3,7 @@
 use super::path::{PathAt, follow_unless};
 use super::{DirFd, Fd, UserStr};
 use crate::Ctx;
+use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr};
 use vfs::Inode;
 
@@ -86,7 +87,7 @@ fn by_fd<T>(ctx: &Ctx<'_>, fd: Fd, then: impl FnOnce(&dyn Inode) -> Result<T>) -
     }
 }
 
-fn name_of(ctx: &Ctx<'_>, name: UserStr) -> Result<alloc::vec::Vec<u8>> {
+fn name_of(ctx: &Ctx<'_>, name: UserStr) -> Result<Vec<u8>> {
     let range = |_| Error::new(Errno::ERANGE, "the name is too long");
     let name = ctx
         .user()
@@ -103,7 +104,7 @@ fn get(ctx: &Ctx<'_>, inode: &dyn Inode, name: UserStr, into: UserAddr, size: us
 }
 
 fn list(ctx: &Ctx<'_>, inode: &dyn Inode, into: UserAddr, size: usize) -> Result<usize> {
-    let mut names = alloc::vec::Vec::new();
+    let mut names = Vec::new();
     for name in inode.xattrs()? {
         names.extend_from_slice(&name);
         names.push(0);

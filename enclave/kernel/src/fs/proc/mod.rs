@@ -21,7 +21,7 @@ use core::fmt;
 use kbase::sync::Once;
 use kbase::{Errno, Error, Result};
 use node::{Link, LinkKind, TextFile};
-use platform::{Entropy, Platform, Threads};
+use platform::Platform;
 use vfs::{Directory, DirectoryEntry, FileSystem, FileType, Inode, Metadata, Name, Node, StatFs};
 
 /// PROC_SUPER_MAGIC of `statfs(2)`.
@@ -148,8 +148,11 @@ struct ProcDirectory {
     place: Place,
 }
 
+/// Makes the link of a process number.
+type MakeLink = fn(u32) -> LinkKind;
+
 /// Links and directories of a process that the tables of files do not have.
-const PROCESS_LINKS: [(&str, fn(u32) -> LinkKind); 3] =
+const PROCESS_LINKS: [(&str, MakeLink); 3] =
     [("exe", LinkKind::Executable), ("cwd", LinkKind::Directory), ("root", LinkKind::Root)];
 
 impl ProcDirectory {
@@ -301,10 +304,7 @@ fn ino_of(path: &str) -> u64 {
 
 /// Attributes of a node of `/proc`.
 fn metadata(shared: &Shared, ino: u64, kind: FileType, mode: u32) -> Metadata {
-    let now = shared.kernel().map_or(0, |kernel| {
-        use platform::Clocks;
-        kernel.platform().realtime_ns().cast_signed()
-    });
+    let now = shared.kernel().map_or(0, |kernel| kernel.platform().realtime_ns().cast_signed());
     Metadata {
         dev: shared.dev,
         ino,

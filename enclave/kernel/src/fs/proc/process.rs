@@ -4,6 +4,7 @@ use super::{Text, put};
 use crate::fs::OpenFile;
 use crate::vm::{Backing, Role, Vma};
 use crate::{Kernel, Process, Thread};
+use alloc::string::String;
 use core::sync::atomic::Ordering;
 use kbase::Result;
 use linux_abi::fs::major_minor;
@@ -250,7 +251,7 @@ fn limits(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "{:<26}{:<21}{:<21}{:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     let limits = *subject.process.limits.lock();
     let show = |value: u64| match value {
-        RLIM_INFINITY => alloc::string::String::from("unlimited"),
+        RLIM_INFINITY => String::from("unlimited"),
         value => alloc::format!("{value}"),
     };
     for ((name, unit), limit) in ROWS.iter().zip(&limits) {
@@ -269,9 +270,9 @@ fn escaped(path: &[u8], text: &mut Text) {
     }
 }
 
-fn mount_options(mount: &vfs::Mount) -> alloc::string::String {
+fn mount_options(mount: &vfs::Mount) -> String {
     let options = mount.options();
-    let mut line = alloc::string::String::from(if mount.is_read_only() { "ro" } else { "rw" });
+    let mut line = String::from(if mount.is_read_only() { "ro" } else { "rw" });
     for (is_set, option) in [(options.no_dev, ",nodev"), (options.no_exec, ",noexec")] {
         if is_set {
             line.push_str(option);

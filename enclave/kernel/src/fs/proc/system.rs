@@ -3,7 +3,6 @@
 use super::{Shared, Text, cpu, put};
 use crate::Kernel;
 use kbase::Result;
-use platform::{Clocks, Entropy, UserPages};
 
 /// The version of Linux whose system calls this kernel follows; `uname(2)` says the same.
 const RELEASE: &str = "6.12.0-occlum";
