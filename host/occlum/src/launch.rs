@@ -117,7 +117,10 @@ pub(crate) fn warn_if_unprotected(is_debuggable: bool) {
 
 /// The counters of the LibOS and of the border as a table: what happened most stands first in each part.
 fn tidy_report(report: &str) -> String {
-    let (mut general, mut calls, mut exits) = (Vec::new(), Vec::new(), Vec::new());
+    // Zero is an answer too, where people ask for the number.
+    const ASKED_FOR: [&str; 5] =
+        ["page faults", "rewritten sites", "trapped syscalls", "rewritten cpuids", "trapped cpuids"];
+    let (mut general, mut calls, mut exits): (Vec<String>, _, _) = (Vec::new(), Vec::new(), Vec::new());
     for line in report.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -128,6 +131,11 @@ fn tidy_report(report: &str) -> String {
             // The heading of the exits.
             _ if line.ends_with(':') => {}
             _ => general.push(line.replace('_', " ")),
+        }
+    }
+    for name in ASKED_FOR {
+        if !general.iter().any(|line| line.starts_with(name)) {
+            general.push(format!("{name} 0"));
         }
     }
     let mut out = String::new();
@@ -274,7 +282,8 @@ mod tests {
                       enclave exits by OCALL:\n           7  Write\n           9  Poll\n";
         assert_eq!(
             tidy_report(report),
-            "page faults 3\nuser memory committed: 0 KiB\nsystem calls: 7\n           5  write\n           2  read\n\
+            "page faults 3\nuser memory committed: 0 KiB\nrewritten sites 0\ntrapped syscalls 0\n\
+             rewritten cpuids 0\ntrapped cpuids 0\nsystem calls: 7\n           5  write\n           2  read\n\
              enclave exits by OCALL: 16\n           9  Poll\n           7  Write\n"
         );
     }
