@@ -3,7 +3,8 @@
 use crate::ctx::{After, Ctx};
 use crate::fs::{FileTable, FsContext};
 use crate::kernel::{BootExtra, Kernel};
-use crate::process::{NewProcess, Program as ProgramInfo};
+use crate::process::{NewProcess, Origin, Program as ProgramInfo};
+use crate::thread::NewThread;
 use crate::syscall;
 use crate::vm::{MapRequest, Place};
 use alloc::string::ToString;
@@ -75,13 +76,12 @@ impl World {
             .processes
             .add(
                 &platform,
+                self.kernel.config().limits.max_threads,
                 NewProcess {
                     world: (space, Arc::new(files), Arc::new(context)),
-                    registers: UserRegisters::default(),
-                    name: [0; 16],
+                    thread: NewThread::of_program(UserRegisters::default(), [0; 16]),
                     program: ProgramInfo::default(),
-                    parent: 0,
-                    limits: self.kernel.config().limits,
+                    origin: Origin::Outside(self.kernel.config().limits),
                 },
             )
             .unwrap();

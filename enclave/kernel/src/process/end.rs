@@ -35,6 +35,7 @@ impl Kernel {
         self.processes.remove_thread(ctx.thread.tid);
         signal::thread_ended(ctx);
         if !is_last {
+            ctx.process.ended.wake_all();
             return;
         }
         let (space, files) = world;
@@ -46,11 +47,15 @@ impl Kernel {
             space.clear();
         }
         {
+            // A process that waits to be waited for keeps no memory.
+            let empty = self.new_space();
             let mut state = ctx.process.state.lock();
+            state.space = empty;
             state.status.get_or_insert(0);
             state.has_ended = true;
         }
         ctx.process.ended.wake_all();
+        self.bequeath(ctx.process);
     }
 
     /// Waits until all threads of a process that was started from outside have ended, forgets it and returns its wait
@@ -68,7 +73,9 @@ impl Kernel {
             self.platform().park(None);
         };
         process.ended.remove(&waker);
-        self.processes.remove_process(process.pid);
+        if process.parent() == 0 {
+            self.processes.remove_process(process.pid);
+        }
         status
     }
 }

@@ -1,11 +1,11 @@
 //! Starting programs: `execve(2)`, and processes from outside.
 
 use super::elf::{self, Elf, Loaded};
-use super::{NewProcess, Process, Program, short_name, stack};
+use super::{NewProcess, Origin, Process, Program, short_name, stack};
 use crate::ctx::{After, Ctx};
 use crate::fs::{self, FileTable, FsContext};
 use crate::kernel::Kernel;
-use crate::thread::{Thread, WORK_WORLD};
+use crate::thread::{NewThread, WORK_WORLD};
 use crate::vm::{AddressSpace, MapRequest, MappedFile, Place, Role};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -217,13 +217,19 @@ fn parse_script_line(line: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
 /// # Errors
 /// Those of the man page; after the old program is gone there is no way back and the process is killed.
 pub(crate) fn execve(ctx: &Ctx<'_>, path: &[u8], arguments: Vec<Vec<u8>>, environment: Vec<Vec<u8>>) -> Result<()> {
-    Thread::check_alone(ctx)?;
     let stack_size = ctx.process.limit(resource::STACK);
-    let image = Image::find(ctx.kernel, ctx.fs, path, arguments, environment, stack_size)?;
-    // The point of no return.
-    ctx.space.clear();
     let heap = ctx.process.limit(resource::DATA);
-    let registers = match image.load(ctx.kernel, ctx.space, stack_size, heap) {
+    let image = Image::find(ctx.kernel, ctx.fs, path, arguments, environment, stack_size)?;
+    // The point of no return: other threads end, the old memory goes.
+    ctx.end_other_threads()?;
+    let borrows_memory = ctx.process.state.lock().borrows_memory;
+    let space = if borrows_memory {
+        ctx.kernel.new_space()
+    } else {
+        ctx.space.clear();
+        ctx.space.clone()
+    };
+    let registers = match image.load(ctx.kernel, &space, stack_size, heap) {
         Ok(registers) => registers,
         Err(error) => {
             log_load_error(ctx.kernel, path, &error);
@@ -232,6 +238,7 @@ pub(crate) fn execve(ctx: &Ctx<'_>, path: &[u8], arguments: Vec<Vec<u8>>, enviro
             return Ok(());
         }
     };
+    ctx.process.return_memory(space);
     *ctx.registers.borrow_mut() = registers;
     ctx.platform().xstate_reset();
     ctx.files.close_on_exec();
@@ -278,17 +285,13 @@ impl Kernel {
             .load(self, &space, limits.default_stack_size, limits.default_heap_size)
             .inspect_err(|error| log_load_error(self, path, error))?;
         let files = FileTable::with_stdio(self, stdio)?;
-        let process = self.processes.add(
-            self.platform(),
-            NewProcess {
-                world: (space, Arc::new(files), Arc::new(context)),
-                registers,
-                name: short_name(path),
-                program: image.program(),
-                parent: 0,
-                limits,
-            },
-        )?;
+        let new = NewProcess {
+            world: (space, Arc::new(files), Arc::new(context)),
+            thread: NewThread::of_program(registers, short_name(path)),
+            program: image.program(),
+            origin: Origin::Outside(limits),
+        };
+        let process = self.processes.add(self.platform(), limits.max_threads, new)?;
         Ok(process.pid)
     }
 

@@ -3,17 +3,24 @@
 //! Lock order: the table, then a process, then what it owns.
 
 mod attributes;
+mod children;
+mod clone;
 mod credentials;
 pub(crate) mod elf;
 mod end;
 mod exec;
 mod stack;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use attributes::Attributes;
+pub(crate) use children::{Wait, Who, wait};
+pub(crate) use clone::{CloneRequest, clone};
 pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids};
 pub(crate) use exec::execve;
 
 use crate::Thread;
+use crate::thread::NewThread;
 use crate::fs::{FileTable, FsContext};
 use crate::signal::ProcessSignals;
 use crate::time::ProcessTimes;
@@ -26,7 +33,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Result, WaitQueue, bail};
 use linux_abi::process::{RLIM_INFINITY, RLIM_NLIMITS, Rlimit, resource};
-use platform::{Platform, UserRegisters};
+use platform::Platform;
 
 /// Highest number of a process or thread (`/proc/sys/kernel/pid_max`).
 const PID_MAX: u32 = 1 << 22;
@@ -51,8 +58,12 @@ pub struct Process {
     pub(crate) limits: Mutex<[Rlimit; RLIM_NLIMITS]>,
     /// What it runs.
     pub(crate) program: Mutex<Program>,
-    /// Woken when it ends.
+    /// Woken when it ends, and when one of its threads does.
     pub(crate) ended: WaitQueue,
+    /// Woken when a child ends, stops or goes on.
+    pub(crate) children: WaitQueue,
+    /// The signal that its end sends to its parent; 0: none.
+    pub(crate) exit_signal: AtomicU32,
 }
 
 /// What a process runs, for `/proc`.
@@ -80,6 +91,10 @@ pub(crate) struct ProcessState {
     pub(crate) status: Option<i32>,
     /// Whether its last thread has ended and everything is given back.
     pub(crate) has_ended: bool,
+    /// Whether the memory is that of the process that created it (CLONE_VM), so that `execve` leaves it alone.
+    pub(crate) borrows_memory: bool,
+    /// The wait status of a stop or a continuation that the parent has not waited for.
+    pub(crate) change: Option<i32>,
 }
 
 /// Memory, descriptors and places of a process, as [`crate::Ctx`] wants them.
@@ -185,39 +200,46 @@ impl ProcessTable {
     ///
     /// # Errors
     /// EAGAIN there are too many threads.
-    pub(crate) fn add(&self, platform: &Arc<dyn Platform>, new: NewProcess) -> Result<Arc<Process>> {
+    pub(crate) fn add(
+        &self,
+        platform: &Arc<dyn Platform>,
+        max_threads: u32,
+        new: NewProcess,
+    ) -> Result<Arc<Process>> {
         let mut table = self.state.lock();
-        let pid = Self::allocate(&mut table, new.limits.max_threads)?;
-        let (space, files, fs) = new.world;
+        let pid = Self::allocate(&mut table, max_threads)?;
         let process = Arc::new_cyclic(|weak: &Weak<Process>| {
-            let thread = Thread::new(pid, weak, platform.clone(), new.registers, new.name);
-            Process {
-                pid,
-                parent: AtomicU32::new(new.parent),
-                group: AtomicU32::new(pid),
-                session: AtomicU32::new(pid),
-                state: Mutex::new(ProcessState {
-                    space,
-                    files,
-                    fs,
-                    threads: alloc::vec![thread],
-                    status: None,
-                    has_ended: false,
-                }),
-                signals: ProcessSignals::new(),
-                credentials: Credentials::root(),
-                times: ProcessTimes::new(),
-                attributes: Attributes::new(),
-                limits: Mutex::new(initial_limits(&new.limits)),
-                program: Mutex::new(new.program),
-                ended: WaitQueue::new(),
-            }
+            let thread = Thread::new(pid, weak, platform.clone(), new.thread);
+            Process::assemble(pid, new.world, thread, new.program, new.origin)
         });
         table.processes.insert(pid, process.clone());
         for thread in process.threads() {
             table.threads.insert(thread.tid, thread);
         }
         Ok(process)
+    }
+
+    /// Adds a thread of a new number to a process.
+    ///
+    /// # Errors
+    /// EAGAIN there are too many threads, or the process ends.
+    pub(crate) fn add_thread(
+        &self,
+        platform: &Arc<dyn Platform>,
+        max_threads: u32,
+        process: &Arc<Process>,
+        new: NewThread,
+    ) -> Result<Arc<Thread>> {
+        let mut table = self.state.lock();
+        let tid = Self::allocate(&mut table, max_threads)?;
+        let thread = Thread::new(tid, &Arc::downgrade(process), platform.clone(), new);
+        let mut state = process.state.lock();
+        if state.status.is_some() {
+            bail!(EAGAIN, "the process ends");
+        }
+        state.threads.push(thread.clone());
+        table.threads.insert(tid, thread.clone());
+        Ok(thread)
     }
 
     /// Forgets a process that never ran.
@@ -241,11 +263,78 @@ impl ProcessTable {
 /// What a new process is made of.
 pub(crate) struct NewProcess {
     pub(crate) world: World,
-    pub(crate) registers: UserRegisters,
-    pub(crate) name: [u8; 16],
+    pub(crate) thread: NewThread,
     pub(crate) program: Program,
-    pub(crate) parent: u32,
-    pub(crate) limits: Limits,
+    pub(crate) origin: Origin,
+}
+
+/// Where a process comes from.
+pub(crate) enum Origin {
+    /// From outside the enclave.
+    Outside(Limits),
+    /// From another process, of which it inherits.
+    Clone {
+        creator: Arc<Process>,
+        /// Number of its parent.
+        parent: u32,
+        /// The signal that its end sends, or 0.
+        exit_signal: u32,
+        /// Whether it runs in the memory of its creator.
+        borrows_memory: bool,
+    },
+}
+
+impl Process {
+    /// Puts a process together.
+    fn assemble(pid: u32, world: World, thread: Arc<Thread>, program: Program, origin: Origin) -> Self {
+        let (space, files, fs) = world;
+        let borrows_memory = matches!(origin, Origin::Clone { borrows_memory: true, .. });
+        let state = Mutex::new(ProcessState {
+            space,
+            files,
+            fs,
+            threads: alloc::vec![thread],
+            status: None,
+            has_ended: false,
+            borrows_memory,
+            change: None,
+        });
+        let program = Mutex::new(program);
+        match origin {
+            Origin::Outside(limits) => Self {
+                pid,
+                parent: AtomicU32::new(0),
+                group: AtomicU32::new(pid),
+                session: AtomicU32::new(pid),
+                state,
+                signals: ProcessSignals::new(),
+                credentials: Credentials::root(),
+                times: ProcessTimes::new(),
+                attributes: Attributes::new(),
+                limits: Mutex::new(initial_limits(&limits)),
+                program,
+                ended: WaitQueue::new(),
+                children: WaitQueue::new(),
+                exit_signal: AtomicU32::new(0),
+            },
+            Origin::Clone { creator, parent, exit_signal, .. } => Self {
+                pid,
+                parent: AtomicU32::new(parent),
+                group: AtomicU32::new(creator.group.load(Ordering::Relaxed)),
+                session: AtomicU32::new(creator.session.load(Ordering::Relaxed)),
+                state,
+                signals: creator.signals.fork(),
+                credentials: creator.credentials.fork(),
+                times: ProcessTimes::new(),
+                attributes: creator.attributes.fork(),
+                limits: Mutex::new(*creator.limits.lock()),
+                program,
+                ended: WaitQueue::new(),
+                children: WaitQueue::new(),
+                exit_signal: AtomicU32::new(exit_signal),
+            },
+        }
+    }
 }
 
 /// The name of a thread that runs a file: the last component, cut to 15 bytes.

@@ -5,6 +5,7 @@
 
 mod arg;
 mod attr;
+mod clone;
 mod dir;
 mod epoll;
 mod fcntl;
@@ -29,6 +30,7 @@ mod time;
 mod timer;
 mod trace;
 mod transfer;
+mod wait;
 mod xattr;
 
 pub(crate) use arg::{DirFd, Fd, UserStr, flag_args};

@@ -1,12 +1,12 @@
-//! `execve(2)`, `exit(2)`, `wait4(2)`, `arch_prctl(2)` and what a thread tells of itself at its start.
+//! `execve(2)`, `exit(2)`, `arch_prctl(2)` and what a thread tells of itself at its start.
 
 use super::{DirFd, UserStr};
 use crate::thread::WORK_EXIT;
 use crate::{Ctx, process};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use kbase::{Result, UserAddr, UserPtr, bail};
-use linux_abi::process::{WaitOptions, status_exited};
+use kbase::{Errno, Error, Result, UserAddr, UserPtr, bail};
+use linux_abi::process::status_exited;
 
 /// Longest path (PATH_MAX).
 const PATH_MAX: usize = 4096;
@@ -22,13 +22,6 @@ const ARCH_GET_FS: u32 = 0x1003;
 const ARCH_GET_GS: u32 = 0x1004;
 const AT_EMPTY_PATH: u32 = 0x1000;
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
-
-super::flag_args! {
-    WaitOptions: u32;
-}
-use super::arg::Arg;
-use core::fmt::{self, Write};
-use kbase::{Errno, Error};
 
 /// Copies a null-terminated array of strings.
 fn strings(ctx: &Ctx<'_>, array: UserPtr<u64>, total: &mut usize) -> Result<Vec<Vec<u8>>> {
@@ -99,17 +92,6 @@ pub(super) fn exit(ctx: &Ctx<'_>, code: i32) -> Result<()> {
 pub(super) fn exit_group(ctx: &Ctx<'_>, code: i32) -> Result<()> {
     ctx.process.end_with(status_exited(code));
     Ok(())
-}
-
-/// `wait4(2)`.
-pub(super) fn wait4(
-    _ctx: &Ctx<'_>,
-    _pid: i32,
-    _status: UserPtr<i32>,
-    _options: WaitOptions,
-    _usage: UserAddr,
-) -> Result<u32> {
-    bail!(ECHILD, "no children")
 }
 
 /// `arch_prctl(2)`. GS is the LibOS's.

@@ -136,12 +136,12 @@ syscalls! {
     53 socketpair;
     54 setsockopt;
     55 getsockopt;
-    56 clone;
-    57 fork;
-    58 vfork;
-    59 execve(path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) = program::execve, Partial("not with several threads");
+    56 clone(flags: u64, stack: u64, parent_tid: UserPtr<u32>, child_tid: UserPtr<u32>, tls: u64) = clone::clone, Partial("no copies of memory, namespaces or pidfds");
+    57 fork() = clone::fork, Partial("no copies of memory");
+    58 vfork() = clone::vfork, Full;
+    59 execve(path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) = program::execve, Full;
     60 exit(code: i32) = program::exit, Full;
-    61 wait4(pid: i32, status: UserPtr<i32>, options: WaitOptions, usage: UserAddr) = program::wait4, Partial("there are no children");
+    61 wait4(pid: i32, status: UserPtr<i32>, options: WaitOptions, rusage: UserPtr<linux_abi::process::Rusage>) = wait::wait4, Full;
     62 kill(pid: i32, signal: Option<Signal>) = signal::kill, Full;
     63 uname(into: UserPtr<Utsname>) = system::uname, Full;
     64 semget;
@@ -327,7 +327,7 @@ syscalls! {
     244 mq_notify;
     245 mq_getsetattr;
     246 kexec_load;
-    247 waitid;
+    247 waitid(kind: u32, id: u32, info: UserPtr<linux_abi::signal::SigInfo>, options: WaitOptions, rusage: UserPtr<linux_abi::process::Rusage>) = wait::waitid, Partial("no pidfds");
     248 add_key;
     249 request_key;
     250 keyctl;
@@ -427,7 +427,7 @@ syscalls! {
     432 fsmount;
     433 fspick;
     434 pidfd_open;
-    435 clone3;
+    435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no copies of memory, namespaces or pidfds");
     436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Partial("CLOSE_RANGE_UNSHARE does not unshare");
     437 openat2(from: DirFd, path: UserStr, how: UserPtr<fs_abi::OpenHow>, size: usize) = open::openat2, Full;
     438 pidfd_getfd;

@@ -16,6 +16,7 @@ use crate::Process;
 use crate::signal::ThreadSignals;
 use crate::time::ThreadTimes;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::Wake;
 use kbase::sync::Mutex;
@@ -41,8 +42,8 @@ pub struct Thread {
     work: AtomicU32,
     waker: Arc<ThreadWaker>,
     is_running: AtomicBool,
-    /// The registers to start with.
-    start: Mutex<UserRegisters>,
+    /// The registers and the extended state to start with; no state: that of a new program.
+    start: Mutex<(UserRegisters, Option<Vec<u8>>)>,
     pub(crate) signals: ThreadSignals,
     /// Name of up to 15 bytes (`PR_SET_NAME`).
     pub(crate) name: Mutex<[u8; 16]>,
@@ -52,6 +53,31 @@ pub struct Thread {
     pub(crate) robust_list: AtomicU64,
     pub(crate) times: ThreadTimes,
     pub(crate) schedule: Schedule,
+}
+
+/// What a new thread begins with.
+pub(crate) struct NewThread {
+    pub(crate) registers: UserRegisters,
+    /// The extended state, or `None`: that of a new program.
+    pub(crate) xstate: Option<Vec<u8>>,
+    pub(crate) name: [u8; 16],
+    pub(crate) signals: ThreadSignals,
+    pub(crate) schedule: Schedule,
+    pub(crate) clear_child_tid: u64,
+}
+
+impl NewThread {
+    /// The first thread of a program that is started from outside.
+    pub(crate) const fn of_program(registers: UserRegisters, name: [u8; 16]) -> Self {
+        Self {
+            registers,
+            xstate: None,
+            name,
+            signals: ThreadSignals::new(),
+            schedule: Schedule::new(),
+            clear_child_tid: 0,
+        }
+    }
 }
 
 /// What wakes a thread.
@@ -81,8 +107,7 @@ impl Thread {
         tid: u32,
         process: &Weak<Process>,
         platform: Arc<dyn Platform>,
-        start: UserRegisters,
-        name: [u8; 16],
+        new: NewThread,
     ) -> Arc<Self> {
         Arc::new(Self {
             tid,
@@ -90,13 +115,13 @@ impl Thread {
             work: AtomicU32::new(0),
             waker: Arc::new(ThreadWaker { platform, handle: AtomicU32::new(NO_HANDLE) }),
             is_running: AtomicBool::new(false),
-            start: Mutex::new(start),
-            signals: ThreadSignals::new(),
-            name: Mutex::new(name),
-            clear_child_tid: AtomicU64::new(0),
+            start: Mutex::new((new.registers, new.xstate)),
+            signals: new.signals,
+            name: Mutex::new(new.name),
+            clear_child_tid: AtomicU64::new(new.clear_child_tid),
             robust_list: AtomicU64::new(0),
             times: ThreadTimes::new(),
-            schedule: Schedule::new(),
+            schedule: new.schedule,
         })
     }
 
@@ -149,12 +174,7 @@ impl Thread {
     /// The registers that it starts with.
     #[cfg(test)]
     pub(crate) fn start_registers(&self) -> UserRegisters {
-        *self.start.lock()
-    }
-
-    /// Sets the registers that it starts with.
-    pub(crate) fn set_start(&self, registers: UserRegisters) {
-        *self.start.lock() = registers;
+        self.start.lock().0
     }
 
     /// `execve`: what belonged to the old program is gone.

@@ -1,7 +1,7 @@
 //! The life of a thread: user code runs, traps, is served, and runs again.
 
 use super::trap::Repeated;
-use super::{NO_HANDLE, Thread, WORK_EXIT, WORK_SIGNAL, WORK_WORLD};
+use super::{NO_HANDLE, WORK_EXIT, WORK_SIGNAL, WORK_WORLD};
 use crate::ctx::{After, Ctx, InterruptedCall};
 use crate::stats::count;
 use crate::{Kernel, signal, syscall};
@@ -9,7 +9,7 @@ use core::ops::ControlFlow;
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::Ordering;
-use kbase::{Errno, Error, Result, bail};
+use kbase::{Result, bail};
 use platform::Trap;
 
 impl Kernel {
@@ -25,8 +25,12 @@ impl Kernel {
         }
         let Some(process) = thread.process() else { bail!(ESRCH, "the process has ended") };
         thread.attach();
-        let registers = RefCell::new(*thread.start.lock());
-        self.platform().xstate_reset();
+        let (registers, xstate) = core::mem::take(&mut *thread.start.lock());
+        let registers = RefCell::new(registers);
+        match xstate {
+            Some(image) => self.platform().xstate_restore(&image),
+            None => self.platform().xstate_reset(),
+        }
         loop {
             let (space, files, fs) = process.world();
             let ctx = Ctx {
@@ -47,7 +51,9 @@ impl Kernel {
             }
             thread.clear_work(WORK_WORLD);
         }
-        let status = if tid == process.pid { self.wait_for_end(&process, &thread) } else { 0 };
+        // The host asks only for the status of what it started itself.
+        let is_first = tid == process.pid && process.parent() == 0;
+        let status = if is_first { self.wait_for_end(&process, &thread) } else { 0 };
         thread.waker.handle.store(NO_HANDLE, Ordering::SeqCst);
         Ok(status)
     }
@@ -113,15 +119,5 @@ pub(super) fn system_call(ctx: &Ctx<'_>) {
                 ctx.registers.borrow_mut().rax = errno.as_return();
             }
         }
-    }
-}
-
-impl Thread {
-    /// Fails unless it is the only one that runs (calls that come before several threads do).
-    pub(crate) fn check_alone(ctx: &Ctx<'_>) -> Result<()> {
-        if ctx.process.state.lock().threads.len() > 1 {
-            return Err(Error::new(Errno::ENOSYS, "not for a process with several threads yet"));
-        }
-        Ok(())
     }
 }

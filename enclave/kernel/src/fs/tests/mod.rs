@@ -8,7 +8,8 @@ mod streams;
 use super::{FileTable, FsContext};
 use crate::ctx::{After, Ctx};
 use crate::kernel::BootExtra;
-use crate::process::{NewProcess, Program};
+use crate::process::{NewProcess, Origin, Program};
+use crate::thread::NewThread;
 use crate::vm::AddressSpace;
 use crate::{Kernel, Process};
 use alloc::sync::Arc;
@@ -72,15 +73,21 @@ impl World {
         };
         let new = NewProcess {
             world: (space, Arc::new(files), Arc::new(context)),
-            registers: UserRegisters::default(),
-            name: crate::process::short_name(b"/bin/tester"),
+            thread: NewThread::of_program(
+                UserRegisters::default(),
+                crate::process::short_name(b"/bin/tester"),
+            ),
             program,
-            parent: 0,
-            limits: kernel.config().limits,
+            origin: Origin::Outside(kernel.config().limits),
         };
-        let process = kernel.processes.add(kernel.platform(), new).unwrap();
-        let world =
-            Self { platform: platform.clone(), kernel: kernel.clone(), process, next_path: AtomicU64::new(PATHS) };
+        let process =
+            kernel.processes.add(kernel.platform(), kernel.config().limits.max_threads, new).unwrap();
+        let world = Self {
+            platform: platform.clone(),
+            kernel: kernel.clone(),
+            process,
+            next_path: AtomicU64::new(PATHS),
+        };
         // mmap(MEMORY, MEMORY_LEN, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS)
         assert_eq!(world.call(9, [MEMORY, MEMORY_LEN, 3, 0x32, u64::MAX, 0]), Ok(MEMORY));
         world

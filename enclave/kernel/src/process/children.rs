@@ -1,0 +1,189 @@
+//! Children: who waits for whom, and what becomes of those whose parent ended.
+//!
+//! A process that ended stays in the table, without memory and files, until its parent has waited for it.
+
+use super::Process;
+use crate::{Ctx, Kernel, signal};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use kbase::{Errno, Error, Result};
+use linux_abi::process::{STATUS_CONTINUED, WaitOptions, status_stopped};
+use linux_abi::signal::{SigInfo, Signal, si};
+
+/// Which children a wait is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// All.
+    Any,
+    /// One.
+    Pid(u32),
+    /// Those of a process group.
+    Group(u32),
+}
+
+/// What a wait found.
+pub(crate) struct Wait {
+    /// Number of the child.
+    pub(crate) pid: u32,
+    /// Its user.
+    pub(crate) uid: u32,
+    /// Its wait status.
+    pub(crate) status: i32,
+    /// CPU time of it and the children that it waited for, in nanoseconds.
+    pub(crate) cpu_ns: u64,
+}
+
+impl Who {
+    fn includes(self, child: &Process) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Pid(pid) => child.pid == pid,
+            Self::Group(group) => child.group.load(Ordering::Relaxed) == group,
+        }
+    }
+}
+
+/// Waits for a child that ended, stopped or went on. `None`: WNOHANG and there is none yet.
+///
+/// # Errors
+/// ECHILD no such children; ERESTARTSYS a signal came.
+pub(crate) fn wait(ctx: &Ctx<'_>, who: Who, options: WaitOptions) -> Result<Option<Wait>> {
+    let look = || -> Option<Result<Option<Wait>>> {
+        let children = ctx.kernel.processes.children(ctx.process.pid);
+        let mut children = children.iter().filter(|child| who.includes(child)).peekable();
+        if children.peek().is_none() {
+            return Some(Err(Error::new(Errno::ECHILD, "no such children")));
+        }
+        let found = children.find_map(|child| collect(ctx, child, options));
+        if found.is_none() && !options.contains(WaitOptions::NOHANG) {
+            return None;
+        }
+        Some(Ok(found))
+    };
+    ctx.wait_until(&ctx.process.children, None, look)?
+}
+
+/// What a child has to tell, which is told once unless WNOWAIT.
+fn collect(ctx: &Ctx<'_>, child: &Arc<Process>, options: WaitOptions) -> Option<Wait> {
+    let keeps = options.contains(WaitOptions::NOWAIT);
+    let found = |status| Wait {
+        pid: child.pid,
+        uid: child.credentials.uid(),
+        status,
+        cpu_ns: child.cpu_ns().saturating_add(child.times.children_ns()),
+    };
+    let (status, is_end) = {
+        let mut state = child.state.lock();
+        if state.has_ended {
+            (options.contains(WaitOptions::EXITED).then_some(state.status.unwrap_or(0))?, true)
+        } else {
+            let change = state.change?;
+            let wanted =
+                if change == STATUS_CONTINUED { WaitOptions::CONTINUED } else { WaitOptions::UNTRACED };
+            if !options.contains(wanted) {
+                return None;
+            }
+            if !keeps {
+                state.change = None;
+            }
+            (change, false)
+        }
+    };
+    let wait = found(status);
+    if is_end && !keeps {
+        // Two threads may wait for one child: who takes it out of the table has it.
+        if !ctx.kernel.processes.take_process(child.pid) {
+            return None;
+        }
+        ctx.process.times.add_child(child);
+    }
+    Some(wait)
+}
+
+impl Kernel {
+    /// A process has ended: its children get another parent, and its own parent hears of it.
+    pub(super) fn bequeath(&self, process: &Arc<Process>) {
+        let heir = self.heir(process);
+        for child in self.processes.children(process.pid) {
+            child.parent.store(heir, Ordering::Relaxed);
+            let death_signal = child.attributes.parent_death_signal.load(Ordering::Relaxed);
+            if let Some(signal) = Signal::new(death_signal.into()) {
+                let info = SigInfo::sent(signal, si::USER, process.pid, process.credentials.uid());
+                let _ = signal::send_to_process(&child, signal, info);
+            }
+            let has_ended = child.state.lock().has_ended;
+            if has_ended {
+                self.tell_end(&child);
+            }
+        }
+        if process.parent() != 0 {
+            self.tell_end(process);
+        }
+    }
+
+    /// The nearest living ancestor that is a subreaper, or 0: nobody.
+    fn heir(&self, process: &Arc<Process>) -> u32 {
+        let mut at = process.parent();
+        while let Some(ancestor) = self.processes.process(at) {
+            let is_alive = !ancestor.state.lock().has_ended;
+            if is_alive && ancestor.attributes.is_subreaper.load(Ordering::Relaxed) != 0 {
+                return at;
+            }
+            at = ancestor.parent();
+        }
+        0
+    }
+
+    /// Tells the parent of a process that ended, or forgets it where nobody will wait for it.
+    fn tell_end(&self, child: &Arc<Process>) {
+        let parent = self.processes.process(child.parent()).filter(|parent| !parent.state.lock().has_ended);
+        let Some(parent) = parent else {
+            self.processes.take_process(child.pid);
+            return;
+        };
+        let status = child.state.lock().status.unwrap_or(0);
+        let (code, value) = match status & 0x7f {
+            0 => (si::CLD_EXITED, status >> 8 & 0xff),
+            signal => (si::CLD_KILLED, signal),
+        };
+        let (reaps, _) = parent.signals.child_policy();
+        let exit_signal = child.exit_signal();
+        if reaps && exit_signal == Some(Signal::SIGCHLD) {
+            self.processes.take_process(child.pid);
+        }
+        if let Some(signal) = exit_signal {
+            let mut info = SigInfo::child(code, child.pid, child.credentials.uid(), value);
+            info.signo = signal.number().into();
+            let _ = signal::send_to_process(&parent, signal, info);
+        }
+        parent.children.wake_all();
+    }
+}
+
+impl Process {
+    /// Notes that it stopped by a signal, or went on (`None`), for its parent's `wait4`.
+    pub(crate) fn note_change(&self, kernel: &Kernel, stopped_by: Option<Signal>) {
+        let status = stopped_by.map_or(STATUS_CONTINUED, |signal| status_stopped(signal.number().into()));
+        self.state.lock().change = Some(status);
+        if let Some(parent) = kernel.processes.process(self.parent()) {
+            parent.children.wake_all();
+        }
+    }
+}
+
+impl super::ProcessTable {
+    /// The children of a process, ended ones too.
+    pub(crate) fn children(&self, parent: u32) -> Vec<Arc<Process>> {
+        if parent == 0 {
+            return Vec::new();
+        }
+        self.state.lock().processes.values().filter(|process| process.parent() == parent).cloned().collect()
+    }
+
+    /// Forgets a process; false: somebody else did.
+    pub(super) fn take_process(&self, pid: u32) -> bool {
+        let taken = self.state.lock().processes.remove(&pid);
+        taken.is_some()
+    }
+}

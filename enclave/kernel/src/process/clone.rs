@@ -1,0 +1,211 @@
+//! `clone(2)`: new threads, and new processes that run in the memory of their creator until they call `execve`.
+
+use super::{NewProcess, Origin, Process};
+use crate::Ctx;
+use crate::thread::NewThread;
+use crate::vm::AddressSpace;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use kbase::{Errno, Error, Result, UserPtr, bail};
+use linux_abi::process::CloneFlags;
+use linux_abi::signal::Signal;
+
+/// What is to be created.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CloneRequest {
+    pub(crate) flags: CloneFlags,
+    /// The signal that the end of the child sends to its parent.
+    pub(crate) exit_signal: Option<Signal>,
+    /// The stack pointer of the child, or 0: the caller's.
+    pub(crate) stack: u64,
+    /// Where CLONE_PARENT_SETTID stores the number.
+    pub(crate) parent_tid: UserPtr<u32>,
+    /// Where CLONE_CHILD_SETTID stores it, and CLONE_CHILD_CLEARTID clears it.
+    pub(crate) child_tid: UserPtr<u32>,
+    /// What CLONE_SETTLS makes the thread pointer.
+    pub(crate) tls: u64,
+}
+
+/// Flags that ask for namespaces.
+const NAMESPACES: CloneFlags = CloneFlags::NEWNS
+    .union(CloneFlags::NEWCGROUP)
+    .union(CloneFlags::NEWUTS)
+    .union(CloneFlags::NEWIPC)
+    .union(CloneFlags::NEWUSER)
+    .union(CloneFlags::NEWPID)
+    .union(CloneFlags::NEWNET);
+
+/// Creates a thread or a process and returns its number.
+///
+/// # Errors
+/// EINVAL flags that contradict each other; EPERM namespaces; EAGAIN too many threads; EFAULT; ENOSYS `fork`.
+pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
+    let flags = request.flags;
+    let has = |flag| flags.contains(flag);
+    if has(CloneFlags::THREAD) && !has(CloneFlags::SIGHAND) || has(CloneFlags::SIGHAND) && !has(CloneFlags::VM) {
+        bail!(EINVAL, "CLONE_THREAD needs CLONE_SIGHAND, and that CLONE_VM");
+    }
+    if has(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND) || has(CloneFlags::FS | CloneFlags::NEWNS) {
+        bail!(EINVAL, "flags that contradict each other");
+    }
+    if flags.intersects(NAMESPACES) {
+        bail!(EPERM, "there are no namespaces");
+    }
+    if has(CloneFlags::PIDFD) {
+        bail!(EINVAL, "there are no pidfds");
+    }
+    if !has(CloneFlags::VM) {
+        bail!(ENOSYS, "fork with its own copy of memory is not supported yet");
+    }
+    if has(CloneFlags::THREAD) { new_thread(ctx, &request) } else { new_process(ctx, &request) }
+}
+
+/// The child's first thread, which goes on behind the call with 0 as its result.
+fn first_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> NewThread {
+    let mut registers = *ctx.registers.borrow();
+    registers.rax = 0;
+    if request.stack != 0 {
+        registers.rsp = request.stack;
+    }
+    if request.flags.contains(CloneFlags::SETTLS) {
+        registers.fs_base = request.tls;
+    }
+    let mut xstate = alloc::vec![0; ctx.platform().xstate_len()];
+    ctx.platform().xstate_save(&mut xstate);
+    let clears = request.flags.contains(CloneFlags::CHILD_CLEARTID);
+    NewThread {
+        registers,
+        xstate: Some(xstate),
+        name: *ctx.thread.name.lock(),
+        signals: ctx.thread.signals.for_child(request.flags.contains(CloneFlags::VFORK)),
+        schedule: ctx.thread.schedule.inherit(),
+        clear_child_tid: if clears { request.child_tid.address().0 } else { 0 },
+    }
+}
+
+/// Stores the number where both sides want it. The memory is shared, so it can be done before the child runs.
+fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, tid: u32) -> Result<()> {
+    if request.flags.contains(CloneFlags::PARENT_SETTID) {
+        request.parent_tid.write(ctx.user(), &tid)?;
+    }
+    if request.flags.contains(CloneFlags::CHILD_SETTID) {
+        // Linux does this in the child, whose fault nobody hears of.
+        let _ = request.child_tid.write(ctx.user(), &tid);
+    }
+    Ok(())
+}
+
+/// Asks for a host thread.
+fn start(ctx: &Ctx<'_>, tid: u32) -> Result<()> {
+    ctx.platform()
+        .start_thread(tid)
+        .map_err(|_| Error::new(Errno::EAGAIN, "the enclave has no free thread slot (resource_limits.max_num_of_threads)"))
+}
+
+fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
+    let kernel = ctx.kernel;
+    let max = kernel.config().limits.max_threads;
+    let thread = kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
+    let started = store_tid(ctx, request, thread.tid).and_then(|()| start(ctx, thread.tid));
+    if let Err(error) = started {
+        ctx.process.state.lock().threads.retain(|other| other.tid != thread.tid);
+        kernel.processes.remove_thread(thread.tid);
+        return Err(error);
+    }
+    Ok(thread.tid)
+}
+
+fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
+    let kernel = ctx.kernel;
+    let flags = request.flags;
+    let files =
+        if flags.contains(CloneFlags::FILES) { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
+    let fs = if flags.contains(CloneFlags::FS) { ctx.fs.clone() } else { Arc::new(ctx.fs.fork()) };
+    let parent = if flags.contains(CloneFlags::PARENT) { ctx.process.parent() } else { ctx.process.pid };
+    let new = NewProcess {
+        world: (ctx.space.clone(), files, fs),
+        thread: first_thread(ctx, request),
+        program: ctx.process.program.lock().clone(),
+        origin: Origin::Clone {
+            creator: ctx.process.clone(),
+            parent,
+            exit_signal: request.exit_signal.map_or(0, |signal| signal.number().into()),
+            borrows_memory: true,
+        },
+    };
+    let child = kernel.processes.add(kernel.platform(), kernel.config().limits.max_threads, new)?;
+    if flags.contains(CloneFlags::CLEAR_SIGHAND) {
+        child.signals.reset_for_exec();
+    }
+    let started = store_tid(ctx, request, child.pid).and_then(|()| start(ctx, child.pid));
+    if let Err(error) = started {
+        kernel.processes.remove_thread(child.pid);
+        kernel.processes.remove_process(child.pid);
+        return Err(error);
+    }
+    if flags.contains(CloneFlags::VFORK) {
+        ctx.wait_for_release(&child);
+    }
+    Ok(child.pid)
+}
+
+impl Ctx<'_> {
+    /// Waits until a child that borrows the memory has called `execve` or ended. Signals wait meanwhile, as on Linux.
+    fn wait_for_release(&self, child: &Arc<Process>) {
+        let waker = self.thread.waker();
+        child.ended.add(&waker);
+        while !self.thread.has_work(crate::thread::WORK_EXIT) {
+            {
+                let state = child.state.lock();
+                if state.has_ended || !state.borrows_memory {
+                    break;
+                }
+            }
+            self.platform().park(None);
+        }
+        child.ended.remove(&waker);
+    }
+
+    /// Ends all other threads of the process, for `execve`.
+    ///
+    /// # Errors
+    /// EAGAIN the process ends meanwhile.
+    pub(crate) fn end_other_threads(&self) -> Result<()> {
+        let waker = self.thread.waker();
+        self.process.ended.add(&waker);
+        let result = loop {
+            let others: alloc::vec::Vec<_> =
+                self.process.threads().into_iter().filter(|thread| thread.tid != self.thread.tid).collect();
+            if self.thread.has_work(crate::thread::WORK_EXIT) {
+                break Err(Error::new(Errno::EAGAIN, "the process ends"));
+            }
+            if others.is_empty() {
+                break Ok(());
+            }
+            for thread in others.iter().filter(|thread| !thread.has_work(crate::thread::WORK_EXIT)) {
+                thread.request(crate::thread::WORK_EXIT);
+            }
+            self.platform().park(None);
+        };
+        self.process.ended.remove(&waker);
+        result
+    }
+}
+
+impl Process {
+    /// `execve`: the process has memory of its own from now on.
+    pub(super) fn return_memory(&self, space: Arc<AddressSpace>) {
+        let old = {
+            let mut state = self.state.lock();
+            state.borrows_memory = false;
+            core::mem::replace(&mut state.space, space)
+        };
+        drop(old);
+        self.ended.wake_all();
+    }
+
+    /// The signal that its end sends to its parent.
+    pub(super) fn exit_signal(&self) -> Option<Signal> {
+        Signal::new(self.exit_signal.load(Ordering::Relaxed).into())
+    }
+}
