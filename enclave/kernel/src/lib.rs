@@ -27,6 +27,15 @@ mod thread;
 mod time;
 mod vm;
 
+/// Entry points of the fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads the headers of a program file.
+    pub fn program(file: &dyn vfs::Regular) {
+        drop(crate::process::elf::Elf::read(file));
+    }
+}
+
 pub use ctx::Ctx;
 pub use kernel::{BootExtra, HostFile, HostMount, Kernel};
 pub use process::Process;
