@@ -1,5 +1,6 @@
 //! Programs from Debian packages, unmodified.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
 use e2e::{Case, folder, installed};
 use std::fs;
@@ -94,7 +95,7 @@ fn ls_cat_wc_and_sha256sum_read_the_current_folder() {
     fs::create_dir(folder.path().join("sub")).unwrap();
     std::os::unix::fs::symlink("text", folder.path().join("link")).unwrap();
     for (program, arguments) in [
-        ("/bin/ls", &["-la", "--time-style=full-iso"][..]),
+        ("/bin/ls", &["-lA", "--time-style=full-iso"][..]),
         ("/bin/cat", &["text", "link", "missing"]),
         ("/usr/bin/wc", &["text"]),
         ("/usr/bin/sha256sum", &["text"]),
@@ -103,6 +104,15 @@ fn ls_cat_wc_and_sha256sum_read_the_current_folder() {
     ] {
         Case::new(program).args(arguments).within(folder.path()).same();
     }
+}
+
+#[test]
+fn a_folder_of_the_host_with_many_entries_is_listed_whole() {
+    let folder = folder();
+    for number in 0..3000 {
+        fs::write(folder.path().join(format!("file-number-{number}")), "").unwrap();
+    }
+    assert_eq!(Case::new("/bin/ls").within(folder.path()).text().lines().count(), 3000);
 }
 
 #[test]
