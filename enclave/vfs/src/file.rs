@@ -79,6 +79,11 @@ pub trait File: Send + Sync + Any {
         None
     }
 
+    /// When [`File::ready`] changes without a wake: a time of CLOCK_MONOTONIC in nanoseconds that has not come yet.
+    fn next_change_ns(&self) -> Option<u64> {
+        None
+    }
+
     /// `ioctl(2)`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Devices: what `/dev` has and what opening it gives.
 
-use crate::kernel::Kernel;
+use crate::Ctx;
+use crate::syscall::Fd;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
@@ -49,7 +50,7 @@ pub(crate) fn populate(root: &dyn Directory) -> Result<()> {
 ///
 /// # Errors
 /// ENXIO there is no such device.
-pub(crate) fn open(kernel: &Kernel, metadata: &Metadata) -> Result<Arc<dyn File>> {
+pub(crate) fn open(ctx: &Ctx<'_>, metadata: &Metadata) -> Result<Arc<dyn File>> {
     if metadata.kind != FileType::CharDevice {
         kbase::bail!(ENXIO, "nothing serves this kind of special file");
     }
@@ -57,10 +58,19 @@ pub(crate) fn open(kernel: &Kernel, metadata: &Metadata) -> Result<Arc<dyn File>
         (1, 3) => Kind::Null,
         (1, 5) => Kind::Zero,
         (1, 7) => Kind::Full,
-        (1, 8 | 9) => Kind::Random(Arc::clone(kernel.platform())),
+        (1, 8 | 9) => Kind::Random(Arc::clone(ctx.kernel.platform())),
+        (5, 0 | 1) => return terminal(ctx),
         _ => return Err(Error::new(Errno::ENXIO, "there is no such device")),
     };
     Ok(Arc::new(Device { kind, metadata: *metadata }))
+}
+
+/// The terminal that the program was started on, if a standard stream still leads to it.
+fn terminal(ctx: &Ctx<'_>) -> Result<Arc<dyn File>> {
+    let streams = [0, 2, 1].into_iter().filter_map(|fd| ctx.files.get(Fd(fd)).ok());
+    let mut terminals = streams.filter(|open| open.file().is_terminal());
+    let found = terminals.next().map(|open| Arc::clone(open.file()));
+    found.ok_or(Error::new(Errno::ENXIO, "the process has no terminal"))
 }
 
 enum Kind {

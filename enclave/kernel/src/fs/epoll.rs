@@ -8,6 +8,7 @@
 
 use super::pipe::anonymous_metadata;
 use super::poll::{ALWAYS, Watched, poll};
+use super::wait::wait_until;
 use super::{FsShared, OpenFile};
 use crate::Ctx;
 use alloc::collections::BTreeMap;
@@ -229,7 +230,8 @@ impl Epoll {
         let mut hosts: Vec<_> =
             watched.iter().filter_map(|w| super::wait::host_row(&**w.open.file(), w.events)).collect();
         let before = self.generation();
-        let result = super::wait::wait_until(ctx, &[&self.changed], &mut hosts, deadline_ns, |hosts| {
+        let next_change = || next_change_of(watched.iter());
+        let result = wait_until(ctx, &[&self.changed], &mut hosts, deadline_ns, next_change, |hosts| {
             let is_host_ready = hosts.iter().any(|row| row.revents != 0);
             let is_ready = || {
                 watched.iter().any(|w| {
@@ -279,6 +281,12 @@ impl Epoll {
     }
 }
 
+/// When one of the files that are watched for reading changes without a wake.
+fn next_change_of<'w>(watched: impl Iterator<Item = &'w Watched>) -> Option<u64> {
+    let timed = watched.filter(|watch| watch.events.contains(Readiness::IN));
+    timed.filter_map(|watch| watch.open.file().next_change_ns()).min()
+}
+
 /// Where to hear of a file: its own queue; for a host descriptor, which has none, that of reads and writes.
 fn queue_of(open: &OpenFile) -> &WaitQueue {
     open.file().wait_queue().unwrap_or(open.activity())
@@ -301,6 +309,10 @@ impl File for Epoll {
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.changed)
+    }
+
+    fn next_change_ns(&self) -> Option<u64> {
+        next_change_of(self.armed().iter().map(|(_, watch)| watch))
     }
 
     fn as_any(&self) -> &dyn Any {

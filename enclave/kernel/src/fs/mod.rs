@@ -20,6 +20,7 @@ mod proc;
 mod stream;
 mod sys;
 mod table;
+mod timerfd;
 pub(crate) mod wait;
 
 pub(crate) use context::{FsContext, Places};
@@ -33,11 +34,12 @@ pub(crate) use open_file::{OpenFile, Position};
 pub(crate) use pipe::{is_pipe, pipe, pipe_size, wait_for_peer};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;
+pub(crate) use timerfd::{TimerFd, timerfd};
 
 use crate::kernel::Kernel;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kbase::{Result, bail};
 use locks::LockTable;
 use platform::Platform;
@@ -48,6 +50,8 @@ pub(crate) struct FsShared {
     platform: Arc<dyn Platform>,
     root: Arc<Dentry>,
     next_id: AtomicU64,
+    /// The process group in the foreground of the terminal; 0: nobody said.
+    pub(crate) foreground: AtomicU32,
     pub(crate) locks: LockTable,
 }
 
@@ -57,6 +61,7 @@ impl FsShared {
             platform: Arc::clone(platform),
             root: Arc::clone(root),
             next_id: AtomicU64::new(1),
+            foreground: AtomicU32::new(0),
             locks: LockTable::default(),
         })
     }

@@ -1,6 +1,7 @@
 //! `open(2)`.
 
 use super::{OpenFile, Places, device};
+use crate::Ctx;
 use crate::kernel::Kernel;
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result};
@@ -32,7 +33,8 @@ impl OpenHow {
 ///
 /// # Errors
 /// Those of `open(2)`: EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, ENXIO, EROFS, EOPNOTSUPP.
-pub(crate) fn open(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+pub(crate) fn open(ctx: &Ctx<'_>, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let kernel = ctx.kernel;
     let mut how = how;
     if how.has(OpenFlags::PATH) {
         let kept = OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::PATH | OpenFlags::CLOEXEC;
@@ -51,20 +53,20 @@ pub(crate) fn open(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) 
     if how.has(OpenFlags::CREAT) {
         return match namespace.resolve_create(places.start(), path, walk)? {
             Opened::Existing(_) if is_exclusive => Err(Error::new(Errno::EEXIST, "the file exists")),
-            Opened::Existing(dentry) => open_dentry(kernel, &dentry, how),
-            Opened::Missing { parent, name } => create(kernel, &parent, &name, how),
+            Opened::Existing(dentry) => open_dentry(ctx, &dentry, how),
+            Opened::Missing { parent, name } => create(ctx, &parent, &name, how),
         };
     }
-    open_dentry(kernel, &namespace.resolve(places.start(), path, walk)?, how)
+    open_dentry(ctx, &namespace.resolve(places.start(), path, walk)?, how)
 }
 
 /// Opens an entry that exists.
 ///
 /// # Errors
 /// As [`open`], except for those of the walk.
-pub(crate) fn open_dentry(kernel: &Kernel, dentry: &Arc<Dentry>, how: OpenHow) -> Result<Arc<OpenFile>> {
+pub(crate) fn open_dentry(ctx: &Ctx<'_>, dentry: &Arc<Dentry>, how: OpenHow) -> Result<Arc<OpenFile>> {
     let node = dentry.node();
-    let shared = kernel.mounts.shared();
+    let shared = ctx.kernel.mounts.shared();
     if how.has(OpenFlags::DIRECTORY) {
         node.as_directory()?;
     }
@@ -96,7 +98,7 @@ pub(crate) fn open_dentry(kernel: &Kernel, dentry: &Arc<Dentry>, how: OpenHow) -
                 if !is_fifo && dentry.mount().is_some_and(|mount| mount.options().no_dev) {
                     kbase::bail!(EACCES, "the mount has nodev");
                 }
-                open_special(kernel, &special.metadata()?, how.flags)?
+                open_special(ctx, &special.metadata()?, how.flags)?
             }
         },
     };
@@ -104,16 +106,20 @@ pub(crate) fn open_dentry(kernel: &Kernel, dentry: &Arc<Dentry>, how: OpenHow) -
 }
 
 /// Opens a special file that its file system leaves to the kernel.
-fn open_special(kernel: &Kernel, metadata: &Metadata, flags: OpenFlags) -> Result<Arc<dyn File>> {
+fn open_special(ctx: &Ctx<'_>, metadata: &Metadata, flags: OpenFlags) -> Result<Arc<dyn File>> {
     match metadata.kind {
-        FileType::Fifo => kernel.mounts.fifos().open(kernel.mounts.shared(), metadata, flags),
-        FileType::CharDevice | FileType::BlockDevice => device::open(kernel, metadata),
+        FileType::Fifo => {
+            let mounts = &ctx.kernel.mounts;
+            mounts.fifos().open(mounts.shared(), metadata, flags)
+        }
+        FileType::CharDevice | FileType::BlockDevice => device::open(ctx, metadata),
         _ => Err(Error::new(Errno::ENXIO, "a socket is connected to, not opened")),
     }
 }
 
 /// Creates a regular file and opens it.
-fn create(kernel: &Kernel, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+fn create(ctx: &Ctx<'_>, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let kernel = ctx.kernel;
     let namespace = kernel.mounts.namespace();
     let name = Name::new(name)?;
     let now = kernel.platform().realtime_ns().cast_signed();
@@ -124,7 +130,7 @@ fn create(kernel: &Kernel, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> R
         }
         // Somebody was faster.
         Err(error) if error.errno() == Errno::EEXIST && !how.has(OpenFlags::EXCL) => {
-            open_dentry(kernel, &namespace.child(parent, name)?, how)
+            open_dentry(ctx, &namespace.child(parent, name)?, how)
         }
         Err(error) => Err(error),
     }

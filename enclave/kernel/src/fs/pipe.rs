@@ -418,9 +418,14 @@ pub(crate) fn wait_for_peer(ctx: &crate::Ctx<'_>, open: &OpenFile) -> Result<()>
         return Ok(());
     }
     let before = end.openings_of_peer();
-    super::wait::wait_until(ctx, &[&end.pipe.changed], &mut [], None, |_| {
-        (end.has_peer() || end.openings_of_peer() != before).then_some(())
-    })?;
+    super::wait::wait_until(
+        ctx,
+        &[&end.pipe.changed],
+        &mut [],
+        None,
+        || None,
+        |_| (end.has_peer() || end.openings_of_peer() != before).then_some(()),
+    )?;
     Ok(())
 }
 

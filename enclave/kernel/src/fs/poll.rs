@@ -46,7 +46,12 @@ pub(crate) fn poll(ctx: &Ctx<'_>, watched: &mut [Watched], deadline_ns: Option<u
     }
     let files: Vec<Arc<OpenFile>> = watched.iter().map(|watch| Arc::clone(&watch.open)).collect();
     let queues: Vec<&WaitQueue> = files.iter().filter_map(|open| open.file().wait_queue()).collect();
-    let result = wait_until(ctx, &queues, &mut hosts, deadline_ns, |hosts| {
+    let wanted: Vec<Readiness> = watched.iter().map(|watch| watch.events).collect();
+    let next_change = || {
+        let timed = files.iter().zip(&wanted).filter(|(_, events)| events.contains(Readiness::IN));
+        timed.filter_map(|(open, _)| open.file().next_change_ns()).min()
+    };
+    let result = wait_until(ctx, &queues, &mut hosts, deadline_ns, next_change, |hosts| {
         let found = look(watched, &host_of, hosts);
         (found > 0).then_some(found)
     });

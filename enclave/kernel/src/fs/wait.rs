@@ -11,7 +11,13 @@ use linux_abi::signal::Signal;
 use platform::HostPoll;
 use vfs::{File, Readiness};
 
-/// What ends a wait by the caller's look, or `None` when the deadline passed.
+/// The earlier of two times, of which each may be never.
+pub(crate) fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.into_iter().chain(b).min()
+}
+
+/// What ends a wait by the caller's look, or `None` when the deadline passed. `next_change_ns` says when to look
+/// again though nobody wakes.
 ///
 /// # Errors
 /// ERESTARTSYS a signal is to be delivered.
@@ -20,6 +26,7 @@ pub(crate) fn wait_until<T>(
     queues: &[&WaitQueue],
     hosts: &mut [HostPoll],
     deadline_ns: Option<u64>,
+    next_change_ns: impl Fn() -> Option<u64>,
     mut look: impl FnMut(&[HostPoll]) -> Option<T>,
 ) -> Result<Option<T>> {
     let platform = ctx.kernel.platform();
@@ -35,10 +42,11 @@ pub(crate) fn wait_until<T>(
         if deadline_ns.is_some_and(|deadline| platform.monotonic_ns() >= deadline) {
             return Ok(None);
         }
+        let until = earlier(deadline_ns, next_change_ns());
         if hosts.is_empty() {
-            platform.park(deadline_ns);
+            platform.park(until);
         } else {
-            match platform.host_poll(hosts, deadline_ns) {
+            match platform.host_poll(hosts, until) {
                 Ok(_) => {}
                 Err(error) if error.0 == Errno::EINTR => {}
                 Err(error) => return Err(error.into()),
@@ -55,13 +63,20 @@ pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Res
     let queues: Vec<&WaitQueue> = file.wait_queue().into_iter().collect();
     let mut hosts: Vec<HostPoll> = host_row(file, events).into_iter().collect();
     let wanted = events | Readiness::ERR | Readiness::HUP;
-    wait_until(ctx, &queues, &mut hosts, None, |hosts| {
-        let ready = match hosts.first() {
-            Some(row) => Readiness::from_bits_truncate(row.revents),
-            None => file.ready(),
-        };
-        ready.intersects(wanted).then_some(())
-    })?;
+    wait_until(
+        ctx,
+        &queues,
+        &mut hosts,
+        None,
+        || file.next_change_ns(),
+        |hosts| {
+            let ready = match hosts.first() {
+                Some(row) => Readiness::from_bits_truncate(row.revents),
+                None => file.ready(),
+            };
+            ready.intersects(wanted).then_some(())
+        },
+    )?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::Fd;
 use crate::Ctx;
 use crate::fs::{self, Lock, LockOwner, OpenFile};
+use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::fs::{Flock, OpenFlags, fcntl as command, ioctl as request};
 
@@ -157,7 +158,7 @@ fn take_lock(ctx: &Ctx<'_>, open: &OpenFile, wanted: Lock, waits: bool, busy: Er
     if !waits {
         return locks.take(file, wanted).map_err(|_| Error::new(busy, "somebody else holds a lock"));
     }
-    fs::wait::wait_until(ctx, &[locks.queue()], &mut [], None, |_| locks.take(file, wanted).ok())?;
+    fs::wait::wait_until(ctx, &[locks.queue()], &mut [], None, || None, |_| locks.take(file, wanted).ok())?;
     Ok(())
 }
 
@@ -202,10 +203,23 @@ pub(super) fn ioctl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: UserAddr) -> Resu
             UserPtr::<i32>::new(argument).write(ctx.user(), &left).map(|()| 0)
         }
         request::TIOCGPGRP if open.file().is_terminal() => {
-            let group = ctx.process.pid.cast_signed();
-            UserPtr::<i32>::new(argument).write(ctx.user(), &group).map(|()| 0)
+            let own = ctx.process.group.load(Ordering::Relaxed);
+            let group = match ctx.kernel.mounts.shared().foreground.load(Ordering::Relaxed) {
+                0 => own,
+                group => group,
+            };
+            UserPtr::<u32>::new(argument).write(ctx.user(), &group).map(|()| 0)
         }
-        request::TIOCSPGRP if open.file().is_terminal() => Ok(0),
+        request::TIOCSPGRP if open.file().is_terminal() => {
+            let group = UserPtr::<u32>::new(argument).read(ctx.user())?;
+            ctx.kernel.mounts.shared().foreground.store(group, Ordering::Relaxed);
+            Ok(0)
+        }
+        request::TIOCGSID if open.file().is_terminal() => {
+            let session = ctx.process.session.load(Ordering::Relaxed);
+            UserPtr::<u32>::new(argument).write(ctx.user(), &session).map(|()| 0)
+        }
+        request::TIOCSCTTY | request::TIOCNOTTY if open.file().is_terminal() => Ok(0),
         _ => open.file().ioctl(cmd, argument, ctx.user()),
     }
 }

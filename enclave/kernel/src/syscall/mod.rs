@@ -28,6 +28,7 @@ mod system;
 mod table;
 mod time;
 mod timer;
+mod timerfd;
 mod trace;
 mod transfer;
 mod wait;

@@ -71,7 +71,7 @@ fn open_with(
 ) -> Result<Fd> {
     let at = PathAt::new(ctx, from, path)?;
     let how = OpenHow { flags, mode: mode & !ctx.fs.umask(), resolve };
-    let open = fs::open(ctx.kernel, &at.places, &at.path, how)?;
+    let open = fs::open(ctx, &at.places, &at.path, how)?;
     fs::wait_for_peer(ctx, &open)?;
     ctx.files.insert(open, flags.contains(OpenFlags::CLOEXEC))
 }

@@ -120,6 +120,10 @@ fn limits(ctx: &Ctx<'_>, process: &Process, resource: u32, new: Option<Rlimit>) 
             bail!(EPERM, "the hard limit cannot be raised so far");
         }
         *place = new;
+        drop(all);
+        if resource == resource::NOFILE {
+            process.world().1.set_limit(new.rlim_cur);
+        }
     }
     Ok(old)
 }

@@ -235,7 +235,7 @@ syscalls! {
     152 munlockall() = memory::munlockall, Full;
     153 vhangup;
     154 modify_ldt;
-    155 pivot_root;
+    155 pivot_root() = dir::mount, Partial("EPERM");
     156 _sysctl;
     157 prctl(operation: u32, a: u64, b: u64, c: u64, d: u64) = prctl::prctl, Partial("what concerns names, privileges, parents and children");
     158 arch_prctl(code: u32, address: u64) = program::arch_prctl, Partial("GS cannot be set");
@@ -245,8 +245,8 @@ syscalls! {
     162 sync() = space::sync, Full;
     163 acct;
     164 settimeofday(time: UserPtr<Timeval>, zone: UserPtr<Timezone>) = time::settimeofday, Partial("always EPERM");
-    165 mount;
-    166 umount2;
+    165 mount() = dir::mount, Partial("EPERM");
+    166 umount2() = dir::mount, Partial("EPERM");
     167 swapon;
     168 swapoff;
     169 reboot;
@@ -363,11 +363,11 @@ syscalls! {
     280 utimensat(from: DirFd, path: UserStr, times: UserPtr<[linux_abi::time::Timespec; 2]>, flags: u32) = attr::utimensat, Full;
     281 epoll_pwait(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout_ms: i32, mask: UserAddr, mask_len: usize) = epoll::epoll_pwait, Full;
     282 signalfd;
-    283 timerfd_create;
+    283 timerfd_create(clock: i32, flags: u32) = timerfd::timerfd_create, Full;
     284 eventfd(initial: u32) = pipe::eventfd, Full;
     285 fallocate(fd: Fd, mode: u32, offset: i64, len: i64) = space::fallocate, Partial("no collapsing, inserting or unsharing");
-    286 timerfd_settime;
-    287 timerfd_gettime;
+    286 timerfd_settime(fd: Fd, flags: u32, new: UserPtr<[linux_abi::time::Timespec; 2]>, old: UserPtr<[linux_abi::time::Timespec; 2]>) = timerfd::timerfd_settime, Full;
+    287 timerfd_gettime(fd: Fd, into: UserPtr<[linux_abi::time::Timespec; 2]>) = timerfd::timerfd_gettime, Full;
     288 accept4;
     289 signalfd4;
     290 eventfd2(initial: u32, flags: u32) = pipe::eventfd2, Full;

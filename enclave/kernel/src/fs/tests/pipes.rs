@@ -309,3 +309,32 @@ fn splice_moves_between_file_and_pipe() {
     assert_eq!(w.call(275, [reader, 0, out, 0, 100, 0]), Ok(7));
     assert_eq!(w.cat("/g"), Ok(b"spliced".to_vec()));
 }
+
+#[test]
+fn a_timer_file_counts_its_expirations_by_the_clock() {
+    let w = World::new();
+    w.process.threads()[0].attach();
+    let fd = w.call(283, [1, O_NONBLOCK]).unwrap();
+    let set = |words: [u64; 4]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        w.poke(MEMORY, &bytes);
+        w.call(286, [fd, 0, MEMORY, MEMORY + 64]).unwrap();
+    };
+    assert_eq!(w.read(fd, 8), Err(Errno::EAGAIN));
+    set([0, 100, 0, 1000]);
+    w.platform.advance(1350);
+    w.call(287, [fd, MEMORY]).unwrap();
+    assert_eq!((w.peek_u64(MEMORY + 8), w.peek_u64(MEMORY + 24)), (100, 50));
+    assert_eq!(w.read(fd, 8), Ok(4u64.to_le_bytes().to_vec()));
+    assert_eq!(w.read(fd, 8), Err(Errno::EAGAIN));
+    set([0, 0, 5, 0]);
+    // The clock of the platform moves when a thread sleeps: poll must know until when.
+    assert_eq!(poll(&w, &[(fd as i32, POLLIN)], -1), (Ok(1), vec![POLLIN]));
+    assert_eq!(w.read(fd, 8), Ok(1u64.to_le_bytes().to_vec()));
+    set([0, 0, 5, 0]);
+    let epoll = w.call(291, [0]).unwrap();
+    watch(&w, epoll, 1, fd, 1).unwrap();
+    assert_eq!(w.call(232, [epoll, MEMORY, 10, 1000]), Ok(0));
+    assert_eq!(w.call(232, [epoll, MEMORY, 10, u64::MAX]), Ok(1));
+    assert_eq!(w.call(286, [1, 0, MEMORY, 0]), Err(Errno::EINVAL));
+}
