@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Enclave, FREE, Function, PAGE};
-use sgx_arch::{Secinfo, SecinfoFlags};
+use sgx_arch::{PageType, Secinfo, SecinfoFlags};
 use sgx_device::Exit;
 use std::time::Instant;
 
@@ -36,9 +36,15 @@ fn main() {
         println!("EADD of a page, measured: {measured:<18} {each:>9.1} ns");
         enclave.options.salt = 1;
     }
+    common::key();
     let start = Instant::now();
-    let enclave = Enclave::start();
-    println!("ECREATE to EINIT of a small enclave {:>18.0} us", start.elapsed().as_secs_f64() * 1e6);
+    let enclave = Enclave::loaded(&common::machine(), &common::Options::default());
+    println!("ECREATE and EADD of a small enclave {:>18.0} us", start.elapsed().as_secs_f64() * 1e6);
+    let sigstruct = common::sign(enclave.unsigned());
+    let start = Instant::now();
+    enclave.device.init(&sigstruct).unwrap();
+    println!("EINIT {:>48.0} us", start.elapsed().as_secs_f64() * 1e6);
+    enclave.device.prepare_thread().unwrap();
     // SAFETY: takes nothing, cannot fail.
     measure("getppid of the host", 100_000, || {
         (0..100_000).for_each(|_| {
@@ -77,6 +83,32 @@ fn main() {
             next += PAGE;
         });
     });
+    let trimmed = common::secinfo(PageType::Trim, SecinfoFlags::MODIFIED);
+    enclave.change_thread(0, |thread| thread.secinfo = trimmed);
+    let mut first = FREE;
+    let mut steps = [0.0; 3];
+    for _ in 0..9 {
+        let mut clock = Instant::now();
+        let mut lap = |step: usize| {
+            steps[step] += clock.elapsed().as_secs_f64() * 1e9 / (9.0 * 1000.0);
+            clock = Instant::now();
+        };
+        enclave.device.modify_types(first, 1000 * PAGE, PageType::Trim as u8).unwrap();
+        lap(0);
+        for page in 0..1000 {
+            let arguments = [0, enclave.secinfo_address(), first + page * PAGE, 0];
+            assert!(enclave.call(Function::Eaccept, arguments).exits.is_empty());
+        }
+        lap(1);
+        enclave.device.remove_pages(first, 1000 * PAGE).unwrap();
+        lap(2);
+        first += 1000 * PAGE;
+    }
+    println!(
+        "EMODT, EACCEPT with EENTER, EREMOVE of a page {:>7.1} {:.1} {:.1} ns",
+        steps[0], steps[1], steps[2]
+    );
+    enclave.change_thread(0, |thread| thread.secinfo = common::pending_rw());
     let mut next = FREE + (48 << 20);
     measure("EACCEPT by trap, with EENTER", 100, || {
         (0..100).for_each(|_| {

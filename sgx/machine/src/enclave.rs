@@ -283,7 +283,7 @@ impl SgxEnclave for SoftwareEnclave {
         core.pages.add(
             range,
             |index, page| epcm::eadd(secinfo, self.address_of(index), page).map_err(Unfit::from),
-            |start| fill(start, pages),
+            pages.iter().any(|page| *page != ZERO).then_some(|start| fill(start, pages)),
         )?;
         for (index, control) in threads.iter().enumerate() {
             core.threads.insert(self.address_of(first + index), control, elrange);
@@ -423,9 +423,10 @@ fn last_aex(block: &ThreadBlock) -> Exit {
     }
 }
 
+static ZERO: [u8; PAGE] = [0; PAGE];
+
 /// Copies pages to where they go. Zero pages are left to the host, which has them zero already.
 fn fill(start: *mut u8, pages: &[[u8; PAGE]]) {
-    const ZERO: [u8; PAGE] = [0; PAGE];
     for (index, page) in pages.iter().enumerate() {
         if *page != ZERO {
             let target = start.wrapping_add(index * PAGE);

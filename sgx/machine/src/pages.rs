@@ -411,8 +411,8 @@ impl Pages {
         self.settle(&guard, range)
     }
 
-    /// EADD of pages: opens the range for the machine, lets `fill` write the content, and gives the pages
-    /// the state that `rule` says.
+    /// EADD of pages: `fill`, if there is content other than zeros, writes it, and the pages get the state that
+    /// `rule` says.
     ///
     /// # Errors
     /// What the rule answers, before anything is changed.
@@ -420,14 +420,16 @@ impl Pages {
         &self,
         range: Range<usize>,
         rule: impl Fn(usize, Page) -> Result<Page, E>,
-        fill: impl FnOnce(*mut u8),
+        fill: Option<impl FnOnce(*mut u8)>,
     ) -> Result<(), E> {
         let guard = self.lock();
         for index in range.clone() {
             rule(index, self.page(index))?;
         }
-        self.apply(&guard, range.clone(), R | W)?;
-        fill(std::ptr::with_exposed_provenance_mut(self.address(range.start)));
+        if let Some(fill) = fill {
+            self.apply(&guard, range.clone(), R | W)?;
+            fill(std::ptr::with_exposed_provenance_mut(self.address(range.start)));
+        }
         for index in range.clone() {
             self.update(index, |page| rule(index, page))?;
         }

@@ -17,7 +17,6 @@ use crate::memory::{self, Mapping, PAGE};
 use core::arch::naked_asm;
 use sgx_arch::Enclu;
 use std::io;
-use std::ops::Range;
 use std::ptr;
 
 const MOV_EAX: u8 = 0xb8;
@@ -104,69 +103,79 @@ fn find(code: &[u8]) -> Vec<(usize, Kind)> {
 /// # Errors
 /// ENOMEM.
 pub(crate) fn patch(core: &Core) -> io::Result<Option<Stubs>> {
-    let mut exits = Vec::new();
-    let mut leaves = Vec::new();
+    let mut stubs = StubsUnderWay::default();
     for run in core.pages().executable_runs() {
         let base = core.pages().address(run.start);
-        let sites = core.pages().with_access(run.clone(), |start| {
-            // SAFETY: `with_access` made the run readable, and no thread has entered the enclave yet.
-            find(unsafe { std::slice::from_raw_parts(start, run.len() * PAGE) })
-        })?;
-        for (offset, kind) in sites {
-            let enclu = base + offset + MOV;
-            match kind {
-                Kind::Exit => exits.push(enclu),
-                Kind::Leaf => leaves.push(enclu),
+        let len = run.len() * PAGE;
+        core.pages().with_access(run, |start| {
+            // SAFETY: `with_access` made the run readable and writable, no thread has entered the enclave yet, and
+            // the host holds no reference to its memory.
+            let code = unsafe { std::slice::from_raw_parts_mut(start, len) };
+            for (offset, kind) in find(code) {
+                let at = offset + MOV;
+                match kind {
+                    Kind::Exit => replace(code, at, &EXIT),
+                    Kind::Leaf => replace(code, at, &stubs.jump_for(base + at)?),
+                }
             }
+            Ok::<(), io::Error>(())
+        })??;
+    }
+    stubs.finish(core)
+}
+
+/// `jmp rbx; nop`.
+const EXIT: [u8; 3] = [0xff, 0xe3, NOP];
+
+fn replace(code: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = code.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// Most sites that get a stub; what is beyond traps.
+const MOST_STUBS: usize = 4096;
+
+/// Stubs whose addresses are known before their code is written.
+#[derive(Default)]
+struct StubsUnderWay {
+    code: Option<Mapping>,
+    sites: Vec<Site>,
+}
+
+impl StubsUnderWay {
+    /// The code that replaces `enclu` at an address and its padding: `jmp [rip]; .quad stub`.
+    fn jump_for(&mut self, enclu: usize) -> io::Result<Vec<u8>> {
+        let code = match &self.code {
+            Some(code) => code,
+            None => self.code.insert(Mapping::new(MOST_STUBS * STUB, libc::PROT_READ | libc::PROT_WRITE)?),
+        };
+        if self.sites.len() == MOST_STUBS {
+            return Ok(leaf::ENCLU.to_vec());
         }
-    }
-    for enclu in exits {
-        // jmp rbx; nop
-        write(core, enclu, &[0xff, 0xe3, NOP])?;
-    }
-    if leaves.is_empty() {
-        return Ok(None);
-    }
-    let size = (leaves.len() * STUB).next_multiple_of(PAGE);
-    let code = Mapping::new(size, libc::PROT_READ | libc::PROT_WRITE)?;
-    let mut sites = Vec::with_capacity(leaves.len());
-    for (number, enclu) in leaves.into_iter().enumerate() {
+        let stub = code.address() + self.sites.len() * STUB;
         let next = enclu + leaf::ENCLU.len() + PADDING;
-        let stub = code.address() + number * STUB;
-        let text = stub_text(stub, enclu, next, core);
-        // SAFETY: stub `number` lies in the mapping, which is writable and nobody else's yet.
-        let place = unsafe { code.start().add(number * STUB) };
-        // SAFETY: as above; STUB bytes.
-        unsafe { ptr::copy_nonoverlapping(text.as_ptr(), place, STUB) };
-        sites.push(Site { enclu: enclu as u64, next: next as u64 });
-        // jmp [rip]; .quad stub
-        let mut jump = [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        if let Some(place) = jump.get_mut(6..) {
-            place.copy_from_slice(&stub.to_le_bytes());
-        }
-        write(core, enclu, &jump)?;
+        self.sites.push(Site { enclu: enclu as u64, next: next as u64 });
+        let mut jump = vec![0xff, 0x25, 0, 0, 0, 0];
+        jump.extend_from_slice(&stub.to_le_bytes());
+        Ok(jump)
     }
-    memory::protect(code.address(), code.len(), libc::PROT_READ | libc::PROT_EXEC)?;
-    Ok(Some(Stubs { code, sites }))
+
+    fn finish(self, core: &Core) -> io::Result<Option<Stubs>> {
+        let Some(code) = self.code else { return Ok(None) };
+        for (number, site) in self.sites.iter().enumerate() {
+            let text = stub_text((code.address() + number * STUB) as u64, site, core);
+            let place = code.start().wrapping_add(number * STUB);
+            // SAFETY: stub `number` is below MOST_STUBS, so it lies in the mapping, which is writable and which
+            // nobody else has yet.
+            unsafe { ptr::copy_nonoverlapping(text.as_ptr(), place, STUB) };
+        }
+        memory::protect(code.address(), code.len(), libc::PROT_READ | libc::PROT_EXEC)?;
+        Ok(Some(Stubs { code, sites: self.sites }))
+    }
 }
 
-fn write(core: &Core, address: usize, bytes: &[u8]) -> io::Result<()> {
-    let range = pages_of(core, address, bytes.len())?;
-    let offset = address - core.pages().address(range.start);
-    core.pages().with_access(range, |start| {
-        // SAFETY: the bytes lie in the range, which is writable; no thread has entered the enclave yet.
-        let place = unsafe { start.add(offset) };
-        // SAFETY: as above.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
-    })
-}
-
-fn pages_of(core: &Core, address: usize, len: usize) -> io::Result<Range<usize>> {
-    let index = |address: usize| core.pages().index(address as u64).ok_or(io::ErrorKind::InvalidInput);
-    Ok(index(address)?..index(address + len - 1)? + 1)
-}
-
-fn stub_text(stub: usize, enclu: usize, next: usize, core: &Core) -> [u8; STUB] {
+fn stub_text(stub: u64, site: &Site, core: &Core) -> [u8; STUB] {
     // Displacements are from the end of each instruction to a word of the stub.
     const TEXT: [u8; TRAP + 3] = [
         // lea rsp, [rsp - 128]: the red zone.
@@ -188,9 +197,9 @@ fn stub_text(stub: usize, enclu: usize, next: usize, core: &Core) -> [u8; STUB] 
     put(0, &TEXT);
     put(word::SELF, &stub.to_le_bytes());
     put(word::COMMON, &(stub_common as *const () as usize).to_le_bytes());
-    put(word::NEXT, &next.to_le_bytes());
+    put(word::NEXT, &site.next.to_le_bytes());
     put(word::CORE, &ptr::from_ref(core).expose_provenance().to_le_bytes());
-    put(word::SITE, &enclu.to_le_bytes());
+    put(word::SITE, &site.enclu.to_le_bytes());
     text
 }
 

@@ -141,3 +141,42 @@ fn threads_come_and_go() {
         });
     }
 }
+
+/// Makes `prctl(PR_SET_SYSCALL_USER_DISPATCH)` unknown, as before Linux 5.11.
+fn forget_user_dispatch() {
+    let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    let unless = |k, jf| libc::sock_filter { code: 0x15, jt: 0, jf, k };
+    let mut program = [
+        statement(0x20, 0),
+        unless(u32::try_from(libc::SYS_prctl).unwrap(), 3),
+        statement(0x20, 16),
+        unless(59, 1),
+        statement(0x06, libc::SECCOMP_RET_ERRNO | 22),
+        statement(0x06, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: 6, filter: program.as_mut_ptr() };
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: `filter` describes `program`.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+fn seccomp_takes_over_where_there_is_no_user_dispatch() {
+    // A thread of its own: filters stay.
+    std::thread::spawn(|| {
+        forget_user_dispatch();
+        let enclave = Enclave::start();
+        enclave.skip(2);
+        for _ in 0..10 {
+            let outcome = enclave.call(Function::Syscall, [0; 4]);
+            assert_eq!(outcome.vector(), 6);
+            assert_eq!(outcome.value, 39);
+        }
+        // SAFETY: takes nothing, cannot fail.
+        assert!(unsafe { libc::getppid() } >= 0, "the host still has its system calls");
+    })
+    .join()
+    .unwrap();
+}

@@ -142,6 +142,18 @@ fn patched_sites_do_as_trapped_ones() {
 }
 
 #[test]
+fn sites_with_room_are_jumps_and_others_are_left() {
+    let enclave = Enclave::start();
+    let code: Vec<u8> = (0..4096).map(|offset| read(CODE + offset)).collect();
+    let sites = |pattern: &[u8]| code.windows(pattern.len()).filter(|window| *window == pattern).count();
+    assert_eq!(sites(&[0xb8, 4, 0, 0, 0, 0xff, 0xe3, 0x90]), 2, "EEXIT");
+    assert_eq!(sites(&[0xb8, 5, 0, 0, 0, 0xff, 0x25, 0, 0, 0, 0]), 2, "EACCEPT");
+    assert_eq!(sites(&[0xb8, 6, 0, 0, 0, 0xff, 0x25, 0, 0, 0, 0]), 1, "EMODPE");
+    assert_eq!(sites(&[0x0f, 0x01, 0xd7]), 3, "image_enclu, EREPORT and EGETKEY have no room");
+    drop(enclave);
+}
+
+#[test]
 fn a_fault_at_a_patched_site_points_to_the_site() {
     let enclave = Enclave::start();
     enclave.change_thread(0, |thread| thread.secinfo = pending_rw());
