@@ -123,6 +123,9 @@ impl Finder<'_> {
                 folders.iter().for_each(|folder| self.add_whole(Path::new(folder)));
             }
         }
+        if is_compiler(&name) {
+            self.add_compiler();
+        }
         if name == "java" {
             self.add_java(real);
         }
@@ -180,6 +183,26 @@ impl Finder<'_> {
             let name = entry.file_name();
             if name.as_bytes().starts_with(b"java-") && entry.path().is_dir() {
                 self.add_whole(&entry.path());
+            }
+        }
+    }
+
+    /// A compiler starts an assembler and a linker, and reads headers, start files and libraries.
+    fn add_compiler(&mut self) {
+        for program in ["as", "ld"] {
+            self.add_named(OsStr::new(program));
+        }
+        for folder in ["/usr/lib/gcc", "/usr/libexec/gcc", "/usr/include"] {
+            self.add_whole(Path::new(folder));
+        }
+        let folder = Path::new("/usr/lib/x86_64-linux-gnu");
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let stem = name.to_string_lossy().split(['.', '-', '_']).next().unwrap_or_default().to_owned();
+            let is_base =
+                ["libc", "libm", "libmvec", "libpthread", "libdl", "librt", "libutil"].contains(&&*stem);
+            if name.as_bytes().ends_with(b".o") || is_base {
+                self.guess(&entry.path());
             }
         }
     }
@@ -249,6 +272,13 @@ fn is_shell(name: &str) -> bool {
     matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "zsh" | "fish" | "rbash")
 }
 
+/// Whether `name` is a GNU compiler driver, such as "x86_64-linux-gnu-gcc-12".
+fn is_compiler(name: &str) -> bool {
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-');
+    let bare = bare.strip_prefix("x86_64-linux-gnu-").unwrap_or(bare);
+    matches!(bare, "gcc" | "g++" | "cpp" | "cc" | "c++")
+}
+
 /// "3.11" of "python3.11".
 fn python_version(name: &str) -> Option<&str> {
     let version = name.strip_prefix("python")?;
@@ -267,6 +297,12 @@ mod tests {
         assert_eq!(python_version("python3"), None);
         assert_eq!(python_version("python3.11-config"), None);
         assert_eq!(python_version("pythonx.y"), None);
+    }
+
+    #[test]
+    fn compilers_are_told_with_and_without_version() {
+        assert!(is_compiler("gcc") && is_compiler("x86_64-linux-gnu-g++-12"));
+        assert!(!is_compiler("gccgo") && !is_compiler("12"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Finder, Kind};
 use std::path::{Path, PathBuf};
 
 /// Files that any program may ask for, mostly through its C library.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 17] = [
     "/etc/passwd",
     "/etc/group",
     "/etc/nsswitch.conf",
@@ -21,6 +21,8 @@ const ALWAYS: [&str; 16] = [
     "/etc/mime.types",
     "/etc/ld.so.cache",
     "/etc/ld-musl-x86_64.path",
+    // Programs that bring their own TLS, such as those written in Go, look here.
+    "/etc/ssl/certs/ca-certificates.crt",
 ];
 
 /// Name services and unwinder that glibc loads when it first needs them.
