@@ -189,7 +189,8 @@ pub unsafe extern "C" fn syscall_entry() {
         "mov [rsp + {rdx}], rdx",
         "mov [rsp + {rcx}], rcx",
         "mov [rsp + {rip}], rcx",
-        "xor ecx, ecx",
+        // Nothing before `pushfq` may change the flags.
+        "mov ecx, 0",
         "jmp 5f",
         // Where rewritten `cpuid` jumps: RDX (which it overwrites anyway) = address to return to.
         ".globl occlum_cpuid_entry",
