@@ -122,6 +122,42 @@ impl FutexTable {
         }
     }
 
+    /// Waits for a word: `is_same` compares it, `sleep` sleeps until `waker` is woken (or for nothing) and fails when the wait
+    /// is to end.
+    ///
+    /// # Errors
+    /// EAGAIN it is not the same; those of `is_same` and `sleep`.
+    fn wait(
+        &self,
+        key: Key,
+        bits: u32,
+        waker: Arc<dyn Wake>,
+        is_same: impl FnOnce() -> Result<bool>,
+        mut sleep: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let (bucket, is_woken) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let waiter = Arc::new(Waiter { waker, bits, bucket, is_woken });
+        self.add(key, &waiter);
+        let compared = match is_same() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(Errno::EAGAIN, "the word has another value")),
+            Err(error) => Err(error),
+        };
+        if compared.is_err() {
+            if !self.remove(&waiter) {
+                self.wake(key, 1, bits);
+            }
+            return compared;
+        }
+        while !waiter.is_woken.load(Ordering::SeqCst) {
+            if let Err(error) = sleep() {
+                // Woken at the last moment counts as woken.
+                return if self.remove(&waiter) { Err(error) } else { Ok(()) };
+            }
+        }
+        Ok(())
+    }
+
     /// Wakes at most `count` waiters of a word whose bits meet `bits`; returns how many.
     fn wake(&self, key: Key, count: u32, bits: u32) -> u32 {
         let mut woken = Vec::new();
@@ -226,40 +262,16 @@ pub(crate) fn wait(ctx: &Ctx<'_>, wait: Wait) -> Result<()> {
         bail!(EINVAL, "no bits");
     }
     let key = Key::of(ctx, wait.address)?;
-    let table = &ctx.kernel.futexes;
-    let waiter = Arc::new(Waiter {
-        waker: ctx.thread.waker(),
-        bits: wait.bits,
-        bucket: AtomicUsize::new(0),
-        is_woken: AtomicBool::new(false),
-    });
-    table.add(key, &waiter);
-    let compared = match ctx.user().load_u32(wait.address) {
-        Ok(value) if value == wait.value => Ok(()),
-        Ok(_) => Err(Error::new(Errno::EAGAIN, "the word has another value")),
-        Err(error) => Err(error),
-    };
-    if compared.is_err() {
-        if !table.remove(&waiter) {
-            table.wake(key, 1, wait.bits);
-        }
-        return compared;
-    }
-    let failure = loop {
-        if waiter.is_woken.load(Ordering::SeqCst) {
-            return Ok(());
-        }
+    let is_same = || Ok(ctx.user().load_u32(wait.address)? == wait.value);
+    let sleep = || {
         if wait.deadline_ns.is_some_and(|deadline| ctx.platform().monotonic_ns() >= deadline) {
-            break Error::new(Errno::ETIMEDOUT, "the time is over");
+            bail!(ETIMEDOUT, "the time is over");
         }
-        if let Err(error) = ctx.park(wait.deadline_ns) {
-            break error;
-        }
+        ctx.park(wait.deadline_ns).map(|_| ())
     };
-    if !table.remove(&waiter) {
-        // Woken at the last moment.
+    let Err(failure) = ctx.kernel.futexes.wait(key, wait.bits, ctx.thread.waker(), is_same, sleep) else {
         return Ok(());
-    }
+    };
     if failure.errno() == Errno::ERESTARTSYS && !wait.begins_anew {
         ctx.thread.signals.set_restart(crate::time::Restart::Futex(wait));
         bail!(ERESTART_RESTARTBLOCK, "a signal came");
@@ -557,6 +569,58 @@ mod tests {
             release_robust(ctx);
             assert_eq!(ctx.peek::<u32>(word), ctx.thread.tid + 1);
         });
+    }
+
+    struct Unpark(std::thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(&self) {
+            self.0.unpark();
+        }
+    }
+
+    /// The mutex of Drepper's "Futexes are tricky": 0 free, 1 locked, 2 locked with waiters. A lost wake hangs it.
+    #[test]
+    fn a_mutex_on_a_futex_excludes_and_never_hangs() {
+        use core::sync::atomic::{AtomicU32, AtomicU64};
+        const THREADS: u64 = 4;
+        const ROUNDS: u64 = 5_000;
+        let table = FutexTable::new();
+        let key = Key { space: 1, address: 4096 };
+        let (word, counter) = (AtomicU32::new(0), AtomicU64::new(0));
+        let lock = || {
+            if word.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                return;
+            }
+            while word.swap(2, Ordering::SeqCst) != 0 {
+                let waker = Arc::new(Unpark(std::thread::current()));
+                let is_same = || Ok(word.load(Ordering::SeqCst) == 2);
+                let started = std::time::Instant::now();
+                let sleep = || {
+                    std::thread::park_timeout(std::time::Duration::from_secs(20));
+                    assert!(started.elapsed().as_secs() < 20, "a wake was lost");
+                    Ok(())
+                };
+                let _ = table.wait(key, BITSET_MATCH_ANY, waker, is_same, sleep);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        lock();
+                        let seen = counter.load(Ordering::Relaxed);
+                        std::thread::yield_now();
+                        counter.store(seen + 1, Ordering::Relaxed);
+                        if word.swap(0, Ordering::SeqCst) == 2 {
+                            table.wake(key, 1, BITSET_MATCH_ANY);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(counter.load(Ordering::Relaxed), THREADS * ROUNDS);
+        assert!(table.buckets.iter().all(|bucket| bucket.lock().is_empty()));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Threads for FakePlatform {
     fn park(&self, deadline_ns: Option<u64>) -> Park {
         let me = CURRENT.with(Cell::get);
         let mut sleepers = lock(&self.sleepers);
-        if sleepers.tokens.remove(&me) || sleepers.interrupts.contains(&me) {
+        if sleepers.tokens.remove(&me) {
             return Park::Woken;
         }
         let alarm = sleepers.alarms.get(&me).copied();
@@ -266,7 +266,7 @@ impl Threads for FakePlatform {
                 .wait_timeout(sleepers, Duration::from_secs(10))
                 .unwrap_or_else(PoisonError::into_inner);
             sleepers = guard;
-            if sleepers.tokens.remove(&me) || sleepers.interrupts.contains(&me) {
+            if sleepers.tokens.remove(&me) {
                 return Park::Woken;
             }
             assert!(!timeout.timed_out(), "thread {me} sleeps and nobody wakes it");

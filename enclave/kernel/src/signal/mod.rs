@@ -15,6 +15,8 @@ mod frame;
 mod queue;
 mod send;
 mod state;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub(crate) use deliver::{deliver, raise_fault, return_from_handler};

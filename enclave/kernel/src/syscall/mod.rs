@@ -26,6 +26,8 @@ mod space;
 mod stat;
 mod system;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod timer;
 mod timerfd;

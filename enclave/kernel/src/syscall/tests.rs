@@ -1,0 +1,165 @@
+//! Calls that tell and remember.
+
+use crate::testing::{SCRATCH, World};
+use kbase::Errno;
+use linux_abi::process::{Rlimit, Utsname, resource};
+use linux_abi::time::Timespec;
+use platform::Clocks;
+
+const DATA: u64 = SCRATCH + 0x100;
+/// Nothing is mapped there.
+const NOWHERE: u64 = 0x1_0000;
+
+fn now(world: &World) -> u64 {
+    world.platform.monotonic_ns()
+}
+
+#[test]
+fn identity_is_that_of_root_until_it_is_given_up() {
+    World::new().with_ctx(|ctx| {
+        let pid = u64::from(ctx.process.pid);
+        for (number, value) in [(39, pid), (110, 0), (186, pid), (102, 0), (107, 0), (104, 0), (108, 0), (111, pid)] {
+            assert_eq!(ctx.call(number, &[]), Ok(value), "{number}");
+        }
+        // setgroups, setresgid, setresuid to a service's user.
+        ctx.poke(DATA, [7u32, 5]);
+        assert_eq!(ctx.call(116, &[2, DATA]), Ok(0));
+        assert_eq!(ctx.call(119, &[33, 33, 33]), Ok(0));
+        assert_eq!(ctx.call(117, &[33, 33, 33]), Ok(0));
+        assert_eq!(ctx.call(102, &[]), Ok(33));
+        assert_eq!(ctx.call(105, &[0]), Err(Errno::EPERM));
+        assert_eq!(ctx.call(116, &[0, 0]), Err(Errno::EPERM));
+        assert_eq!(ctx.call(115, &[0, 0]), Ok(2));
+        assert_eq!(ctx.call(115, &[1, DATA]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(115, &[2, DATA]), Ok(2));
+        assert_eq!(ctx.peek::<[u32; 2]>(DATA), [5, 7]);
+    });
+}
+
+#[test]
+fn affinity_takes_and_gives_buffers_of_any_size() {
+    World::new().with_ctx(|ctx| {
+        // The fake host has two processors.
+        assert_eq!(ctx.call(204, &[0, 128, DATA]), Ok(8));
+        assert_eq!(ctx.peek::<u64>(DATA), 3);
+        assert_eq!(ctx.call(204, &[0, 8, DATA]), Ok(8));
+        assert_eq!(ctx.call(204, &[0, 0, DATA]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(204, &[0, 12, DATA]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(204, &[0, 8, NOWHERE]), Err(Errno::EFAULT));
+        ctx.poke(DATA, 2u8);
+        assert_eq!(ctx.call(203, &[0, 1, DATA]), Ok(0));
+        assert_eq!(ctx.call(204, &[0, 8, DATA]), Ok(8));
+        assert_eq!(ctx.peek::<u64>(DATA), 2);
+        ctx.poke(DATA, 4u64);
+        assert_eq!(ctx.call(203, &[0, 8, DATA]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(203, &[9999, 8, DATA]), Err(Errno::ESRCH));
+    });
+}
+
+#[test]
+fn clocks_agree_with_the_platform_and_refuse_to_be_set() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        for clock in [0u64, 1, 2, 3, 4, 5, 6, 7, 11] {
+            assert_eq!(ctx.call(228, &[clock, DATA]), Ok(0), "clock {clock}");
+        }
+        assert_eq!(ctx.call(228, &[1, DATA]), Ok(0));
+        assert_eq!(ctx.peek::<Timespec>(DATA).to_ns(), Some(now(&world)));
+        assert_eq!(ctx.call(228, &[99, DATA]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(228, &[1, NOWHERE]), Err(Errno::EFAULT));
+        assert_eq!(ctx.call(227, &[0, DATA]), Err(Errno::EPERM));
+        assert_eq!(ctx.call(227, &[1, DATA]), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn sleeping_takes_the_time_that_is_asked_for() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let start = now(&world);
+        ctx.poke(DATA, Timespec { tv_sec: 0, tv_nsec: 500 });
+        assert_eq!(ctx.call(35, &[DATA, 0]), Ok(0));
+        assert_eq!(now(&world), start + 500);
+        ctx.poke(DATA, Timespec::from_ns(start + 2000));
+        assert_eq!(ctx.call(230, &[1, 1, DATA, 0]), Ok(0));
+        assert_eq!(now(&world), start + 2000);
+        // A time that is over.
+        assert_eq!(ctx.call(230, &[1, 1, DATA, 0]), Ok(0));
+        ctx.poke(DATA, Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 });
+        assert_eq!(ctx.call(35, &[DATA, 0]), Err(Errno::EINVAL));
+        ctx.poke(DATA, Timespec { tv_sec: -1, tv_nsec: 0 });
+        assert_eq!(ctx.call(35, &[DATA, 0]), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn limits_bound_each_other() {
+    World::new().with_ctx(|ctx| {
+        let nofile = resource::NOFILE as u64;
+        let set = |soft: u64, hard: u64| {
+            ctx.poke(DATA, Rlimit { rlim_cur: soft, rlim_max: hard });
+            ctx.call(302, &[0, nofile, DATA, DATA + 16])
+        };
+        assert_eq!(set(100, 200), Ok(0));
+        assert_eq!(ctx.peek::<Rlimit>(DATA + 16).rlim_cur, 1024);
+        assert_eq!(set(300, 200), Err(Errno::EINVAL));
+        assert_eq!(set(1, 1 << 30), Err(Errno::EPERM));
+        assert_eq!(ctx.call(97, &[nofile, DATA]), Ok(0));
+        assert_eq!(ctx.peek::<Rlimit>(DATA), Rlimit { rlim_cur: 100, rlim_max: 200 });
+        assert_eq!(ctx.call(97, &[16, DATA]), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn a_thread_has_the_name_that_it_took() {
+    World::new().with_ctx(|ctx| {
+        ctx.poke_bytes(DATA, b"a name that is too long\0");
+        assert_eq!(ctx.call(157, &[15, DATA]), Ok(0));
+        assert_eq!(ctx.call(157, &[16, DATA + 64]), Ok(0));
+        assert_eq!(&ctx.peek::<[u8; 16]>(DATA + 64), b"a name that is \0");
+        assert_eq!(ctx.call(157, &[9999]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(157, &[23, 40]), Ok(1));
+        assert_eq!(ctx.call(157, &[24, 40]), Ok(0));
+        assert_eq!(ctx.call(157, &[23, 40]), Ok(0));
+        assert_eq!(ctx.call(157, &[23, 41]), Err(Errno::EINVAL));
+    });
+}
+
+#[test]
+fn random_bytes_come_in_any_number_and_stop_at_bad_memory() {
+    World::new().with_ctx(|ctx| {
+        assert_eq!(ctx.call(318, &[DATA, 1000, 0]), Ok(1000));
+        assert_ne!(ctx.peek::<[u64; 2]>(DATA + 984), [0; 2]);
+        assert_eq!(ctx.call(318, &[DATA, 8, 8]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(318, &[DATA, 8, 6]), Err(Errno::EINVAL));
+        assert_eq!(ctx.call(318, &[NOWHERE, 8, 0]), Err(Errno::EFAULT));
+    });
+}
+
+#[test]
+fn the_system_says_that_it_is_linux() {
+    World::new().with_ctx(|ctx| {
+        assert_eq!(ctx.call(63, &[DATA]), Ok(0));
+        let names = ctx.peek::<Utsname>(DATA);
+        assert!(names.sysname.starts_with(b"Linux\0") && names.machine.starts_with(b"x86_64\0"));
+        assert_eq!(ctx.call(170, &[DATA, 1]), Err(Errno::EPERM));
+        assert_eq!(ctx.call(334, &[DATA, 32, 0, 0]), Err(Errno::ENOSYS));
+    });
+}
+
+#[test]
+fn priorities_fit_their_policies() {
+    World::new().with_ctx(|ctx| {
+        assert_eq!(ctx.call(146, &[1]), Ok(99));
+        assert_eq!(ctx.call(147, &[1]), Ok(1));
+        assert_eq!(ctx.call(147, &[0]), Ok(0));
+        assert_eq!(ctx.call(146, &[77]), Err(Errno::EINVAL));
+        ctx.poke(DATA, 0i32);
+        assert_eq!(ctx.call(144, &[0, 1, DATA]), Err(Errno::EINVAL));
+        ctx.poke(DATA, 10i32);
+        assert_eq!(ctx.call(144, &[0, 1, DATA]), Ok(0));
+        assert_eq!(ctx.call(145, &[0]), Ok(1));
+        assert_eq!(ctx.call(141, &[0, 0, (-5i32).cast_unsigned().into()]), Ok(0));
+        assert_eq!(ctx.call(140, &[0, 0]), Ok(25));
+    });
+}
