@@ -54,7 +54,6 @@ impl Cause {
     pub(crate) const fn of(fault: Fault) -> Self {
         match fault {
             Fault::GeneralProtection => Self::exception(vector::GENERAL_PROTECTION),
-            Fault::InvalidOpcode => Self::exception(vector::INVALID_OPCODE),
             Fault::Page { address, code } => Self::page_fault(address, code.bits()),
         }
     }

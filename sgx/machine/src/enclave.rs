@@ -1,7 +1,6 @@
 //! An enclave of the software machine: the supervisor's leaves, and entering.
 
 use crate::entry::{self, kind};
-use crate::leaf::ENCLU;
 use crate::memory::PAGE;
 use crate::pages::{Pages, Touch};
 use crate::patch::{self, Stubs};
@@ -12,7 +11,7 @@ use sgx_arch::{
     ErrorCode, GPRSGX_FROM_END, Miscselect, PageType, Secinfo, SecinfoFlags, Secs, Sigstruct, Tcs,
 };
 use sgx_device::{EnclaveRun, Exit, Leaf, SgxEnclave};
-use sgx_model::epcm::{self, Access, Page};
+use sgx_model::epcm::{self, Access};
 use sgx_model::fault::{Fault, PageFaultCode};
 use sgx_model::keys::{Identity, Root};
 use sgx_model::secs::{self, Features, Measurement};
@@ -23,8 +22,6 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use zerocopy::FromBytes;
-
-const _: () = assert!(ENCLU.len() == 3);
 
 /// What signal handlers and stubs need of an enclave. It does not move and lives as long as the enclave.
 pub(crate) struct Core {
@@ -167,7 +164,7 @@ impl From<Fault> for Unfit {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Page { .. } => Self::Present,
-            _ => Self::Malformed,
+            Fault::GeneralProtection => Self::Malformed,
         }
     }
 }
@@ -435,5 +432,3 @@ fn fill(start: *mut u8, pages: &[[u8; PAGE]]) {
         }
     }
 }
-
-const _: () = assert!(Page::MASK < 1 << 10);

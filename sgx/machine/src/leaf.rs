@@ -120,7 +120,8 @@ fn execute(core: &Core, leaf: Option<Enclu>, rbx: u64, rcx: u64, rdx: u64) -> Re
     match leaf {
         Some(Enclu::Eaccept) => {
             let secinfo = read_operand::<Secinfo>(core, rbx)?;
-            accept(core, &secinfo, rcx, true).map(status)
+            if is_of_tcs(&secinfo) { accept_tcs(core, &secinfo, rcx) } else { accept(core, &secinfo, rcx) }
+                .map(status)
         }
         Some(Enclu::Emodpe) => {
             let secinfo = read_operand::<Secinfo>(core, rbx)?;
@@ -133,9 +134,8 @@ fn execute(core: &Core, leaf: Option<Enclu>, rbx: u64, rcx: u64, rdx: u64) -> Re
             Ok(Effect { status: None })
         }
         Some(Enclu::Egetkey) => get_key(core, rbx, rcx).map(|answer| Effect { status: Some(answer) }),
-        // EENTER and ERESUME are #GP inside an enclave.
-        Some(Enclu::Eenter | Enclu::Eresume) => Err(Fault::GeneralProtection),
-        _ => Err(Fault::InvalidOpcode),
+        // EENTER and ERESUME inside an enclave, and leaves that there are not.
+        _ => Err(Fault::GeneralProtection),
     }
 }
 
@@ -208,44 +208,49 @@ fn add_missing(core: &Core, index: usize, address: u64) {
     }
 }
 
-/// EACCEPT.
-fn accept(core: &Core, secinfo: &Secinfo, address: u64, may_lock: bool) -> Result<Answer<Page>, Fault> {
-    let index = page_operand(core, address)?;
-    add_missing(core, index, address);
-    let rule = |page: Page| match epcm::eaccept(secinfo, address, page) {
+/// EACCEPT's rule, with both kinds of refusal in one type.
+fn accept_rule(secinfo: &Secinfo, address: u64, page: Page) -> Result<Page, Result<ErrorCode, Fault>> {
+    match epcm::eaccept(secinfo, address, page) {
         Ok(Ok(new)) => Ok(new),
         Ok(Err(code)) => Err(Ok(code)),
         Err(fault) => Err(Err(fault)),
-    };
-    let becomes_tcs = secinfo.flags.page_type() == Some(PageType::Tcs);
-    if becomes_tcs {
-        if !may_lock {
-            return Ok(Err(ErrorCode::EpcPageConflict));
-        }
-        if let Err(refusal) = rule(core.pages().page(index)) {
-            return refusal.map(Err);
-        }
-        let content = core
-            .pages()
-            .with_access(index..index + 1, |page| {
-                // SAFETY: the page is mapped for the machine, and no code of the enclave can access it.
-                unsafe { page.cast::<Tcs>().read() }
-            })
-            .map_err(|_| Fault::page(address, PageFaultCode::paging(Access::Read)))?;
-        tcs::check_new(&content, core.pages().elrange())?;
-        match core.pages().update(index, rule) {
-            Ok(page) => {
-                core.threads().insert(address, &content, core.pages().elrange());
-                Ok(Ok(page))
-            }
-            Err(refusal) => refusal.map(Err),
-        }
-    } else {
-        match core.pages().update(index, rule) {
-            Ok(page) => Ok(Ok(page)),
-            Err(refusal) => refusal.map(Err),
-        }
     }
+}
+
+/// EACCEPT of a page other than a TCS. Takes no lock.
+fn accept(core: &Core, secinfo: &Secinfo, address: u64) -> Result<Answer<Page>, Fault> {
+    let index = page_operand(core, address)?;
+    add_missing(core, index, address);
+    match core.pages().update(index, |page| accept_rule(secinfo, address, page)) {
+        Ok(page) => Ok(Ok(page)),
+        Err(refusal) => refusal.map(Err),
+    }
+}
+
+/// EACCEPT of a page that became a TCS: its content is checked, and from now on the processor's own.
+fn accept_tcs(core: &Core, secinfo: &Secinfo, address: u64) -> Result<Answer<Page>, Fault> {
+    let pages = core.pages();
+    let index = page_operand(core, address)?;
+    if let Err(refusal) = accept_rule(secinfo, address, pages.page(index)) {
+        return refusal.map(Err);
+    }
+    let content = pages
+        .with_access(index..index + 1, |page| {
+            // SAFETY: the page is mapped for the machine, and no code of the enclave can access it.
+            unsafe { page.cast::<Tcs>().read() }
+        })
+        .map_err(|_| Fault::page(address, PageFaultCode::paging(Access::Read)))?;
+    tcs::check_new(&content, pages.elrange())?;
+    let accepted = accept(core, secinfo, address)?;
+    if accepted.is_ok() {
+        core.threads().insert(address, &content, pages.elrange());
+    }
+    Ok(accepted)
+}
+
+/// Whether the SECINFO is one of a TCS.
+fn is_of_tcs(secinfo: &Secinfo) -> bool {
+    secinfo.flags.page_type() == Some(PageType::Tcs)
 }
 
 /// EMODPE.
@@ -331,7 +336,7 @@ pub(crate) fn fast(core: &Core, leaf: u32, rbx: u64, rcx: u64) -> u64 {
     }
     let Ok(secinfo) = read_open::<Secinfo>(rbx) else { return DECLINED };
     match Enclu::from_number(leaf) {
-        Some(Enclu::Eaccept) => match accept(core, &secinfo, rcx, false) {
+        Some(Enclu::Eaccept) if !is_of_tcs(&secinfo) => match accept(core, &secinfo, rcx) {
             Ok(Ok(_)) => 0,
             _ => DECLINED,
         },

@@ -15,7 +15,6 @@
 use crate::entry;
 use crate::memory::{self, Mapping, PAGE};
 use crate::tcs::ThreadControl;
-use sgx_device::EnclaveRun;
 use sgx_model::Elrange;
 use std::cell::RefCell;
 use std::io;
@@ -287,6 +286,3 @@ fn write_code(block: usize) -> io::Result<()> {
     unsafe { ptr::copy_nonoverlapping(code.as_ptr(), page, code.len()) };
     memory::protect(block + CODE, PAGE, libc::PROT_READ | libc::PROT_EXEC)
 }
-
-// The assembly addresses these by number.
-const _: () = assert!(offset_of!(EnclaveRun, tcs) == 0);

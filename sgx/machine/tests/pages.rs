@@ -324,7 +324,9 @@ fn other_leaves_inside_an_enclave_fault() {
     let enclave = Enclave::start();
     assert_eq!(fault(&enclave, 2, 0, 0, 0).0, 13);
     assert_eq!(fault(&enclave, 3, 0, 0, 0).0, 13);
-    assert_eq!(fault(&enclave, 99, 0, 0, 0).0, 6);
+    assert_eq!(fault(&enclave, 9, 0, 0, 0).0, 13);
+    assert_eq!(fault(&enclave, 99, 0, 0, 0).0, 13);
+    assert_eq!(fault(&enclave, u64::MAX, 0, 0, 0).0, 13);
 }
 
 #[test]

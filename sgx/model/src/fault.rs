@@ -74,8 +74,6 @@ pub enum Fault {
         /// Error code.
         code: PageFaultCode,
     },
-    /// #UD: no such leaf.
-    InvalidOpcode,
 }
 
 impl Fault {
