@@ -1,13 +1,17 @@
 //! The secret that makes a machine: what fuses are to a processor.
 //!
 //! A file of 32 random bytes, `$XDG_STATE_HOME/occlum/software-sgx.key` or `~/.local/state/…`, made once for each
-//! user. Whoever has it can derive every key of this machine; whoever loses it cannot unseal anymore. So it is
+//! user (`~` is `$HOME`, or what the user database says). Whoever has it can derive every key of this machine; whoever loses it cannot unseal anymore. So it is
 //! never made anew over one that is there.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::ptr;
 
 const FILE: &str = "occlum/software-sgx.key";
 const SIZE: usize = 32;
@@ -16,7 +20,7 @@ const SIZE: usize = 32;
 fn path() -> io::Result<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+        .or_else(|| Some(absolute("HOME").or_else(home_of_user)?.join(".local/state")))
         .map(|base| base.join(FILE))
         .ok_or_else(|| {
             io::Error::new(
@@ -24,6 +28,27 @@ fn path() -> io::Result<PathBuf> {
                 "software SGX keeps its secret in $XDG_STATE_HOME or $HOME: set one of them to an absolute path",
             )
         })
+}
+
+/// Home folder of the effective user, from the user database.
+fn home_of_user() -> Option<PathBuf> {
+    // SAFETY: always possible.
+    let user = unsafe { libc::geteuid() };
+    let mut entry = MaybeUninit::<libc::passwd>::zeroed();
+    let mut buffer = vec![0; 16 << 10];
+    let mut found = ptr::null_mut();
+    // SAFETY: all of them are valid for the call, and the buffer has the length that is given.
+    let failed = unsafe {
+        libc::getpwuid_r(user, entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+    };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it filled in the entry.
+    let home = unsafe { entry.assume_init() }.pw_dir;
+    // SAFETY: `pw_dir` is a C string in the buffer.
+    let home = unsafe { CStr::from_ptr(home) };
+    Some(PathBuf::from(OsStr::from_bytes(home.to_bytes()))).filter(|path| path.is_absolute())
 }
 
 /// Reads the secret of this user, or makes it the first time.
@@ -113,6 +138,11 @@ mod tests {
         create(&path).unwrap();
         assert_eq!(load_from(&path).unwrap(), [5; SIZE]);
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_user_database_knows_a_home() {
+        assert!(home_of_user().is_some_and(|home| home.is_absolute()));
     }
 
     #[test]
