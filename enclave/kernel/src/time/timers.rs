@@ -296,7 +296,14 @@ fn left(timer: &Timer, now: Now) -> Setting {
 pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
     let timers = &ctx.process.signals.timers;
     let next = timers.next_ns.load(Ordering::SeqCst);
-    if next == NEVER || ctx.platform().monotonic_ns() < next {
+    if next == NEVER {
+        return;
+    }
+    if ctx.platform().monotonic_ns() < next {
+        // The host's clock runs ahead of ours: the interrupt that was asked for has come and nothing is due yet.
+        if timers.interrupted.load(Ordering::SeqCst) == ctx.platform().current().0 {
+            ctx.platform().interrupt_at(ctx.platform().current(), Some(next));
+        }
         return;
     }
     let uses_cpu = timers.state.lock().uses_cpu();
