@@ -4,13 +4,13 @@
 //! itself: the same enclave image runs here and on a processor. It protects nothing: whoever owns the process
 //! sees everything. What it gives is development and tests anywhere, and the same behaviour.
 //!
-//! * [`pages`]: ELRANGE, and the EPCM of `sgx-model` turned into host protections.
-//! * [`enclave`], [`tcs`]: the leaves of the supervisor, threads, entering.
-//! * [`entry`]: EENTER, ERESUME, EEXIT in assembly. [`thread`]: the state they use.
-//! * [`signal`], [`aex`]: host signals become asynchronous exits.
-//! * [`leaf`], [`patch`]: the leaves of the user, by trap and by jump.
-//! * [`filter`]: `syscall` in the enclave traps.
-//! * [`secret`]: what makes this machine another than the next.
+//! * `pages`: ELRANGE, and the EPCM of `sgx-model` turned into host protections.
+//! * `enclave`, `tcs`: the leaves of the supervisor, threads, entering.
+//! * `entry`: EENTER, ERESUME, EEXIT in assembly. `thread`: the state they use.
+//! * `signal`, `aex`: host signals become asynchronous exits.
+//! * `leaf`, `patch`: the leaves of the user, by trap and by jump.
+//! * `filter`: `syscall` in the enclave traps.
+//! * `secret`: what makes this machine another than the next.
 //!
 //! # Where it is not the processor
 //!
