@@ -1,6 +1,7 @@
 //! Writes image files.
 
 use crate::cache::Cache;
+use crate::config::size;
 use crate::deps::{Item, Kind, Stamp, Tree};
 use crate::error::{Context, Error, Result};
 use crate::printer::Progress;
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +62,9 @@ pub(crate) fn tree(
         }
         add(&mut writer, path, item).machine(|| format!("cannot add `{}` to the image", path.display()))?;
     }
-    finish(writer, out)
+    let total =
+        tree.items().filter(|(_, item)| matches!(item.kind, Kind::File(_))).map(|(_, i)| i.stamp.size).sum();
+    finish(writer, Watched { file: out, progress, written: 0, total })
 }
 
 /// Writes an image of the folder `folder`. Everything is root's, and its times do not depend on when and where
@@ -75,6 +78,7 @@ pub(crate) fn folder(
 ) -> Result<ImageInfo> {
     let mut writer = writer(build_time, cache);
     let mut names = Names::new();
+    let mut total = 0;
     let mut stack = vec![PathBuf::new()];
     while let Some(below) = stack.pop() {
         let host = folder.join(&below);
@@ -84,12 +88,44 @@ pub(crate) fn folder(
             let entry = entry.user(cannot)?;
             let below = below.join(entry.file_name());
             add_from_folder(&mut writer, &mut names, &entry.path(), &below, build_time)?;
-            if entry.file_type().user(cannot)?.is_dir() {
+            let metadata = entry.metadata().user(cannot)?;
+            if metadata.is_dir() {
                 stack.push(below);
+            } else {
+                total += metadata.len();
             }
         }
     }
-    finish(writer, out)
+    finish(writer, Watched { file: out, progress, written: 0, total })
+}
+
+/// The image file, which tells how far it is.
+struct Watched<'a> {
+    file: File,
+    progress: &'a mut Progress,
+    written: u64,
+    /// Bytes of the files that go into it.
+    total: u64,
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(bytes)?;
+        self.written += len as u64;
+        let (done, total) = (size::about(self.written.min(self.total)), size::about(self.total));
+        self.progress.step(format_args!("{done} of {total}"));
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Watched<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 fn writer(build_time: u64, cache: Option<Cache>) -> ImageWriter {
@@ -100,7 +136,7 @@ fn writer(build_time: u64, cache: Option<Cache>) -> ImageWriter {
     ImageWriter::new(Options { build_time, analyser: Some(analyser), ..Options::default() })
 }
 
-fn finish(mut writer: ImageWriter, out: File) -> Result<ImageInfo> {
+fn finish(mut writer: ImageWriter, out: Watched<'_>) -> Result<ImageInfo> {
     for (path, mode) in SKELETON {
         if !writer.contains(path) {
             let metadata = Metadata::root(mode, BUILD_TIME);
@@ -156,7 +192,7 @@ fn add_from_folder(
         writer.add_file(below, Content::Host(host.to_owned()), Metadata { mtime, ..metadata })
     } else {
         return Err(Error::user(format!("cannot pack `{}`", host.display()))
-            .because(&std::io::Error::other("it is neither file, folder nor link"))
+            .because(&io::Error::other("it is neither file, folder nor link"))
             .hint("remove it: sockets, pipes and devices are made at run time"));
     };
     added.user(|| format!("cannot add `{}` to the image", host.display()))
