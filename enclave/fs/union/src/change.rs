@@ -114,7 +114,7 @@ impl UnionDirectory {
                 directory.check_upper_empty()?;
             }
             if hides {
-                hide(upper, name)?;
+                marks::hide(upper, name)?;
             } else {
                 discard(upper, name)?;
             }
@@ -151,13 +151,6 @@ impl UnionDirectory {
     pub(crate) fn check_upper_empty(&self) -> Result<()> {
         self.upper().map_or(Ok(()), |upper| marks::check_only_marks(&**upper))
     }
-}
-
-/// Replaces an entry by a whiteout.
-fn hide(upper: &Arc<dyn Directory>, name: Name<'_>) -> Result<()> {
-    let new = marks::free_new_name(upper)?;
-    marks::make_whiteout(upper, new)?;
-    marks::install(upper, name)
 }
 
 /// Removes an entry that hides nothing.

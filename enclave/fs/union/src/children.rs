@@ -51,7 +51,7 @@ impl Child {
     /// The node in the upper file system, copied up if it was not.
     pub(crate) fn copy_up(&self) -> Result<Node> {
         fn leaf<T: Kind + ?Sized>(leaf: &Leaf<T>) -> Result<Node> {
-            Ok(T::into_node(Arc::clone(leaf.copy_up(u64::MAX)?)))
+            Ok(T::into_node(Arc::clone(leaf.copy_up(None)?)))
         }
         match self {
             Self::File(node) => leaf(node),

@@ -23,8 +23,8 @@ pub(crate) trait Kind: Inode {
     /// The node as this kind.
     fn from_node(node: Node) -> Option<Arc<Self>>;
 
-    /// Prepares a copy, with the first `keep` bytes of the content.
-    fn copy(shared: &Shared, lower: &Arc<Self>, of: &Metadata, keep: u64) -> Result<Prepared<Self>>;
+    /// Prepares a copy; `cut` is the size to give it.
+    fn copy(shared: &Shared, lower: &Arc<Self>, of: &Metadata, cut: Option<u64>) -> Result<Prepared<Self>>;
 }
 
 /// A copy before it has its name.
@@ -145,11 +145,11 @@ impl<T: Kind + ?Sized> Leaf<T> {
         self.is_unlinked.load(Ordering::Acquire)
     }
 
-    /// The node in the upper file system, copied up if it was not. When this call copies, the content ends at `keep`.
+    /// The node in the upper file system, copied up if it was not. When this call copies, it is with the size `cut`.
     ///
     /// # Errors
     /// ENOSPC; EIO; ENOENT it has no name any more and cannot be without.
-    pub(crate) fn copy_up(&self, keep: u64) -> Result<&Arc<T>> {
+    pub(crate) fn copy_up(&self, cut: Option<u64>) -> Result<&Arc<T>> {
         let lower = match &self.layer {
             Layer::Upper(node) => return Ok(node),
             Layer::Lower(lower) => lower,
@@ -157,16 +157,16 @@ impl<T: Kind + ?Sized> Leaf<T> {
         if let Some(copy) = lower.copy.get() {
             return Ok(copy);
         }
-        match self.copy_lower(lower, keep) {
+        match self.copy_lower(lower, cut) {
             Ok(copy) => Ok(copy),
             // Another thread's copy may be what took the space.
             Err(error) => lower.copy.get().ok_or(error),
         }
     }
 
-    fn copy_lower<'a>(&self, lower: &'a Lower<T>, keep: u64) -> Result<&'a Arc<T>> {
+    fn copy_lower<'a>(&self, lower: &'a Lower<T>, cut: Option<u64>) -> Result<&'a Arc<T>> {
         let metadata = lower.node.metadata()?;
-        let prepared = T::copy(&self.shared, &lower.node, &metadata, keep)?;
+        let prepared = T::copy(&self.shared, &lower.node, &metadata, cut)?;
         if let Err(error) = lower.parent.ensure_upper()
             && !self.is_unlinked()
         {
@@ -267,7 +267,7 @@ impl<T: Kind + ?Sized> Inode for Leaf<T> {
     }
 
     fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
-        self.copy_up(u64::MAX)?.set_attributes(change)
+        self.copy_up(None)?.set_attributes(change)
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
@@ -292,26 +292,34 @@ impl Regular for UnionFile {
         if from.remaining() == 0 {
             return Ok(0);
         }
-        self.copy_up(u64::MAX)?.write_at(offset, from)
+        self.copy_up(None)?.write_at(offset, from)
     }
 
     fn append(&self, from: &mut dyn ByteSource) -> Result<(u64, usize)> {
         if from.remaining() == 0 {
             return Ok((self.top().metadata()?.size, 0));
         }
-        self.copy_up(u64::MAX)?.append(from)
+        self.copy_up(None)?.append(from)
     }
 
     fn truncate(&self, size: u64) -> Result<()> {
-        self.copy_up(size)?.truncate(size)
+        if let Some(upper) = self.upper() {
+            return upper.truncate(size);
+        }
+        let copy = self.copy_up(Some(size))?;
+        // Another thread may have been faster, with a copy of all.
+        if copy.metadata()?.size != size {
+            copy.truncate(size)?;
+        }
+        Ok(())
     }
 
     fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
-        self.copy_up(u64::MAX)?.allocate(offset, len, keep_size)
+        self.copy_up(None)?.allocate(offset, len, keep_size)
     }
 
     fn deallocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.copy_up(u64::MAX)?.deallocate(offset, len)
+        self.copy_up(None)?.deallocate(offset, len)
     }
 
     fn seek_data(&self, offset: u64) -> Result<u64> {
@@ -356,11 +364,15 @@ impl Kind for dyn Regular {
         if let Node::Regular(node) = node { Some(node) } else { None }
     }
 
-    fn copy(shared: &Shared, lower: &Arc<Self>, of: &Metadata, keep: u64) -> Result<Prepared<Self>> {
+    fn copy(shared: &Shared, lower: &Arc<Self>, of: &Metadata, cut: Option<u64>) -> Result<Prepared<Self>> {
         let node = shared.upper_root.create_unnamed(0, of.ctime_ns)?;
         let copy = Self::from_node(node).ok_or(Error::new(Errno::EIO, "an unnamed file is not regular"))?;
-        copy::content(lower, &copy, of.size.min(keep))?;
+        copy::content(lower, &copy, of.size.min(cut.unwrap_or(u64::MAX)))?;
         copy.set_attributes(&copy::attributes(of))?;
+        if let Some(size) = cut {
+            // Again, for the time of the change.
+            copy.truncate(size)?;
+        }
         Ok(Prepared::Unnamed(copy))
     }
 }
@@ -374,7 +386,7 @@ impl Kind for dyn Symlink {
         if let Node::Symlink(node) = node { Some(node) } else { None }
     }
 
-    fn copy(_: &Shared, lower: &Arc<Self>, _: &Metadata, _: u64) -> Result<Prepared<Self>> {
+    fn copy(_: &Shared, lower: &Arc<Self>, _: &Metadata, _: Option<u64>) -> Result<Prepared<Self>> {
         Ok(Prepared::ToMake(What::Symlink(lower.target()?)))
     }
 }
@@ -388,7 +400,7 @@ impl Kind for dyn Special {
         if let Node::Special(node) = node { Some(node) } else { None }
     }
 
-    fn copy(_: &Shared, _: &Arc<Self>, of: &Metadata, _: u64) -> Result<Prepared<Self>> {
+    fn copy(_: &Shared, _: &Arc<Self>, of: &Metadata, _: Option<u64>) -> Result<Prepared<Self>> {
         Ok(Prepared::ToMake(What::Special(of.kind, of.rdev)))
     }
 }

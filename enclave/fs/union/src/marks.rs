@@ -211,6 +211,13 @@ pub(crate) fn move_over(
     Ok(())
 }
 
+/// Replaces an entry by a whiteout.
+pub(crate) fn hide(upper: &Arc<dyn Directory>, name: Name<'_>) -> Result<()> {
+    let new = free_new_name(upper)?;
+    make_whiteout(upper, new)?;
+    install(upper, name)
+}
+
 /// Does something to a directory and sets its times back: copying up is no change of the directory.
 pub(crate) fn keeping_times<T>(upper: &Arc<dyn Directory>, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = upper.metadata()?;

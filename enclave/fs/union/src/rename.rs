@@ -121,7 +121,10 @@ impl Move<'_> {
             moved
         });
         match moved {
-            Ok(()) if self.leaves_whiteout => marks::install(self.from, self.name),
+            // What was replaced is gone, so there is no way back; without the whiteout the old name would show again.
+            Ok(()) if self.leaves_whiteout => {
+                marks::install(self.from, self.name).or_else(|_| marks::hide(self.from, self.name))
+            }
             Err(error) => {
                 if self.leaves_whiteout {
                     marks::give_up(self.from);

@@ -1,7 +1,10 @@
 //! Tests on tmpfs as both layers.
 
 mod basics;
+mod failures;
+mod faulty;
 mod random;
+mod tree;
 
 use crate::UnionFs;
 use fs_mem::MemFs;
