@@ -368,6 +368,11 @@ fn scan_bytes(bytes: &[u8], base: u64, sites: &mut Vec<Site>) {
         if back == 5 && rest.ends_with(&[0x41, 0xb8]) {
             continue;
         }
+        // The only instruction that can hold all of the pattern as its operand is a mov of eight bytes: a program that
+        // makes code writes it so.
+        if back == 5 && matches!(rest, [.., 0x48 | 0x49, 0xb8..=0xbf, 0xb8]) {
+            continue;
+        }
         sites.push(Site {
             offset: base + at as u64,
             kind: SiteKind::Syscall,
