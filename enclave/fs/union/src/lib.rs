@@ -28,7 +28,8 @@
 //!
 //! Lock order: `Shared::tree` (removal and renaming of directories), then `children` of directories, of several only
 //! under `tree`, then `Shared::origins` and the upper file system. Under `children` the upper file system is
-//! called, never the lower one, which may have to wait for the host.
+//! called, never the lower one, which may have to wait for the host. Only names are changed there, never content; an
+//! upper file system that waits for the host to do so lets others who want the same directory spin.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

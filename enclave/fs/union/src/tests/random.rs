@@ -235,3 +235,56 @@ fn random_operations_have_the_same_results_as_on_one_file_system() {
     // The test is worth something only while these things happen.
     assert!(counts.succeeded > 8000 && counts.directories_moved > 50 && counts.crossing > 50, "{counts:?}");
 }
+
+/// One change without knowing what is there.
+fn blind_step(random: &mut Random, root: &Arc<dyn Directory>) -> kbase::Result<()> {
+    let (parent, text) = random.path();
+    let directory = directory_at(root, &parent)?;
+    let target = name(text);
+    match random.below(8) {
+        0 => directory.create(target, Create::Regular, 0o644, 0).map(drop),
+        1 => directory.create(target, Create::Directory, 0o755, 0).map(drop),
+        2 => directory.unlink(target, false),
+        3 => directory.unlink(target, true),
+        4 | 5 => {
+            let (to, to_name) = random.path();
+            directory.rename(target, &directory_at(root, &to)?, name(to_name), false)
+        }
+        6 => {
+            let (to, to_name) = random.path();
+            let node = directory.lookup(target)?;
+            directory_at(root, &to)?.link(name(to_name), &node)
+        }
+        _ => match directory.lookup(target)? {
+            Node::Regular(file) => write(&*file, 0, &random.bytes()).map(drop),
+            node => {
+                node.inode().set_attributes(&SetAttributes { mode: Some(0o700), ..SetAttributes::default() })
+            }
+        },
+    }
+}
+
+#[test]
+fn what_many_threads_leave_is_what_is_there_after_mounting_again() {
+    for seed in 0..8 {
+        let (lower, upper) = (memory(256 << 20), memory(256 << 20));
+        populate(&lower.root(), &mut Random(seed), 0);
+        let root = union(&lower, &upper).root();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let root = &root;
+                scope.spawn(move || {
+                    let mut random = Random(seed << 8 | thread);
+                    for _ in 0..500 {
+                        if let Err(error) = blind_step(&mut random, root) {
+                            assert_ne!(error.errno(), Errno::EIO);
+                        }
+                        list(&**root, 3);
+                    }
+                });
+            }
+        });
+        let seen = tree(&root, 3);
+        assert_eq!(seen, tree(&union(&lower, &upper).root(), 3));
+    }
+}
