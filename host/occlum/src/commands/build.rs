@@ -51,7 +51,11 @@ pub(crate) fn build(args: &cli::Build) -> Result<()> {
 }
 
 fn note_what_has_no_effect(args: &cli::Build, config: &Config) {
-    config.notes.iter().for_each(printer::note);
+    if !config.obsolete.is_empty() {
+        let fields: Vec<&str> = config.obsolete.iter().map(|o| o.field.as_str()).collect();
+        let fields = fields.join(", ");
+        printer::note(format_args!("without effect: {fields} (`occlum print config` says why)"));
+    }
     let older =
         [("sgx-mode", &args.sgx_mode), ("enable-edmm", &args.enable_edmm), ("sign-tool", &args.sign_tool)];
     for (flag, _) in older.iter().filter(|(_, value)| value.is_some()) {

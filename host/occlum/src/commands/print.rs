@@ -31,7 +31,9 @@ pub(crate) fn print(what: What, json: bool) -> Result<()> {
 fn print_config(json: bool) -> Result<()> {
     let (instance, _) = Instance::open()?;
     let config = instance.config()?;
-    config.notes.iter().for_each(printer::note);
+    for obsolete in &config.obsolete {
+        printer::note(format_args!("`{}` has no effect: {}", obsolete.field, obsolete.why));
+    }
     let boot = enclave::boot_config(&config, [0; 32], "occlum");
     let cannot = || "cannot print the configuration";
     let mut value = serde_json::to_value(&boot).machine(cannot)?;

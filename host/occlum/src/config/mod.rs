@@ -10,7 +10,7 @@ pub(crate) mod reader;
 pub(crate) mod size;
 
 use crate::error::{Context, Error, Result};
-use reader::{Findings, Object};
+use reader::{Findings, Object, Obsolete};
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) struct Config {
     pub(crate) metadata: Metadata,
     pub(crate) mounts: Vec<Mount>,
     /// What was accepted but has no effect.
-    pub(crate) notes: Vec<String>,
+    pub(crate) obsolete: Vec<Obsolete>,
 }
 
 /// Most that an enclave may use.
@@ -140,7 +140,7 @@ impl Default for Config {
                 ext_prod_id: [0; 16],
             },
             mounts: default_mounts(),
-            notes: Vec::new(),
+            obsolete: Vec::new(),
         }
     }
 }
@@ -226,7 +226,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config> {
     let mut config = read(&root, &findings);
     let mistakes = findings.mistakes.into_inner();
     if mistakes.is_empty() {
-        config.notes = findings.notes.into_inner();
+        config.obsolete = findings.notes.into_inner();
         return Ok(config);
     }
     Err(report(file, text, &mistakes))

@@ -16,11 +16,20 @@ pub(crate) struct Mistake {
     pub(crate) hint: Option<String>,
 }
 
+/// A field that was accepted but has no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Obsolete {
+    /// Its dotted path.
+    pub(crate) field: String,
+    /// Why it has none.
+    pub(crate) why: &'static str,
+}
+
 /// What was found while a file was read.
 #[derive(Default)]
 pub(crate) struct Findings {
     pub(crate) mistakes: RefCell<Vec<Mistake>>,
-    pub(crate) notes: RefCell<Vec<String>>,
+    pub(crate) notes: RefCell<Vec<Obsolete>>,
 }
 
 impl Findings {
@@ -172,10 +181,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Accepts a field of older versions that means nothing any more.
-    pub(crate) fn obsolete(&mut self, field: &'static str, why: &str) {
-        if self.node(field).is_some() {
-            self.findings.notes.borrow_mut().push(format!("`{}` has no effect: {why}", self.path_of(field)));
+    /// Accepts a field of older versions that means nothing any more. A value that asks for nothing needs no note.
+    pub(crate) fn obsolete(&mut self, field: &'static str, why: &'static str) {
+        let Some(node) = self.node(field) else { return };
+        let asks_for_nothing = match &node.value {
+            Value::Bool(on) => !on,
+            Value::Number(text) | Value::String(text) => text.is_empty() || text == "0",
+            _ => false,
+        };
+        if !asks_for_nothing {
+            self.findings.notes.borrow_mut().push(Obsolete { field: self.path_of(field), why });
         }
     }
 

@@ -50,13 +50,16 @@ fn the_older_format_is_taken_as_it_is_with_notes_on_what_is_obsolete() {
     assert_eq!(config.entry_points, ["/bin"]);
     assert_eq!(config.mounts.len(), 4);
     assert_eq!(config.mounts[1].kind, MountKind::Host { source: ".".into(), is_writable: true });
-    assert!(config.notes.iter().any(|n| n.starts_with("`process.default_mmap_size` has no effect")));
-    assert!(config.notes.iter().any(|n| n.starts_with("`resource_limits.kernel_space_stack_size`")));
+    let obsolete: Vec<&str> = config.obsolete.iter().map(|o| o.field.as_str()).collect();
+    assert_eq!(
+        obsolete,
+        ["resource_limits.kernel_space_stack_size", "process.default_heap_size", "process.default_mmap_size"]
+    );
 }
 
 #[test]
 fn the_template_and_the_empty_object_need_no_notes() {
-    assert_eq!(config(TEMPLATE).notes, Vec::<String>::new());
+    assert_eq!(config(TEMPLATE).obsolete, Vec::new());
     assert_eq!(config("{}"), Config::default());
 }
 
