@@ -129,6 +129,8 @@ ocalls! {
     Ioctl = 43;
     /// `ppoll(2)`, which an unpark ends early. In and out: a0 [`WirePoll`] rows; a1: deadline as for Park.
     Poll = 44;
+    /// `fallocate(2)`. a0: descriptor; a1: mode; a2: offset; a3: bytes.
+    Allocate = 45;
 }
 
 /// [`Ocall::SetTimes`]: leave this time.

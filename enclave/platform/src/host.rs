@@ -157,6 +157,9 @@ pub trait HostFiles {
     /// `ftruncate(2)`.
     fn host_truncate(&self, fd: HostFd, size: u64) -> HostResult<()>;
 
+    /// `fallocate(2)`.
+    fn host_allocate(&self, fd: HostFd, mode: u32, offset: u64, len: u64) -> HostResult<()>;
+
     /// `fchmod(2)`.
     fn host_chmod(&self, fd: HostFd, mode: u32) -> HostResult<()>;
 

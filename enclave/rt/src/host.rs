@@ -193,6 +193,10 @@ impl HostFiles for Runtime {
         call(Ocall::Truncate, [raw(fd), size, 0, 0, 0, 0], 0).map(|_| ())
     }
 
+    fn host_allocate(&self, fd: HostFd, mode: u32, offset: u64, len: u64) -> HostResult<()> {
+        call(Ocall::Allocate, [raw(fd), u64::from(mode), offset, len, 0, 0], 0).map(|_| ())
+    }
+
     fn host_chmod(&self, fd: HostFd, mode: u32) -> HostResult<()> {
         call(Ocall::Chmod, [raw(fd), u64::from(mode), 0, 0, 0, 0], 0).map(|_| ())
     }

@@ -27,6 +27,9 @@ pub(crate) const TRAP_INTERRUPT: u64 = 3;
 /// Flags that user code may have set: the status flags, DF and the two that need no privilege (ID is left out).
 const USER_FLAGS: u64 = 0xcd5;
 
+/// Flags of a program that must not be set in kernel code: TF and AC.
+const FAULTING_FLAGS: u64 = 1 << 8 | 1 << 18;
+
 /// Offset of xmm0 in an XSAVE area.
 const XMM: usize = 160;
 /// Offset of XSTATE_BV in an XSAVE area.
@@ -238,9 +241,15 @@ pub unsafe extern "C" fn syscall_entry() {
         "movups [rsi + {xmm} + 208], xmm13",
         "movups [rsi + {xmm} + 224], xmm14",
         "movups [rsi + {xmm} + 240], xmm15",
-        "cld",
         "mov rax, rcx",
         "mov rsp, gs:[{kernel_rsp}]",
+        // DF, and what would make kernel code fault: AC and TF.
+        "cld",
+        "test dword ptr [r11 + {rflags}], {faulting}",
+        "jz 6f",
+        "push 2",
+        "popfq",
+        "6:",
         "mov qword ptr gs:[{mode}], 0",
         ".globl occlum_syscall_entry_end",
         "occlum_syscall_entry_end:",
@@ -276,6 +285,7 @@ pub unsafe extern "C" fn syscall_entry() {
         user_rsp = const area::USER_RSP,
         xsave = const area::XSAVE,
         xmm = const XMM,
+        faulting = const FAULTING_FLAGS,
     )
 }
 

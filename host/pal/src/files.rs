@@ -176,6 +176,11 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             // SAFETY: no pointers are involved.
             checked(i64::from(unsafe { libc::ftruncate(descriptor(a0)?, a1.cast_signed()) }))
         }
+        Ocall::Allocate => {
+            let (offset, len) = (a2.cast_signed(), a3.cast_signed());
+            // SAFETY: no pointers are involved.
+            checked(i64::from(unsafe { libc::fallocate(descriptor(a0)?, a1 as i32, offset, len) }))
+        }
         Ocall::Chmod => {
             // SAFETY: no pointers are involved.
             checked(i64::from(unsafe { libc::fchmod(descriptor(a0)?, a1 as libc::mode_t) }))

@@ -399,6 +399,10 @@ impl HostFiles for FakePlatform {
         Ok(())
     }
 
+    fn host_allocate(&self, fd: HostFd, _mode: u32, _offset: u64, _len: u64) -> HostResult<()> {
+        lock(&self.files).opened(fd).map(|_| ())
+    }
+
     fn host_chmod(&self, fd: HostFd, mode: u32) -> HostResult<()> {
         let mut files = lock(&self.files);
         let path = files.opened(fd)?.path;

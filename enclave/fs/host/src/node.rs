@@ -22,6 +22,10 @@ const RECORDS: usize = 32 << 10;
 const REMOVE_DIRECTORY: u32 = 0x200;
 /// RENAME_NOREPLACE.
 const NO_REPLACE: u32 = 1;
+/// FALLOC_FL_KEEP_SIZE.
+const KEEP_SIZE: u32 = 1;
+/// FALLOC_FL_PUNCH_HOLE.
+const PUNCH_HOLE: u32 = 2;
 /// Longest target of a symbolic link.
 const LONGEST_TARGET: usize = 4096;
 
@@ -300,6 +304,12 @@ impl HostFile {
         let fd = handle.fd();
         Ok((handle, fd))
     }
+
+    fn host_allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+        self.common.shared.check_writable()?;
+        let (_open, fd) = self.fd()?;
+        Ok(self.common.shared.platform().host_allocate(fd, mode, offset, len)?)
+    }
 }
 
 impl Regular for HostFile {
@@ -363,6 +373,14 @@ impl Regular for HostFile {
         self.common.shared.check_writable()?;
         let (_open, fd) = self.fd()?;
         Ok(self.common.shared.platform().host_truncate(fd, size)?)
+    }
+
+    fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
+        self.host_allocate(if keep_size { KEEP_SIZE } else { 0 }, offset, len)
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.host_allocate(PUNCH_HOLE | KEEP_SIZE, offset, len)
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {

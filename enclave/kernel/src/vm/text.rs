@@ -415,6 +415,7 @@ mod tests {
         put(30, b"\xb8\x0f\0\0\0\x0f\x05"); // rt_sigreturn
         put(50, b"\x41\xb8\x01\0\0\0\x0f\x05"); // mov r8d
         put(70, b"\xb8\0\x04\0\0\x0f\x05"); // no such number
+        put(80, b"\x48\xb8\xb8\x27\0\0\0\x0f\x05\xc3"); // a program that makes code
         put(90, b"\x48\xc7\xc0\x27\0\0\0\x0f\x05");
         put(65_530, b"\xb8\x02\0\0\0\x0f\x05"); // across two reads
         put(69_993, b"\xb8\x03\0\0\0\x0f\x05"); // the last bytes
