@@ -4,13 +4,14 @@ use super::text::{self, Entries, Sites, Text};
 use super::vma::{Backing, MappedFile, Role, Vma};
 use super::{AddressSpace, Backend, SitesKey, State, page_down, page_up};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use erofs_format::SiteTable;
 use kbase::{Result, bail};
 use linux_abi::mm::PAGE_SIZE;
 use platform::{Level, Protection};
-use vfs::Regular;
+use vfs::{MappedPages, Regular};
 
 /// Most ranges of an address space (`vm.max_map_count`).
 const MAX_RANGES: usize = 65_530;
@@ -108,6 +109,7 @@ impl AddressSpace {
         let vma = Vma {
             is_shared: request.is_shared,
             may_write: request.may_write,
+            share: if request.is_shared { self.backend.next_share() } else { 0 },
             backing,
             ..Vma::anonymous(range.end, request.protection, request.role)
         };
@@ -172,7 +174,7 @@ impl AddressSpace {
         if state.claims.has(range) {
             return true;
         }
-        let claimed = self.backend.arena.claim(self.id, range);
+        let claimed = self.backend.arena.claim(self.owner(), range);
         claimed.map(|range| state.claims.add(range)).is_some()
     }
 
@@ -184,7 +186,7 @@ impl AddressSpace {
         if let Some(start) = find(state) {
             return Some(start);
         }
-        let new = self.backend.arena.claim_any(self.id, len, within)?;
+        let new = self.backend.arena.claim_any(self.owner(), len, within)?;
         state.claims.add(new);
         find(state)
     }
@@ -325,8 +327,10 @@ impl Backend {
         if let Some(known) = self.known_sites.lock().get(&key) {
             return Some(known.clone());
         }
-        let table = match self.site_table(file) {
-            Some(table) => table,
+        let table = match file.mapped_pages() {
+            // A file of the image without a table was looked at by a disassembler, which found nothing in it. A scan
+            // would take data and the inside of instructions for sites.
+            Some(pages) => self.site_table(pages).unwrap_or_else(|| SiteTable::new(Vec::new())),
             None => text::scan(file, &range).ok()?,
         };
         let sites = Arc::new(Sites::new(table, file, &range).ok()?);
@@ -335,8 +339,8 @@ impl Backend {
     }
 
     /// The table that was made with the image.
-    fn site_table(&self, file: &dyn Regular) -> Option<SiteTable> {
-        let table = file.mapped_pages()?.rewrite_sites();
+    fn site_table(&self, pages: &dyn MappedPages) -> Option<SiteTable> {
+        let table = pages.rewrite_sites();
         let bytes = table.inspect_err(|error| self.log(Level::Error, format_args!("rewriting sites: {error:?}")));
         let table = SiteTable::from_bytes(&bytes.ok()??);
         table.inspect_err(|_| self.log(Level::Error, format_args!("a table of rewriting sites is corrupt"))).ok()
