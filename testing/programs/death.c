@@ -4,6 +4,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static int overflow(int depth) {
+    volatile char big[64];
+    int (*volatile again)(int) = overflow;
+    big[0] = (char)depth;
+    return again(depth + 1) + big[0];
+}
+
 int main(int argc, char **argv) {
     const char *how = argc > 1 ? argv[1] : "";
     printf("before\n");
@@ -26,12 +33,8 @@ int main(int argc, char **argv) {
         __asm__ volatile("int3");
     if (!strcmp(how, "privileged"))
         __asm__ volatile("hlt");
-    if (!strcmp(how, "overflow")) {
-        volatile char big[64];
-        int (*volatile again)(int, char **) = main;
-        big[0] = 1;
-        return again(argc, argv) + big[0];
-    }
+    if (!strcmp(how, "overflow"))
+        return overflow(0);
     if (!strcmp(how, "term"))
         raise(SIGTERM);
     if (!strcmp(how, "kill"))

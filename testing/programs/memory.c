@@ -10,12 +10,16 @@
 #include <unistd.h>
 
 static sigjmp_buf back;
-static volatile sig_atomic_t number, code;
+static volatile sig_atomic_t number, code, is_probing;
 
 static void catch(int signal_number, siginfo_t *info, void *context) {
     (void)context;
     number = signal_number;
     code = info->si_code;
+    if (!is_probing) {
+        printf("unexpected: signal %d code %d\n", number, code);
+        _exit(99);
+    }
     siglongjmp(back, 1);
 }
 
@@ -24,11 +28,13 @@ static void probe(const char *what, volatile char *at) {
     char text[2][32];
     for (int writes = 0; writes < 2; writes++) {
         number = code = 0;
+        is_probing = 1;
         if (sigsetjmp(back, 1) == 0) {
             char byte = *at;
             if (writes)
                 *at = byte;
         }
+        is_probing = 0;
         if (number)
             snprintf(text[writes], sizeof text[0], "signal %d code %d", number, code);
         else
