@@ -42,7 +42,7 @@ pub(crate) fn wait_until<T>(
         if deadline_ns.is_some_and(|deadline| platform.monotonic_ns() >= deadline) {
             return Ok(None);
         }
-        let until = earlier(deadline_ns, next_change_ns());
+        let until = crate::time::park_deadline(ctx, earlier(deadline_ns, next_change_ns()));
         if hosts.is_empty() {
             platform.park(until);
         } else {

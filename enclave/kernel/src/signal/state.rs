@@ -230,8 +230,10 @@ impl ProcessSignals {
         Self::with(self.shared.lock().actions)
     }
 
-    /// `execve(2)` and CLONE_CLEAR_SIGHAND: caught signals get their default action, ignored ones stay ignored.
+    /// `execve(2)` and CLONE_CLEAR_SIGHAND: caught signals get their default action, ignored ones stay ignored. Timers of
+    /// `timer_create(2)` are gone; interval timers stay.
     pub(crate) fn reset_for_exec(&self) {
+        self.timers.reset_for_exec();
         for action in &mut self.shared.lock().actions {
             let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
             *action = SigAction { handler, ..DEFAULT };

@@ -22,6 +22,7 @@ impl Ctx<'_> {
         if self.is_interrupted() {
             return Err(Error::new(Errno::ERESTARTSYS, "a signal came"));
         }
+        let deadline_ns = crate::time::park_deadline(self, deadline_ns);
         let park = self.platform().park(deadline_ns);
         if self.is_interrupted() {
             return Err(Error::new(Errno::ERESTARTSYS, "a signal came"));

@@ -8,7 +8,9 @@ mod timers;
 
 pub(crate) use clock::{Clock, deadline_after, deadline_at};
 pub(crate) use cpu::{ProcessTimes, ThreadTimes};
-pub(crate) use timers::{Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers};
+pub(crate) use timers::{
+    Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, on_interrupt, park_deadline,
+};
 
 use crate::Ctx;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};

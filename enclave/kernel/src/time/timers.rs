@@ -336,6 +336,31 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
     }
 }
 
+/// An interrupt came. If it was for the timers and none was due, the enclave's clock lags behind the host's: asks again.
+pub(crate) fn on_interrupt(ctx: &Ctx<'_>) {
+    expire_timers(ctx);
+    if let Some(next) = own_deadline(ctx) {
+        ctx.platform().interrupt_at(ctx.platform().current(), Some(next));
+    }
+}
+
+/// Until when the calling thread may sleep that wants to sleep until `deadline_ns`: the thread that is interrupted for the
+/// timers looks after them itself, so that an interrupt that the host sends too early or not at all does no harm.
+pub(crate) fn park_deadline(ctx: &Ctx<'_>, deadline_ns: Option<u64>) -> Option<u64> {
+    match (deadline_ns, own_deadline(ctx)) {
+        (Some(deadline), Some(timers)) => Some(deadline.min(timers)),
+        (deadline, timers) => deadline.or(timers),
+    }
+}
+
+/// When the timers may be due, if the calling thread is the one that is interrupted for them.
+fn own_deadline(ctx: &Ctx<'_>) -> Option<u64> {
+    let timers = &ctx.process.signals.timers;
+    let next = timers.next_ns.load(Ordering::SeqCst);
+    let is_mine = || timers.interrupted.load(Ordering::SeqCst) == ctx.platform().current().0;
+    (next != NEVER && is_mine()).then_some(next)
+}
+
 /// The calling thread has left the process: accounts its CPU time, and lets another thread be interrupted for the timers.
 pub(crate) fn hand_over_timers(ctx: &Ctx<'_>) {
     ctx.process.times.add_ended(ctx.thread_cpu_ns());
