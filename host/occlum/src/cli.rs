@@ -32,6 +32,12 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Whether the command on this command line was one of older versions.
+pub(crate) fn is_of_older_versions() -> bool {
+    const OLDER: [&str; 6] = ["start", "exec", "stop", "mount", "gdb", "gen-image-key"];
+    std::env::args().nth(1).is_some_and(|word| OLDER.contains(&word.as_str()))
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a folder and an instance in it
@@ -69,8 +75,20 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pack what is needed to run the instance elsewhere
+    #[command(after_help = "Example:\n  occlum package app.tar.gz")]
+    Package(Package),
     /// Print the state of the instance: initialized or built
     Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Package {
+    /// The archive; default: the name of the folder and .tar.gz
+    pub(crate) archive: Option<PathBuf>,
+    /// Also where the enclave is a debug enclave, which protects nothing
+    #[arg(long)]
+    pub(crate) debug: bool,
 }
 
 const TRY_HELP: &str = "The program's interpreter, libraries and the library folders of Python, Perl and the like are found, \
@@ -149,7 +167,7 @@ pub(crate) struct Try {
     /// Show a folder of the host at GUEST, read-only unless it ends with `:rw` [repeatable]
     #[arg(long, value_name = "HOST:GUEST[:rw]")]
     pub(crate) mount: Vec<OsString>,
-    /// Pack this file, program or folder too [repeatable]
+    /// Pack this file, folder or program of PATH too [repeatable]
     #[arg(long, value_name = "PATH")]
     pub(crate) with: Vec<PathBuf>,
     /// The author's private key in PEM; default: your own, made when first needed

@@ -19,7 +19,8 @@ pub(crate) enum Status {
     Built,
 }
 
-const STATUS: &str = ".__occlum_status";
+/// How far the instance is.
+pub(crate) const STATUS: &str = ".__occlum_status";
 pub(crate) const CONFIG: &str = "Occlum.json";
 /// The image file.
 pub(crate) const IMAGE: &str = "build/mount/__ROOT";
@@ -87,6 +88,12 @@ impl Instance {
     /// Its configuration.
     pub(crate) fn config(&self) -> Result<Config> {
         config::load(Path::new(CONFIG))
+    }
+
+    /// Whether Occlum.json was changed after the enclave was built from it.
+    pub(crate) fn is_older_than_its_configuration(&self) -> bool {
+        let modified = |path: &str| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        modified(CONFIG).zip(modified(ENCLAVE)).is_some_and(|(config, enclave)| config > enclave)
     }
 
     /// Its signed enclave.

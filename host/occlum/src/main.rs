@@ -27,6 +27,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.kind() == clap::error::ErrorKind::InvalidSubcommand && cli::is_of_older_versions() => {
+            let e = error::Error::user("this command of older versions is not there yet")
+                .hint("`occlum --help` shows what is");
+            printer::error(&e);
+            return ExitCode::from(e.exit_status());
+        }
         Err(e) => {
             // Help and version are data; everything else is the user's mistake.
             let is_help = !e.use_stderr();
@@ -52,6 +58,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Run(args) => return commands::run::run(args),
         Command::Try(args) => return commands::try_program::run(args),
         Command::Print { what, json } => commands::print::print(what, json)?,
+        Command::Package(args) => commands::package::package(&args)?,
         Command::Status => commands::print::status()?,
     }
     Ok(0)

@@ -118,6 +118,31 @@ fn mistakes_of_the_user_end_with_1_and_a_hint() {
 }
 
 #[test]
+fn a_package_is_the_same_each_time_and_runs_elsewhere() {
+    let (_parent, path) = instance("app");
+    succeeds(&path, &["build"]);
+    let e = fails(&path, &["package"], 1);
+    assert!(e.contains("occlum package --debug"), "{e}");
+    assert_eq!(succeeds(&path, &["package", "--debug"]), "app.tar.gz\n");
+    let first = fs::read(path.join("app.tar.gz")).unwrap();
+    succeeds(&path, &["package", "--debug"]);
+    assert_eq!(first, fs::read(path.join("app.tar.gz")).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = path.join("app.tar.gz");
+    let unpacked =
+        Command::new("tar").arg("-xzf").arg(archive).current_dir(elsewhere.path()).status().unwrap();
+    assert!(unpacked.success());
+    let there = elsewhere.path().join("app");
+    assert_eq!(succeeds(&there, &["print", "mrenclave"]), succeeds(&path, &["print", "mrenclave"]));
+}
+
+#[test]
+fn commands_of_older_versions_are_told_from_typing_errors() {
+    let e = fails(Path::new("/"), &["start"], 1);
+    assert!(e.starts_with("error: this command of older versions is not there yet"), "{e}");
+}
+
+#[test]
 fn a_key_that_is_none_is_named() {
     let (_parent, path) = instance("x");
     fs::write(path.join("key.pem"), "no key").unwrap();

@@ -5,6 +5,7 @@ use crate::deps;
 use crate::error::{Error, Result};
 use crate::instance::{self, IMAGE, Instance};
 use crate::launch::{self, Launch};
+use crate::printer;
 use std::path::PathBuf;
 
 const MEMORY_HINT: &str = "raise `resource_limits.user_space_max_size` in Occlum.json and build again";
@@ -15,6 +16,9 @@ pub(crate) fn run(args: cli::Run) -> Result<u8> {
     let enclave = instance.enclave_file()?;
     let layout = *instance::parse_enclave(&enclave)?.layout();
     launch::warn_if_unprotected(layout.debuggable != 0);
+    if instance.is_older_than_its_configuration() {
+        printer::note("Occlum.json changed since the last `occlum build`: this runs what was built then");
+    }
     let program = PathBuf::from(&args.program[0]);
     if !program.is_absolute() {
         let shown = program.display();

@@ -124,7 +124,7 @@ fn request(args: &cli::Try, cwd: &Path) -> Result<Request> {
     Ok(Request {
         program: deps::which(&args.program[0], path.as_deref(), cwd)?,
         arguments: args.program[1..].to_vec(),
-        extra: args.with.iter().map(|path| cwd.join(path).components().collect()).collect(),
+        extra: args.with.iter().map(|name| extra(name, path.as_deref(), cwd)).collect(),
         path,
         cwd: cwd.to_owned(),
         locales: ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| variable(name)).collect(),
@@ -132,6 +132,15 @@ fn request(args: &cli::Try, cwd: &Path) -> Result<Request> {
         time_zone: variable("TZ"),
         folders: ["HOME", "TMPDIR"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect(),
     })
+}
+
+/// What `--with` means: a path; or, if there is no such file and it has no slash, a program in PATH.
+fn extra(name: &Path, path: Option<&OsStr>, cwd: &Path) -> PathBuf {
+    let file: PathBuf = cwd.join(name).components().collect();
+    if file.exists() || name.components().count() != 1 {
+        return file;
+    }
+    deps::which(name.as_os_str(), path, cwd).unwrap_or(file)
 }
 
 /// The folders of the host that the program sees: the current one, and those of `--mount`.

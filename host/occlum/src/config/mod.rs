@@ -338,7 +338,7 @@ fn read_limits(mut object: Object<'_>, limits: &mut Limits, grows: bool, finding
 
 fn read_process(mut object: Object<'_>, process: &mut Process, user_space: u64) {
     if let Some(stack) = object.size("default_stack_size") {
-        process.stack = stack.clamp(128 << 10, user_space);
+        process.stack = stack.max(128 << 10).min(user_space);
     }
     // The older system set memory aside for it, which made people choose it small; here it is a limit only.
     if object.size("default_heap_size").is_some() {

@@ -72,6 +72,16 @@ fn memory_that_grows_starts_at_user_space_size_and_ends_at_the_default() {
 }
 
 #[test]
+fn a_stack_larger_than_all_memory_is_no_panic() {
+    let tiny =
+        r#"{"resource_limits": {"user_space_size": "167B"}, "process": {"default_stack_size": "4MB"}}"#;
+    assert!(fails(tiny).starts_with("no program fits into less than 1MB"));
+    let small =
+        r#"{"resource_limits": {"user_space_size": "2MB"}, "process": {"default_stack_size": "4MB"}}"#;
+    assert_eq!(config(small).process.stack, 2 << 20);
+}
+
+#[test]
 fn an_unknown_field_is_shown_with_a_guess() {
     assert_eq!(
         fails("{\n    \"resource_limits\": {\n        \"user_space_sise\": \"300MB\"\n    }\n}"),
