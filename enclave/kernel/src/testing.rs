@@ -87,6 +87,7 @@ impl World {
             .unwrap();
         let thread = self.kernel.processes.thread(process.pid).unwrap();
         thread.attach();
+        process.world().0.count_in();
         let registers = RefCell::new(UserRegisters::default());
         let (space, files, fs) = process.world();
         let ctx = Ctx {

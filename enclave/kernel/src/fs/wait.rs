@@ -44,9 +44,9 @@ pub(crate) fn wait_until<T>(
         }
         let until = crate::time::park_deadline(ctx, earlier(deadline_ns, next_change_ns()));
         if hosts.is_empty() {
-            platform.park(until);
+            ctx.outside(|| platform.park(until));
         } else {
-            match platform.host_poll(hosts, until) {
+            match ctx.outside(|| platform.host_poll(hosts, until)) {
                 Ok(_) => {}
                 Err(error) if error.0 == Errno::EINTR => {}
                 Err(error) => return Err(error.into()),

@@ -1,4 +1,5 @@
-//! `clone(2)`: new threads, and new processes that run in the memory of their creator until they call `execve`.
+//! `clone(2)`: new threads, and new processes with a copy of the memory of their creator, or in it until they call
+//! `execve`.
 
 use super::{NewProcess, Origin, Process};
 use crate::Ctx;
@@ -38,7 +39,8 @@ const NAMESPACES: CloneFlags = CloneFlags::NEWNS
 /// Creates a thread or a process and returns its number.
 ///
 /// # Errors
-/// EINVAL flags that contradict each other; EPERM namespaces; EAGAIN too many threads; EFAULT; ENOSYS `fork`.
+/// EINVAL flags that contradict each other; EPERM namespaces; EAGAIN too many threads; EFAULT; ENOMEM the memory
+/// is too large to be copied.
 pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
     let flags = request.flags;
     let has = |flag| flags.contains(flag);
@@ -53,9 +55,6 @@ pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
     }
     if has(CloneFlags::PIDFD) {
         bail!(EINVAL, "there are no pidfds");
-    }
-    if !has(CloneFlags::VM) {
-        bail!(ENOSYS, "fork with its own copy of memory is not supported yet");
     }
     if has(CloneFlags::THREAD) { new_thread(ctx, &request) } else { new_process(ctx, &request) }
 }
@@ -77,20 +76,24 @@ fn first_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> NewThread {
         registers,
         xstate: Some(xstate),
         name: *ctx.thread.name.lock(),
-        signals: ctx.thread.signals.for_child(request.flags.contains(CloneFlags::VFORK)),
+        signals: ctx.thread.signals.for_child(request.flags.contains(CloneFlags::VFORK) || !request.flags.contains(CloneFlags::VM)),
         schedule: ctx.thread.schedule.inherit(),
         clear_child_tid: if clears { request.child_tid.address().0 } else { 0 },
     }
 }
 
-/// Stores the number where both sides want it. The memory is shared, so it can be done before the child runs.
-fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, tid: u32) -> Result<()> {
+/// Stores the number where both sides want it, before the child runs.
+fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u32) -> Result<()> {
     if request.flags.contains(CloneFlags::PARENT_SETTID) {
         request.parent_tid.write(ctx.user(), &tid)?;
     }
     if request.flags.contains(CloneFlags::CHILD_SETTID) {
         // Linux does this in the child, whose fault nobody hears of.
-        let _ = request.child_tid.write(ctx.user(), &tid);
+        if child.id == ctx.space.id {
+            let _ = request.child_tid.write(ctx.user(), &tid);
+        } else {
+            child.store_in_copy(request.child_tid.address().0, &tid.to_le_bytes());
+        }
     }
     Ok(())
 }
@@ -106,7 +109,7 @@ fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
     let max = kernel.config().limits.max_threads;
     let thread = kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
-    let started = store_tid(ctx, request, thread.tid).and_then(|()| start(ctx, thread.tid));
+    let started = store_tid(ctx, request, ctx.space, thread.tid).and_then(|()| start(ctx, thread.tid));
     if let Err(error) = started {
         ctx.process.state.lock().threads.retain(|other| other.tid != thread.tid);
         kernel.processes.remove_thread(thread.tid);
@@ -122,27 +125,35 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
         if flags.contains(CloneFlags::FILES) { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
     let fs = if flags.contains(CloneFlags::FS) { ctx.fs.clone() } else { Arc::new(ctx.fs.fork()) };
     let parent = if flags.contains(CloneFlags::PARENT) { ctx.process.parent() } else { ctx.process.pid };
+    let shares_memory = flags.contains(CloneFlags::VM);
+    let space = if shares_memory {
+        ctx.space.clone()
+    } else {
+        let id = kernel.next_space.fetch_add(1, Ordering::Relaxed);
+        ctx.space.fork(id)?
+    };
     let new = NewProcess {
-        world: (ctx.space.clone(), files, fs),
+        world: (space.clone(), files, fs),
         thread: first_thread(ctx, request),
         program: ctx.process.program.lock().clone(),
         origin: Origin::Clone {
             creator: ctx.process.clone(),
             parent,
             exit_signal: request.exit_signal.map_or(0, |signal| signal.number().into()),
-            borrows_memory: true,
+            borrows_memory: shares_memory,
         },
     };
     let child = kernel.processes.add(kernel.platform(), kernel.config().limits.max_threads, new)?;
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
         child.signals.reset_for_exec();
     }
-    let started = store_tid(ctx, request, child.pid).and_then(|()| start(ctx, child.pid));
+    let started = store_tid(ctx, request, &space, child.pid).and_then(|()| start(ctx, child.pid));
     if let Err(error) = started {
         kernel.processes.remove_thread(child.pid);
         kernel.processes.remove_process(child.pid);
         return Err(error);
     }
+    drop(space);
     if flags.contains(CloneFlags::VFORK) {
         ctx.wait_for_release(&child);
     }
@@ -161,7 +172,7 @@ impl Ctx<'_> {
                     break;
                 }
             }
-            self.platform().park(None);
+            self.outside(|| self.platform().park(None));
         }
         child.ended.remove(&waker);
     }
@@ -185,7 +196,7 @@ impl Ctx<'_> {
             for thread in others.iter().filter(|thread| !thread.has_work(crate::thread::WORK_EXIT)) {
                 thread.request(crate::thread::WORK_EXIT);
             }
-            self.platform().park(None);
+            self.outside(|| self.platform().park(None));
         };
         self.process.ended.remove(&waker);
         result

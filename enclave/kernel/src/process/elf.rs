@@ -197,6 +197,11 @@ impl Elf {
         Ok(())
     }
 
+    /// The addresses that it must have, if it cannot be elsewhere.
+    pub(crate) fn fixed_addresses(&self) -> Option<&Range<u64>> {
+        (!self.is_relocatable).then_some(&self.span)
+    }
+
     /// Loads it as the program of an empty address space.
     ///
     /// # Errors

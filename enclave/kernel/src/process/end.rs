@@ -35,6 +35,7 @@ impl Kernel {
         self.processes.remove_thread(ctx.thread.tid);
         signal::thread_ended(ctx);
         if !is_last {
+            ctx.space.leave();
             ctx.process.ended.wake_all();
             return;
         }
@@ -44,8 +45,9 @@ impl Kernel {
             files.close_all();
         }
         if Arc::strong_count(&space) <= OWNERS_AT_END {
-            space.clear();
+            space.end();
         }
+        space.leave();
         {
             // A process that waits to be waited for keeps no memory.
             let empty = self.new_space();

@@ -222,14 +222,13 @@ pub(crate) fn execve(ctx: &Ctx<'_>, path: &[u8], arguments: Vec<Vec<u8>>, enviro
     let image = Image::find(ctx.kernel, ctx.fs, path, arguments, environment, stack_size)?;
     // The point of no return: other threads end, the old memory goes.
     ctx.end_other_threads()?;
-    let borrows_memory = ctx.process.state.lock().borrows_memory;
-    let space = if borrows_memory {
-        ctx.kernel.new_space()
-    } else {
-        ctx.space.clear();
-        ctx.space.clone()
-    };
-    let registers = match image.load(ctx.kernel, &space, stack_size, heap) {
+    let space = ctx.space_for(&image.elf);
+    ctx.space.leave();
+    ctx.kernel.enter(&space, ctx.thread);
+    let loaded = image.load(ctx.kernel, &space, stack_size, heap);
+    space.leave();
+    ctx.space.count_in();
+    let registers = match loaded {
         Ok(registers) => registers,
         Err(error) => {
             log_load_error(ctx.kernel, path, &error);
@@ -249,6 +248,28 @@ pub(crate) fn execve(ctx: &Ctx<'_>, path: &[u8], arguments: Vec<Vec<u8>>, enviro
     ctx.thread.add_work(WORK_WORLD);
     ctx.after.set(After::Keep);
     Ok(())
+}
+
+impl Ctx<'_> {
+    /// The memory for a new program of the calling process, empty: its own, unless others share that. A program that must be
+    /// where another process is takes turns with it.
+    fn space_for(&self, elf: &Elf) -> Arc<AddressSpace> {
+        let is_borrowed = self.process.state.lock().borrows_memory;
+        if !is_borrowed {
+            self.space.end();
+            if !self.space.is_grouped() {
+                return self.space.clone();
+            }
+        }
+        let Some(owner) = elf.fixed_addresses().and_then(|wanted| self.kernel.memory.owner_of(wanted)) else {
+            return self.kernel.new_space();
+        };
+        let spaces = self.kernel.processes.all().into_iter().map(|process| process.world().0);
+        match spaces.into_iter().find(|space| space.owner() == owner) {
+            Some(other) => other.sibling(self.kernel.next_space.fetch_add(1, Ordering::Relaxed)),
+            None => self.kernel.new_space(),
+        }
+    }
 }
 
 /// Says why a program could not be loaded.

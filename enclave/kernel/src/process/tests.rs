@@ -4,12 +4,16 @@ use crate::ctx::Ctx;
 use crate::testing::{SCRATCH, World, elf, interpret};
 use fake_platform::FakePlatform;
 use kbase::Errno;
-use platform::{Trap, UserRegisters};
+use platform::{Trap, UserMemory, UserRegisters};
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
+const MMAP: u64 = 9;
+const MUNMAP: u64 = 11;
+const YIELD: u64 = 24;
 const CLONE: u64 = 56;
+const FORK: u64 = 57;
 const VFORK: u64 = 58;
 const EXIT: u64 = 60;
 const WAIT4: u64 = 61;
@@ -158,9 +162,159 @@ fn flags_that_contradict_each_other_are_refused() {
             (0x1_0000, Errno::EINVAL),
             (0x800, Errno::EINVAL),
             (0x1000_0000 | 17, Errno::EPERM),
-            (17, Errno::ENOSYS),
         ] {
             assert_eq!(ctx.call(CLONE, &[flags, 0, 0, 0, 0]), Err(errno), "{flags:#x}");
         }
     });
+}
+
+fn word(platform: &FakePlatform, address: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    platform.user_load(address, &mut bytes).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+#[test]
+fn a_forked_child_has_a_copy_and_neither_sees_what_the_other_changes() {
+    let world = World::new();
+    let mut round = 0u64;
+    let child = host(&world, 0, move |platform, registers| {
+        // Each round adds to the child's own word, then lets the parent run.
+        assert_eq!(word(platform, SCRATCH), Some(100 + round));
+        assert_eq!(word(platform, SCRATCH + 0x9000), Some(7));
+        round += 1;
+        platform.user_store(SCRATCH, &(100 + round).to_le_bytes()).unwrap();
+        (registers.rax, registers.rdi) = if round == 50 { (EXIT_GROUP, 0) } else { (YIELD, 0) };
+        Trap::Syscall
+    });
+    world.with_ctx(|ctx| {
+        ctx.poke(SCRATCH, 100u64);
+        ctx.poke(SCRATCH + 0x9000, 7u64);
+        let pid = ctx.call(FORK, &[]).unwrap();
+        for round in 0..50u64 {
+            ctx.poke(SCRATCH, 1000 + round);
+            ctx.poke(SCRATCH + 0x9000, round);
+            ctx.call(YIELD, &[]).unwrap();
+            assert_eq!(ctx.peek::<u64>(SCRATCH), 1000 + round);
+            assert_eq!(ctx.peek::<u64>(SCRATCH + 0x9000), round);
+        }
+        ctx.poke(SCRATCH + 8, 9u64);
+        assert_eq!(ctx.call(WAIT4, &[pid, 0, 0, 0]), Ok(pid));
+        child.join().unwrap();
+        assert_eq!(ctx.peek::<u64>(SCRATCH + 8), 9);
+        assert_eq!(ctx.peek::<u64>(SCRATCH), 1049);
+        ctx.kernel.processes.forget(ctx.process.pid);
+    });
+    assert_eq!(world.platform.committed_pages(), 0);
+}
+
+#[test]
+fn shared_memory_is_the_same_for_both_and_private_changes_of_the_map_are_not() {
+    let world = World::new();
+    let mut step = 0;
+    let child = host(&world, 0, move |platform, registers| {
+        let shared = registers.rbx;
+        step += 1;
+        match step {
+            1 => {
+                assert_eq!(word(platform, shared), Some(5));
+                platform.user_store(shared, &6u64.to_le_bytes()).unwrap();
+                // munmap(SCRATCH, 4096)
+                (registers.rax, registers.rdi, registers.rsi) = (MUNMAP, SCRATCH, 4096);
+            }
+            _ => {
+                assert_eq!(word(platform, SCRATCH), None);
+                (registers.rax, registers.rdi) = (EXIT_GROUP, 0);
+            }
+        }
+        Trap::Syscall
+    });
+    world.with_ctx(|ctx| {
+        let shared = ctx.call(MMAP, &[0, 0x10_0000, 3, 0x21, u64::MAX, 0]).unwrap();
+        ctx.registers.borrow_mut().rbx = shared;
+        ctx.poke(shared, 5u64);
+        ctx.poke(SCRATCH, 1u64);
+        let pid = ctx.call(FORK, &[]).unwrap();
+        assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH + 64, 0, 0]), Ok(pid));
+        assert_eq!((ctx.peek::<u64>(shared), ctx.peek::<u64>(SCRATCH)), (6, 1));
+        child.join().unwrap();
+    });
+}
+
+#[test]
+fn a_child_that_does_not_sleep_is_made_to_give_way() {
+    let world = World::new();
+    let child = host(&world, 0, |platform, registers| {
+        if word(platform, registers.rbx) == Some(1) {
+            (registers.rax, registers.rdi) = (EXIT_GROUP, 5);
+            return Trap::Syscall;
+        }
+        sleep(Duration::from_micros(100));
+        Trap::Interrupt
+    });
+    world.with_ctx(|ctx| {
+        let shared = ctx.call(MMAP, &[0, 4096, 3, 0x21, u64::MAX, 0]).unwrap();
+        ctx.registers.borrow_mut().rbx = shared;
+        ctx.poke(shared, 0u64);
+        let pid = ctx.call(FORK, &[]).unwrap();
+        for _ in 0..5 {
+            ctx.call(YIELD, &[]).unwrap();
+            sleep(Duration::from_millis(2));
+        }
+        ctx.poke(shared, 1u64);
+        assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH, 0, 0]), Ok(pid));
+        assert_eq!(status(ctx), 5 << 8);
+        child.join().unwrap();
+    });
+}
+
+#[test]
+fn a_forked_child_runs_a_program_that_must_be_where_its_parent_is() {
+    let world = World::new();
+    // The program is where the scratch memory of the test is.
+    world.install("fixed", &elf(SCRATCH, b"\xbf\x09\0\0\0\xb8\xe7\0\0\0\x0f\x05", false));
+    for call in [FORK, VFORK] {
+        let mut has_called = false;
+        let index = world.platform.started_threads().len();
+        let child = host(&world, index, move |platform, registers| {
+            if has_called {
+                return interpret(platform, registers);
+            }
+            has_called = true;
+            (registers.rax, registers.rdi, registers.rsi, registers.rdx) = (EXECVE, SCRATCH, SCRATCH + 16, 0);
+            Trap::Syscall
+        });
+        world.with_ctx(|ctx| {
+            ctx.poke_bytes(SCRATCH, b"/fixed\0");
+            ctx.poke(SCRATCH + 16, [SCRATCH, 0u64]);
+            let pid = ctx.call(call, &[]).unwrap();
+            assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH + 64, 0, 0]), Ok(pid));
+            assert_eq!(ctx.peek::<i32>(SCRATCH + 64), 9 << 8);
+            assert_eq!(ctx.peek::<[u8; 6]>(SCRATCH), *b"/fixed");
+            child.join().unwrap();
+            ctx.kernel.processes.forget(ctx.process.pid);
+        });
+        assert_eq!(world.platform.committed_pages(), 0);
+    }
+}
+
+#[test]
+fn many_forks_leave_nothing_behind() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        for round in 0..20u64 {
+            ctx.poke(SCRATCH + round * 4096, round);
+            let index = usize::try_from(round).unwrap();
+            let child = host(&world, index, calls(vec![[EXIT_GROUP, 0, 0, 0]]));
+            let pid = ctx.call(FORK, &[]).unwrap();
+            assert_eq!(ctx.call(WAIT4, &[pid, 0, 0, 0]), Ok(pid));
+            child.join().unwrap();
+        }
+        for round in 0..20u64 {
+            assert_eq!(ctx.peek::<u64>(SCRATCH + round * 4096), round);
+        }
+        assert_eq!(ctx.kernel.processes.all().len(), 1);
+        ctx.kernel.processes.forget(ctx.process.pid);
+    });
+    assert_eq!(world.platform.committed_pages(), 0);
 }

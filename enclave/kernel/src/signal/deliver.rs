@@ -240,6 +240,6 @@ fn wait_while_stopped(ctx: &Ctx<'_>) {
         if is_killed || ctx.thread.has_work(WORK_EXIT) {
             return;
         }
-        ctx.platform().park(None);
+        ctx.outside(|| ctx.platform().park(None));
     }
 }

@@ -46,7 +46,7 @@ fn online(ctx: &Ctx<'_>) -> (u32, CpuSet) {
 
 /// `sched_yield(2)`.
 pub(super) fn sched_yield(ctx: &Ctx<'_>) -> Result<()> {
-    ctx.platform().yield_now();
+    ctx.outside(|| ctx.platform().yield_now());
     Ok(())
 }
 

@@ -136,8 +136,8 @@ syscalls! {
     53 socketpair;
     54 setsockopt;
     55 getsockopt;
-    56 clone(flags: u64, stack: u64, parent_tid: UserPtr<u32>, child_tid: UserPtr<u32>, tls: u64) = clone::clone, Partial("no copies of memory, namespaces or pidfds");
-    57 fork() = clone::fork, Partial("no copies of memory");
+    56 clone(flags: u64, stack: u64, parent_tid: UserPtr<u32>, child_tid: UserPtr<u32>, tls: u64) = clone::clone, Partial("no namespaces or pidfds");
+    57 fork() = clone::fork, Full;
     58 vfork() = clone::vfork, Full;
     59 execve(path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) = program::execve, Full;
     60 exit(code: i32) = program::exit, Full;
@@ -427,7 +427,7 @@ syscalls! {
     432 fsmount;
     433 fspick;
     434 pidfd_open;
-    435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no copies of memory, namespaces or pidfds");
+    435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no namespaces or pidfds");
     436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Partial("CLOSE_RANGE_UNSHARE does not unshare");
     437 openat2(from: DirFd, path: UserStr, how: UserPtr<fs_abi::OpenHow>, size: usize) = open::openat2, Full;
     438 pidfd_getfd;

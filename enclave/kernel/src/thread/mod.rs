@@ -29,6 +29,9 @@ pub(crate) const WORK_EXIT: u32 = 2;
 /// The thread got another address space or other tables.
 pub(crate) const WORK_WORLD: u32 = 4;
 
+/// Another process waits for the same addresses.
+pub(crate) const WORK_YIELD: u32 = 8;
+
 /// No host thread runs it.
 const NO_HANDLE: u32 = u32::MAX;
 

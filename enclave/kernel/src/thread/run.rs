@@ -1,7 +1,7 @@
 //! The life of a thread: user code runs, traps, is served, and runs again.
 
 use super::trap::Repeated;
-use super::{NO_HANDLE, WORK_EXIT, WORK_SIGNAL, WORK_WORLD};
+use super::{NO_HANDLE, WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
 use crate::ctx::{After, Ctx, InterruptedCall};
 use crate::stats::count;
 use crate::{Kernel, signal, syscall};
@@ -33,6 +33,7 @@ impl Kernel {
         }
         loop {
             let (space, files, fs) = process.world();
+            self.enter(&space, &thread);
             let ctx = Ctx {
                 kernel: self,
                 process: &process,
@@ -49,6 +50,7 @@ impl Kernel {
                 self.end_thread(&ctx);
                 break;
             }
+            space.leave();
             thread.clear_work(WORK_WORLD);
         }
         // The host asks only for the status of what it started itself.
@@ -91,6 +93,12 @@ fn do_work(ctx: &Ctx<'_>) -> bool {
             ctx.process.end_with(status);
         }
         ctx.settle_without_handler();
+    }
+    if ctx.thread.has_work(WORK_YIELD) {
+        ctx.thread.clear_work(WORK_YIELD);
+        if ctx.space.is_wanted_by_another() {
+            ctx.outside(|| ());
+        }
     }
     !ctx.thread.has_work(WORK_EXIT | WORK_WORLD)
 }

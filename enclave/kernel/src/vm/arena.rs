@@ -73,6 +73,13 @@ impl Arena {
         Some(self.addresses(first, count))
     }
 
+    /// Who has some of these addresses.
+    pub(super) fn owner_of(&self, wanted: &Range<u64>) -> Option<u64> {
+        let first = usize::try_from(wanted.start / SLOT).ok()?;
+        let end = usize::try_from(wanted.end.div_ceil(SLOT)).ok()?;
+        self.slots.lock().get(first..end.max(first))?.iter().find_map(|slot| *slot)
+    }
+
     /// Gives back all slots of a space.
     pub(super) fn release(&self, space: u64) {
         for slot in self.slots.lock().iter_mut().filter(|slot| **slot == Some(space)) {
@@ -82,7 +89,7 @@ impl Arena {
 }
 
 /// The addresses that a space has claimed: ranges in order that do not touch.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Claims {
     ranges: Vec<Range<u64>>,
 }

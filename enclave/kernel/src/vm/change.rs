@@ -40,7 +40,10 @@ impl AddressSpace {
             let new = Vma { protection, ..vma.clone() };
             self.protect_committed(committed, dirty, part, vma, new.hardware());
         }
-        map.update(&range, |vma| vma.protection = protection);
+        map.update(&range, |vma| {
+            vma.protection = protection;
+            vma.was_writable |= protection.contains(Protection::WRITE);
+        });
         Ok(())
     }
 

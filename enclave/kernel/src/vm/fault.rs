@@ -116,6 +116,9 @@ impl AddressSpace {
         access: Protection,
     ) -> Result<Option<Fill>, Fault> {
         let page = address / PAGE_SIZE;
+        if state.is_broken {
+            return Err(Fault::OutOfMemory);
+        }
         if state.map.find(address).is_none() {
             self.grow_stack(state, address)?;
         }

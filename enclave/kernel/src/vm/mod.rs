@@ -15,6 +15,7 @@ mod change;
 mod fault;
 mod map;
 mod pages;
+mod residency;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,20 +23,26 @@ mod vma;
 
 pub(crate) use fault::Fault;
 pub(crate) use map::{MapRequest, Place};
+pub(crate) use residency::{Entry, SLICE_NS};
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 
 use crate::stats::Statistics;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arena::{Arena, Claims};
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
 use linux_abi::mm::PAGE_SIZE;
 use pages::PageSet;
+use residency::Group;
 use text::Sites;
 use platform::{PageRange, Platform, Protection, UserFault};
+use vfs::Page;
 use vma::VmaMap;
 
 /// What all address spaces share.
@@ -45,15 +52,30 @@ pub(crate) struct Backend {
     /// Rewriting sites by identity of the file and its range.
     known_sites: Mutex<HashMap<SitesKey, Arc<Sites>>>,
     arena: Arena,
+    next_share: AtomicU64,
+    /// Most bytes of the kernel heap that a fork may take for copies.
+    copies_limit: u64,
 }
 
 /// Device, inode, size, change time, start and end of the range.
 type SitesKey = (u64, u64, u64, i64, u64, u64);
 
 impl Backend {
-    pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>) -> Self {
+    pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>, copies_limit: u64) -> Self {
         let arena = Arena::new(platform.user_range());
-        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()), arena }
+        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()), arena, next_share: AtomicU64::new(1), copies_limit }
+    }
+}
+
+impl Backend {
+    /// What is at some of these addresses, as [`AddressSpace::owner`] says.
+    pub(crate) fn owner_of(&self, addresses: &Range<u64>) -> Option<u64> {
+        self.arena.owner_of(addresses)
+    }
+
+    /// A number that tells a shared mapping apart.
+    fn next_share(&self) -> u64 {
+        self.next_share.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -64,6 +86,12 @@ pub(crate) struct AddressSpace {
     pub(crate) id: u64,
     /// Addresses that may be mapped.
     range: Range<u64>,
+    /// The spaces at the same addresses, once it was forked.
+    group: Mutex<Option<Arc<Group>>>,
+    /// Threads that run in it or may touch it.
+    inside: AtomicU32,
+    /// Whether its content is of no use any more.
+    is_over: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -82,6 +110,10 @@ struct State {
     heap_limit: u64,
     /// Most pages committed at once.
     peak: u64,
+    /// While it is not resident: the content of its committed pages.
+    copies: Option<BTreeMap<u64, Box<Page>>>,
+    /// Pages were lost: it may not run on.
+    is_broken: bool,
 }
 
 /// Rounds up to whole pages.
@@ -107,6 +139,9 @@ impl AddressSpace {
             backend,
             id,
             range,
+            group: Mutex::new(None),
+            inside: AtomicU32::new(0),
+            is_over: AtomicBool::new(false),
             state: Mutex::new(State {
                 map: VmaMap::default(),
                 claims: Claims::default(),
@@ -116,6 +151,8 @@ impl AddressSpace {
                 heap_end: 0,
                 heap_limit: u64::MAX,
                 peak: 0,
+                copies: None,
+                is_broken: false,
             }),
         }
     }
@@ -133,6 +170,17 @@ impl AddressSpace {
         self.unmap_locked(&mut state, &all);
         state.heap_start = 0;
         state.heap_end = 0;
+    }
+
+    /// Its program is over: what must reach files does, and its pages are given back, or left to the other spaces at the same
+    /// addresses to replace.
+    pub(crate) fn end(&self) {
+        if self.is_grouped() {
+            self.write_back(&self.range);
+            self.set_over();
+        } else {
+            self.clear();
+        }
     }
 
     /// Pages committed now, and the most that ever were.
@@ -232,19 +280,25 @@ impl AddressSpace {
     }
 }
 
-impl Drop for AddressSpace {
-    fn drop(&mut self) {
-        let all = self.range.clone();
+impl AddressSpace {
+    /// Gives all pages back, whatever the map says.
+    fn give_back_all(&self) {
         let mut state = self.state.lock();
-        state.map.carve(&all);
-        // Everything that is committed is given back, whatever the map says.
-        let committed = all.start / PAGE_SIZE..all.end.div_ceil(PAGE_SIZE);
-        let mut rest = committed;
+        let mut rest = self.range.start / PAGE_SIZE..self.range.end.div_ceil(PAGE_SIZE);
         while let Some(run) = state.committed.next_run(rest.clone()) {
             self.backend.platform.decommit(page_range(&run));
             rest.start = run.end;
         }
-        self.backend.arena.release(self.id);
+        state.committed = PageSet::default();
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        if !self.leave_group() {
+            self.give_back_all();
+            self.backend.arena.release(self.id);
+        }
     }
 }
 

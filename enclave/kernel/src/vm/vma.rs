@@ -71,6 +71,10 @@ pub(crate) struct Vma {
     pub(crate) backing: Backing,
     /// What it is for.
     pub(crate) role: Role,
+    /// Whether stores were ever allowed, so that its pages may differ from their file.
+    pub(crate) was_writable: bool,
+    /// Tells shared mappings apart; 0: private.
+    pub(crate) share: u64,
     /// Address at which the next fault would be a sequential one.
     pub(crate) next_fault: u64,
     /// Pages that a sequential fault commits.
@@ -87,6 +91,8 @@ impl Vma {
             may_write: true,
             backing: Backing::Anonymous,
             role,
+            was_writable: protection.contains(Protection::WRITE),
+            share: 0,
             next_fault: 0,
             window: 0,
         }
@@ -117,7 +123,9 @@ impl Vma {
         let same = self.protection == next.protection
             && self.is_shared == next.is_shared
             && self.may_write == next.may_write
-            && self.role == next.role;
+            && self.role == next.role
+            && self.share == next.share
+            && self.was_writable == next.was_writable;
         same && match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
             (
@@ -137,7 +145,7 @@ impl Vma {
 }
 
 /// The map.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct VmaMap {
     ranges: BTreeMap<u64, Vma>,
 }
