@@ -42,6 +42,10 @@ impl Inputs {
         let mut newest_ns = 0;
         for (path, item) in tree.items() {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            // Compiled from the sources beside it, which are checked; Python itself takes one for the other.
+            if parent.ends_with("__pycache__") {
+                continue;
+            }
             let state = match item.kind {
                 // The folder matters and not what else is in it.
                 Kind::Directory { is_whole: false } => {
@@ -158,6 +162,22 @@ mod tests {
             change(home.path());
             assert!(!inputs.are_unchanged(), "{number}");
         }
+    }
+
+    #[test]
+    fn compiled_python_counts_by_its_source() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().canonicalize().unwrap();
+        fs::create_dir(root.join("__pycache__")).unwrap();
+        fs::write(root.join("__pycache__/m.cpython-311.pyc"), "1").unwrap();
+        fs::write(root.join("m.py"), "1").unwrap();
+        let mut tree = Tree::default();
+        tree.add_folder(&root, &|_| false).unwrap();
+        let inputs = Inputs::of(&tree);
+        fs::write(root.join("__pycache__/m.cpython-311.pyc"), "22").unwrap();
+        assert!(inputs.are_unchanged());
+        fs::write(root.join("m.py"), "22").unwrap();
+        assert!(!inputs.are_unchanged());
     }
 
     #[test]

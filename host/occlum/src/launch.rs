@@ -77,7 +77,7 @@ pub(crate) fn run(launch: Launch) -> Result<u8> {
         let seen = launch.image_folder.as_deref().map(|folder| deps::image::check(folder, &launch.program));
         match (seen, &e) {
             (Some(Err(reason)), PalError::Ecall { .. }) => reason,
-            _ => explain_run(&launch.program, launch.memory_hint, &e),
+            _ => explain_run(&launch.program, launch.image_folder.is_some(), launch.memory_hint, &e),
         }
     });
     if launch.show.stats {
@@ -239,7 +239,7 @@ fn explain_load(error: PalError) -> Error {
     }
 }
 
-fn explain_run(program: &Path, memory_hint: &str, error: &PalError) -> Error {
+fn explain_run(program: &Path, is_instance: bool, memory_hint: &str, error: &PalError) -> Error {
     let shown = program.display();
     let PalError::Ecall { call: "NewProcess", errno } = error else {
         return Error::machine(format!("`{shown}` cannot go on")).because(error);
@@ -247,13 +247,16 @@ fn explain_run(program: &Path, memory_hint: &str, error: &PalError) -> Error {
     let cannot = |reason: &str| Error::user(format!("cannot run `{shown}`: {reason}"));
     match *errno {
         Errno::ENOENT => {
-            cannot("no such program in the image, or its interpreter is missing").hint(
-                "copy it and its interpreter into image/ and build again; paths are those in the enclave, from `/`",
-            )
+            let hint = match is_instance {
+                true => {
+                    "copy it and its interpreter into image/ and build again; paths are those in the enclave"
+                }
+                false => "something that is mounted in the enclave covers it: try it from another folder",
+            };
+            cannot("no such program in the enclave, or its interpreter is missing").hint(hint)
         }
-        Errno::EACCES => cannot("it is not executable, or not below an entry point").hint(
-            "make it executable, and list its folder under `entry_points` in Occlum.json",
-        ),
+        Errno::EACCES => cannot("it is not executable, or not below an entry point")
+            .hint("make it executable, and list its folder under `entry_points` in Occlum.json"),
         Errno::ENOEXEC => cannot("it is not an x86-64 ELF file or a script"),
         Errno::ENOMEM => cannot("it does not fit into the enclave's memory").hint(memory_hint),
         Errno::E2BIG => cannot("its arguments and environment are too large"),
@@ -291,7 +294,7 @@ mod tests {
     #[test]
     fn a_program_that_does_not_fit_names_the_field_to_raise() {
         let error = PalError::Ecall { call: "NewProcess", errno: Errno::ENOMEM };
-        let e = explain_run(Path::new("/bin/x"), "raise `resource_limits.user_space_max_size`", &error);
+        let e = explain_run(Path::new("/bin/x"), true, "raise `resource_limits.user_space_max_size`", &error);
         assert!(e.to_string().ends_with("hint: raise `resource_limits.user_space_max_size`"), "{e}");
         assert_eq!(e.exit_status(), 1);
     }

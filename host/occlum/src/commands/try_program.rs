@@ -50,6 +50,10 @@ pub(crate) fn run(args: cli::Try) -> Result<u8> {
     let mounts = mounts(&args.mount, &cwd)?;
     let config = config(args.memory.as_deref())?;
     let request = request(&args, &cwd)?;
+    if is_kernels(&request.program) {
+        return Err(Error::user(format!("cannot run `{}` in an enclave", request.program.display()))
+            .hint("the enclave has its own /proc, /dev and /sys: copy the program to another folder"));
+    }
     let cache = Cache::open()?;
 
     let (image, packed, check) = match recall(&cache, &request) {
@@ -134,6 +138,11 @@ fn request(args: &cli::Try, cwd: &Path) -> Result<Request> {
     })
 }
 
+/// Whether `path` is in a file system that the kernel makes up: the enclave has its own.
+fn is_kernels(path: &Path) -> bool {
+    ["/proc", "/dev", "/sys"].iter().any(|folder| path.starts_with(folder))
+}
+
 /// What `--with` means: a path; or, if there is no such file and it has no slash, a program in PATH.
 fn extra(name: &Path, path: Option<&OsStr>, cwd: &Path) -> PathBuf {
     let file: PathBuf = cwd.join(name).components().collect();
@@ -146,9 +155,8 @@ fn extra(name: &Path, path: Option<&OsStr>, cwd: &Path) -> PathBuf {
 /// The folders of the host that the program sees: the current one, and those of `--mount`.
 fn mounts(flags: &[std::ffi::OsString], cwd: &Path) -> Result<Vec<HostMount>> {
     let mut mounts = Vec::new();
-    // The kernel's own file systems are in the enclave, and `/` is the image.
-    let is_ours = ["/proc", "/dev", "/sys"].iter().any(|path| cwd.starts_with(path)) || cwd == Path::new("/");
-    if !is_ours {
+    // At `/` is the image.
+    if !is_kernels(cwd) && cwd != Path::new("/") {
         mounts.push(HostMount { host: cwd.to_owned(), guest: cwd.to_owned(), is_writable: false });
     }
     for flag in flags {

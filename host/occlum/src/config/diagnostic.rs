@@ -15,14 +15,20 @@ const MAX_SHOWN: usize = 100;
 ///    |     ^^^^^^^^^^^^^^^^
 /// ```
 pub(crate) fn excerpt(file: &str, text: &str, span: Range<usize>) -> String {
-    let start = span.start.min(text.len());
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at += 1;
+        }
+        at
+    };
+    let start = boundary(span.start.min(text.len()));
     let line_start = text[..start].rfind('\n').map_or(0, |n| n + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |n| start + n);
     let number = text[..start].matches('\n').count() + 1;
     let column = text[line_start..start].chars().count() + 1;
 
     let line = text[line_start..line_end].trim_end_matches('\r');
-    let until = span.end.clamp(start, line_start + line.len().max(start - line_start));
+    let until = boundary(span.end.clamp(start, line_start + line.len().max(start - line_start)));
     let carets = text[start..until].chars().count().max(1);
 
     let skip =
@@ -107,6 +113,12 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         let caret = lines[3].find('^').unwrap();
         assert_eq!(lines[2].as_bytes().get(caret), Some(&b'!'), "{shown}");
+    }
+
+    #[test]
+    fn a_span_that_cuts_a_character_is_shown_whole() {
+        assert!(excerpt("f", "aéb", 2..2).contains("f:1:3"));
+        assert!(excerpt("f", "aéb", 1..2).ends_with("|  ^"));
     }
 
     #[test]

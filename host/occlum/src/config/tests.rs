@@ -182,3 +182,45 @@ fn a_root_that_is_no_object_and_a_root_mount_without_layers_are_refused() {
     );
     assert!(fails(r#"{"mount": [{"target": "/", "type": "unionfs"}]}"#).contains("has two layers"));
 }
+
+#[test]
+fn damaged_files_are_mistakes_or_fine_and_never_a_panic() {
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        // The constants are Knuth's.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "\\",
+        "é",
+        "0",
+        "-1",
+        "null",
+        "99999999999TB",
+        "\u{0}",
+        " ",
+        "\n",
+    ];
+    for text in [OLDER, TEMPLATE] {
+        for _ in 0..3000 {
+            let mut chars: Vec<char> = text.chars().collect();
+            for _ in 0..=random(3) {
+                let at = random(chars.len());
+                let until = (at + random(8)).min(chars.len());
+                chars.splice(at..until, pieces[random(pieces.len())].chars());
+            }
+            let damaged: String = chars.into_iter().collect();
+            if let Err(e) = parse("Occlum.json", &damaged) {
+                assert!(e.to_string().contains(" --> Occlum.json:"), "{e}");
+            }
+        }
+    }
+}
