@@ -19,7 +19,7 @@ pub use host::{
 };
 pub use memory::{OutOfMemory, PAGE_SIZE, PageRange, Protection, UserFault, UserMemory, UserPages};
 pub use thread::{Park, ThreadHandle, Threads};
-pub use user::{CpuidResult, Trap, UserCpu, UserRegisters};
+pub use user::{CpuidResult, Trap, UserCpu, UserRegisters, VdsoFunctions};
 
 use core::fmt;
 

@@ -32,7 +32,8 @@ pub trait Threads {
     fn interrupt(&self, thread: ThreadHandle);
 
     /// Asks for an [`Threads::interrupt`] and an unpark of `thread` at a time of [`crate::Clocks::monotonic_ns`], replacing
-    /// an earlier request; `None` cancels it. The host may be late.
+    /// an earlier request; `None` cancels it. The host may be late, and repeats it until the next call: an interrupt can come
+    /// while nobody sees it.
     fn interrupt_at(&self, thread: ThreadHandle, deadline_ns: Option<u64>);
 
     /// Asks for a host thread to run LibOS thread `tid` with the RunThread ECALL.

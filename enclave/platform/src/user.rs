@@ -83,6 +83,17 @@ pub struct CpuidResult {
     pub edx: u32,
 }
 
+/// Functions of the LibOS that programs call themselves, through the vDSO. They follow the C calling convention, run on the
+/// program's stack as if they were its own code, and return 0, or a negative number when the program must make the
+/// system call instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VdsoFunctions {
+    /// Address of `int (clockid_t, struct timespec *)`.
+    pub clock_gettime: u64,
+    /// Address of `int (struct timeval *, struct timezone *)`.
+    pub gettimeofday: u64,
+}
+
 /// The calling thread as a processor for user code.
 pub trait UserCpu {
     /// Runs user code from `registers` until it traps, and stores what the registers are then.
@@ -115,6 +126,11 @@ pub trait UserCpu {
     /// Address that a rewritten `cpuid` jumps to, with RDX = the address to return to, and EAX and ECX as `cpuid`
     /// takes them.
     fn cpuid_entry(&self) -> u64;
+
+    /// What a vDSO can be made of; `None` when time cannot be told without the kernel.
+    fn vdso(&self) -> Option<VdsoFunctions> {
+        None
+    }
 
     /// What `cpuid` answers in the enclave.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult;

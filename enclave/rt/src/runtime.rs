@@ -17,7 +17,7 @@ use linux_abi::Errno;
 use platform::{
     Clocks, CpuidResult, Entropy, HostError, HostFacts, HostFd, HostResult, ImageFile, Level, Log,
     OutOfMemory, PageRange, Park, Platform, Protection, ThreadHandle, Threads, Trap, UserCpu, UserFault,
-    UserMemory, UserPages, UserRegisters,
+    UserMemory, UserPages, UserRegisters, VdsoFunctions,
 };
 use spin::Once;
 
@@ -309,6 +309,13 @@ impl UserCpu for Runtime {
 
     fn cpuid_entry(&self) -> u64 {
         user::cpuid_entry_address()
+    }
+
+    fn vdso(&self) -> Option<VdsoFunctions> {
+        self.has_rdtsc().then(|| VdsoFunctions {
+            clock_gettime: clock::vdso_clock_gettime as *const () as u64,
+            gettimeofday: clock::vdso_gettimeofday as *const () as u64,
+        })
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {

@@ -1,7 +1,7 @@
 //! Starting programs: `execve(2)`, and processes from outside.
 
 use super::elf::{self, Elf, Loaded};
-use super::{NewProcess, Origin, Process, Program, short_name, stack};
+use super::{NewProcess, Origin, Process, Program, short_name, stack, vdso};
 use crate::ctx::{After, Ctx};
 use crate::fs::{self, FileTable, FsContext};
 use crate::kernel::Kernel;
@@ -92,12 +92,14 @@ impl Image {
         let platform = kernel.platform();
         let mut random = [0; 16];
         platform.fill_random(&mut random);
+        let mut vector = auxiliary(&**platform, &program, interpreter.as_ref());
+        vector.extend(vdso::map(space, &**platform)?.map(|address| (auxv::SYSINFO_EHDR, address)));
         let content = stack::Content {
             arguments: &self.arguments,
             environment: &self.environment,
             path: &self.asked,
             random,
-            auxv: &auxiliary(&**platform, &program, interpreter.as_ref()),
+            auxv: &vector,
         };
         let (bytes, pointer) = stack::build(&content, bottom + stack_size);
         space.store(UserAddr(pointer), &bytes)?;

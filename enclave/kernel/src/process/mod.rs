@@ -10,6 +10,7 @@ pub(crate) mod elf;
 mod end;
 mod exec;
 mod stack;
+mod vdso;
 #[cfg(test)]
 mod tests;
 
