@@ -79,6 +79,9 @@ struct Symbol {
     size: U64,
 }
 
+/// Text that is spread wider is left as it is: the analysis takes memory for every address in between.
+const LARGEST_SPAN: u64 = 1 << 30;
+
 /// File content at an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Region<'a> {
@@ -164,6 +167,10 @@ impl<'a> Elf<'a> {
         if regions.windows(2).any(|pair| pair[0].end() > pair[1].start) {
             return None;
         }
+        let (first, last) = (regions.first()?, regions.last()?);
+        if last.end() - first.start > LARGEST_SPAN {
+            return None;
+        }
 
         let mut elf = Self {
             regions,
@@ -190,7 +197,7 @@ impl<'a> Elf<'a> {
         for at in 0..elf.functions.len() {
             elf.add_start(elf.functions[at].range.start);
         }
-        (!elf.regions.is_empty()).then_some(elf)
+        Some(elf)
     }
 
     fn add_start(&mut self, address: u64) {

@@ -188,6 +188,19 @@ fn bytes_of_a_syscall_inside_another_instruction_are_no_site() {
 }
 
 #[test]
+fn text_that_is_spread_over_the_address_space_takes_no_memory() {
+    let mut file = library(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3], &[]);
+    file[60..62].copy_from_slice(&0u16.to_le_bytes());
+    assert_eq!(analyse(&file).sites().len(), 1);
+    // A second executable segment with the same content, exabytes away.
+    file[56..58].copy_from_slice(&2u16.to_le_bytes());
+    let mut second = file[64..120].to_vec();
+    second[16..24].copy_from_slice(&(1u64 << 62).to_le_bytes());
+    file[120..176].copy_from_slice(&second);
+    assert!(analyse(&file).is_empty());
+}
+
+#[test]
 fn what_is_no_program_has_no_sites() {
     assert!(analyse(b"").is_empty());
     assert!(analyse(b"#!/bin/sh\n\x0f\x05").is_empty());
