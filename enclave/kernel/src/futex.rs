@@ -39,7 +39,7 @@ impl Key {
         if !ctx.space.range().contains(&address.0) {
             bail!(EFAULT, "outside the memory of programs");
         }
-        Ok(Self { space: ctx.space.id, address: address.0 })
+        Ok(Self { space: ctx.space.word_space(address.0), address: address.0 })
     }
 
     /// Index of its queue: the high bits of a product spread neighbours.

@@ -318,3 +318,26 @@ fn many_forks_leave_nothing_behind() {
     });
     assert_eq!(world.platform.committed_pages(), 0);
 }
+
+#[test]
+fn stopping_and_going_on_is_told_to_who_asks() {
+    const SIGCONT: u64 = 18;
+    const SIGSTOP: u64 = 19;
+    const WUNTRACED: u64 = 2;
+    const WCONTINUED: u64 = 8;
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let pid = ctx.call(CLONE, &[0x100 | 17, 0, 0, 0, 0]).unwrap();
+        let child = host(&world, 0, |_, _| Trap::Interrupt);
+        ctx.call(KILL, &[pid, SIGSTOP]).unwrap();
+        assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH, WUNTRACED, 0]), Ok(pid));
+        assert_eq!(status(ctx), 0x137f);
+        ctx.call(KILL, &[pid, SIGCONT]).unwrap();
+        assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH, WCONTINUED, 0]), Ok(pid));
+        assert_eq!(status(ctx), 0xffff);
+        ctx.call(KILL, &[pid, 9]).unwrap();
+        assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH, WUNTRACED, 0]), Ok(pid));
+        assert_eq!(status(ctx), 9);
+        child.join().unwrap();
+    });
+}

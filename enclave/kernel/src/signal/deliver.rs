@@ -205,8 +205,13 @@ fn stop(ctx: &Ctx<'_>, signal: Signal) {
             thread.request(WORK_SIGNAL);
         }
     }
+    ctx.process.note_change(ctx.kernel, Some(signal));
     notify_parent(ctx, SigInfo::child(si::CLD_STOPPED, ctx.process.pid, 0, info_number(signal)));
     wait_while_stopped(ctx);
+    if !ctx.process.signals.is_stopped() {
+        ctx.process.note_change(ctx.kernel, None);
+        notify_parent(ctx, SigInfo::child(si::CLD_CONTINUED, ctx.process.pid, 0, info_number(Signal::SIGCONT)));
+    }
 }
 
 /// Whether no member of the group has its parent in another group of the session (POSIX 3.264).

@@ -118,6 +118,18 @@ impl AddressSpace {
         }
     }
 
+    /// What tells a word of this space from the word at the same address of another: the same for both where they share it.
+    pub(crate) fn word_space(&self, address: u64) -> u64 {
+        if !self.is_grouped() {
+            return self.id;
+        }
+        let state = self.state.lock();
+        match state.map.find(address) {
+            Some((_, vma)) if vma.share != 0 => vma.share | 1 << 63,
+            _ => self.id,
+        }
+    }
+
     /// What is woken when threads leave the spaces at these addresses.
     pub(crate) fn with_left_queue<T>(&self, use_it: impl FnOnce(Option<&WaitQueue>) -> T) -> T {
         let group = self.group();
