@@ -24,7 +24,7 @@ pub use dentry::{Dentry, PathName};
 pub use file::{File, NodeFile, Readiness};
 pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
 pub use mount::{Mount, MountOptions};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, same_mount};
 pub use node::{
     Create, Directory, DirectoryEntry, FileSystem, Inode, MappedPages, Name, Node, PAGE_SIZE, Page, Regular,
     Special, Symlink,

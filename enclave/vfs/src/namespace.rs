@@ -412,7 +412,9 @@ impl Namespace {
     }
 }
 
-fn same_mount(a: &Arc<Dentry>, b: &Arc<Dentry>) -> bool {
+/// Whether two entries are of one mount.
+#[must_use]
+pub fn same_mount(a: &Arc<Dentry>, b: &Arc<Dentry>) -> bool {
     match (a.mount(), b.mount()) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         _ => false,

@@ -181,9 +181,8 @@ impl Walker<'_> {
                 let last = match bytes {
                     b"." => Last::Dot,
                     b".." => Last::DotDot,
-                    name => {
-                        Last::Name { name: Name::new(name)?.as_bytes().to_vec(), is_directory: has_slash }
-                    }
+                    // Its length is checked when it is looked up.
+                    name => Last::Name { name: name.to_vec(), is_directory: has_slash },
                 };
                 return Ok(End::Parent { parent: Arc::clone(&self.at), last });
             }

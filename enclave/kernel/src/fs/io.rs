@@ -120,6 +120,9 @@ pub(crate) fn read_at(open: &OpenFile, offset: i64, into: &mut dyn ByteSink) -> 
 /// ESPIPE the file cannot seek; and as [`write`].
 pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) -> Result<usize> {
     let offset = offset_of(offset)?;
+    if open.directory().is_ok() {
+        open.want_write()?;
+    }
     let file = open.regular().ok_or_else(no_position)?;
     open.want_write()?;
     if from.remaining() == 0 {

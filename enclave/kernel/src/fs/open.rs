@@ -151,7 +151,5 @@ fn open_unnamed(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> 
     let ino = node.inode().metadata()?.ino;
     let name = alloc::format!("#{ino}");
     let dentry = Dentry::anonymous(node.clone(), parent.mount().cloned(), name.as_bytes());
-    let flags = how.flags.difference(OpenFlags::DIRECTORY | OpenFlags::TMPFILE);
-    let flags = flags | OpenFlags::from_bits_retain(how.flags.bits() & OpenFlags::TMPFILE.bits());
-    Ok(OpenFile::new(kernel.mounts.shared(), NodeFile::new(node), Some(dentry), flags))
+    Ok(OpenFile::new(kernel.mounts.shared(), NodeFile::new(node), Some(dentry), how.flags))
 }

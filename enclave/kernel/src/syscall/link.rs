@@ -65,6 +65,9 @@ pub(super) fn renameat2(
     let namespace = ctx.kernel.mounts.namespace();
     let from = PathAt::new(ctx, from_dir, from)?.parent(ctx)?;
     let to = PathAt::new(ctx, to_dir, to)?.parent(ctx)?;
+    if !vfs::same_mount(&from.0, &to.0) {
+        kbase::bail!(EXDEV, "a rename cannot cross mounts");
+    }
     let (
         (from_parent, Last::Name { name: from_name, is_directory: from_slash }),
         (to_parent, Last::Name { name: to_name, is_directory: to_slash }),
@@ -72,8 +75,9 @@ pub(super) fn renameat2(
     else {
         kbase::bail!(EBUSY, "a path ends in a dot or is the root");
     };
-    let (from_name, to_name) = (Name::new(&from_name)?, Name::new(&to_name)?);
+    let from_name = Name::new(&from_name)?;
     let source = namespace.child(&from_parent, from_name)?;
+    let to_name = Name::new(&to_name)?;
     if from_slash || to_slash {
         source.node().as_directory()?;
     }

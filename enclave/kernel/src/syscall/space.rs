@@ -41,13 +41,13 @@ pub(super) fn fallocate(ctx: &Ctx<'_>, fd: Fd, mode: u32, offset: i64, len: i64)
     const KEEP_SIZE: u32 = 1;
     const PUNCH_HOLE: u32 = 2;
     const ZERO_RANGE: u32 = 16;
+    let open = ctx.files.get_file(fd)?;
     let (Ok(offset), Ok(len)) = (u64::try_from(offset), u64::try_from(len)) else {
         kbase::bail!(EINVAL, "the range is negative");
     };
     if len == 0 {
         kbase::bail!(EINVAL, "the range is empty");
     }
-    let open = ctx.files.get_file(fd)?;
     open.want_write()?;
     let Some(file) = open.regular() else {
         return Err(match open.file().node() {

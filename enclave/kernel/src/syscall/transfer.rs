@@ -12,9 +12,16 @@ const CHUNK: usize = 64 * 1024;
 
 /// `sendfile(2)`.
 pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
-    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    let from = ctx.files.get_file(from)?;
     from.want_read()?;
+    if offset.non_null().is_some() && from.file().node().is_none() {
+        kbase::bail!(ESPIPE, "the source has no position");
+    }
+    let to = ctx.files.get_file(to)?;
     to.want_write()?;
+    if count == 0 {
+        return Ok(0);
+    }
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
     }
@@ -38,8 +45,6 @@ pub(super) fn copy_file_range(
         kbase::bail!(EINVAL, "unknown flag");
     }
     let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
-    from.want_read()?;
-    to.want_write()?;
     for open in [&from, &to] {
         if open.directory().is_ok() {
             kbase::bail!(EISDIR, "a directory cannot be copied so");
@@ -48,10 +53,34 @@ pub(super) fn copy_file_range(
             kbase::bail!(EINVAL, "not a regular file");
         }
     }
+    from.want_read()?;
+    to.want_write()?;
     if to.flags().contains(OpenFlags::APPEND) {
         kbase::bail!(EBADF, "the target is in append mode");
     }
+    check_overlap(ctx, (&from, from_offset), (&to, to_offset), count)?;
     transfer(ctx, &from, from_offset, &to, to_offset, count)
+}
+
+/// Refuses to copy a range of a file onto itself.
+fn check_overlap(
+    ctx: &Ctx<'_>,
+    (from, from_offset): (&OpenFile, UserPtr<i64>),
+    (to, to_offset): (&OpenFile, UserPtr<i64>),
+    count: usize,
+) -> Result<()> {
+    let place = |open: &OpenFile, at: UserPtr<i64>| match at.non_null() {
+        Some(at) => at.read(ctx.user()).map(i64::cast_unsigned),
+        None => Ok(open.tell()),
+    };
+    let (source, target) = (from.file().metadata()?, to.file().metadata()?);
+    let (start, end) = (place(from, from_offset)?, place(to, to_offset)?);
+    let count = source.size.saturating_sub(start).min(count as u64);
+    let overlaps = end.saturating_add(count) > start && end < start.saturating_add(count);
+    if (source.dev, source.ino) == (target.dev, target.ino) && overlaps {
+        kbase::bail!(EINVAL, "the ranges overlap");
+    }
+    Ok(())
 }
 
 /// `splice(2)`; one side is a pipe.

@@ -327,3 +327,27 @@ fn record_locks_belong_to_processes() {
     w.call(3, [mine]).unwrap();
     assert_eq!(other.call(73, [theirs, 1 | 4]), Ok(0));
 }
+
+#[test]
+fn of_two_mistakes_the_one_that_linux_finds_first_is_told() {
+    let w = World::new();
+    let long = format!("/{}", "x".repeat(256));
+    w.make("/f", b"0123456789");
+    let file = w.open("/f", O_RDWR).unwrap();
+    let dir = w.open("/", O_DIRECTORY).unwrap();
+    assert_eq!(w.call(82, [w.path("/none"), w.path(&long)]), Err(Errno::ENOENT));
+    assert_eq!(w.call(82, [w.path("/f"), w.path(&long)]), Err(Errno::ENAMETOOLONG));
+    assert_eq!(w.call(82, [w.path("/f"), w.path("/ro/..")]), Err(Errno::EXDEV));
+    assert_eq!(w.call(82, [w.path("/f"), w.path("/..")]), Err(Errno::EBUSY));
+    assert_eq!(w.call(285, [99, 0, 0, 0]), Err(Errno::EBADF));
+    assert_eq!(w.call(285, [file, 0, 0, 0]), Err(Errno::EINVAL));
+    assert_eq!(w.call(18, [dir, MEMORY, 1, 0]), Err(Errno::EBADF));
+    assert_eq!(w.call(18, [1, MEMORY, 1, 0]), Err(Errno::ESPIPE));
+    assert_eq!(w.call(40, [file, dir, 0, 0]), Ok(0));
+    assert_eq!(w.call(40, [file, dir, 0, 1]), Err(Errno::EINVAL));
+    assert_eq!(w.call(326, [dir, 0, file, 0, 1, 0]), Err(Errno::EISDIR));
+    w.poke(MEMORY, &[4, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(w.call(326, [file, 0, file, MEMORY, 5, 0]), Err(Errno::EINVAL));
+    assert_eq!(w.call(326, [file, 0, file, MEMORY, 4, 0]), Ok(4));
+    assert_eq!(w.cat("/f"), Ok(b"0123012389".to_vec()));
+}
