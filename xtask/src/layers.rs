@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fs-mem", &["vfs", "kbase", "linux-abi", "platform"]),
     ("fs-image", &["vfs", "kbase", "platform", "erofs-format", "linux-abi"]),
     ("fs-host", &["vfs", "kbase", "platform", "linux-abi"]),
+    ("fs-union", &["vfs", "kbase", "platform", "linux-abi"]),
     (
         "kernel",
         &[
