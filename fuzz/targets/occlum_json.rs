@@ -1,6 +1,11 @@
 //! Occlum.json.
 #![no_main]
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "modules of the command, seen from outside of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "modules of the command, seen from outside of it"
+)]
 
 #[path = "../../host/occlum/src/config/mod.rs"]
 mod config;
