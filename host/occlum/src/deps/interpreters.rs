@@ -107,6 +107,12 @@ const FOLDERS: [(&str, &[&str]); 7] = [
     ("vim", &["/etc/vim", "/usr/share/vim"]),
 ];
 
+/// Programs, by the start of their name, that people let start others.
+const SPAWNERS: [&str; 14] = [
+    "python", "perl", "ruby", "lua", "php", "node", "tclsh", "make", "git", "vim", "gawk", "mawk", "find",
+    "parallel",
+];
+
 /// A script that is longer is not searched for names of programs.
 const MAX_SCRIPT: u64 = 1 << 20;
 
@@ -131,7 +137,7 @@ impl Finder<'_> {
         }
         let starts_others =
             is_main && matches!(name.as_str(), "env" | "xargs" | "nice" | "time" | "timeout" | "nohup");
-        if is_shell(&name) || starts_others {
+        if is_shell(&name) || starts_others || SPAWNERS.iter().any(|start| name.starts_with(start)) {
             self.add_everyday_programs();
         }
         if is_main && (is_shell(&name) || starts_others) {

@@ -114,6 +114,8 @@ impl Finder<'_> {
         for plugin in plugins {
             self.add_plugin(&plugin);
         }
+        // system(3) and popen(3).
+        self.add_plugin(Path::new("/bin/sh"));
         let _ = self.tree.add_folder(Path::new("/usr/lib/locale/C.utf8"), &|_| false);
         let archive = Path::new("/usr/lib/locale/locale-archive");
         if archive.metadata().is_ok_and(|m| m.len() <= MAX_LOCALE_ARCHIVE) {
