@@ -41,7 +41,7 @@ pub(crate) fn is_deliverable(ctx: &Ctx<'_>) -> bool {
 
 /// An interrupt came: expires the timers of the process.
 pub(crate) fn on_interrupt(ctx: &Ctx<'_>) {
-    crate::time::on_interrupt(ctx);
+    crate::time::expire_timers(ctx);
 }
 
 /// A thread has left its process: others take what it would have taken, and the timers that it was woken for.

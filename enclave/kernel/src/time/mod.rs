@@ -9,7 +9,7 @@ mod timers;
 pub(crate) use clock::{Clock, deadline_after, deadline_at};
 pub(crate) use cpu::{ProcessTimes, ThreadTimes};
 pub(crate) use timers::{
-    Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, on_interrupt, park_deadline,
+    Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, park_deadline,
 };
 
 use crate::Ctx;

@@ -1,8 +1,8 @@
 //! Timers of a process that send signals: `setitimer(2)`, `alarm(2)`, `timer_create(2)`.
 //!
 //! Nobody watches the clock. The process keeps the earliest time at which one of its timers may be due, and asks the platform to
-//! interrupt one of its threads then. Threads look whenever they are interrupted or wake. A host that does not interrupt
-//! only makes timers late.
+//! interrupt one of its threads then, again and again until the process asks for another time. Threads look whenever they are
+//! interrupted or wake. A host that does not interrupt only makes timers late.
 
 use crate::{Ctx, signal};
 use alloc::collections::BTreeMap;
@@ -333,14 +333,6 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
                 None => Ok(()),
             },
         };
-    }
-}
-
-/// An interrupt came. If it was for the timers and none was due, the enclave's clock lags behind the host's: asks again.
-pub(crate) fn on_interrupt(ctx: &Ctx<'_>) {
-    expire_timers(ctx);
-    if let Some(next) = own_deadline(ctx) {
-        ctx.platform().interrupt_at(ctx.platform().current(), Some(next));
     }
 }
 
