@@ -230,4 +230,7 @@ fn walks(fs: Arc<dyn FileSystem>) {
     namespace.unlink(root, name("later"), false).unwrap();
     assert_eq!(fails(b"later"), Errno::ENOENT);
     assert_eq!(errno(namespace.rename(root, name("d"), &d, name("x"), false)), Errno::EINVAL);
+    if namespace.mounts()[0].0.fs().is_cached() {
+        assert_eq!(errno(namespace.rename(&d, name("f"), root, name("d"), false)), Errno::ENOTEMPTY);
+    }
 }

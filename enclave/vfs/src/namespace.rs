@@ -335,6 +335,12 @@ impl Namespace {
             kbase::bail!(EINVAL, "a directory cannot be moved into itself");
         }
         let target = self.child(to, to_name).ok();
+        if target.as_ref().is_some_and(|target| from.is_within(target)) {
+            if no_replace {
+                kbase::bail!(EEXIST, "the new name exists");
+            }
+            kbase::bail!(ENOTEMPTY, "the new name holds the old one");
+        }
         from_directory.rename(from_name, to_directory, to_name, no_replace)?;
         if target.as_ref().is_some_and(|target| is_same_node(&source, target)) {
             // Two names of one file: rename(2) does nothing.

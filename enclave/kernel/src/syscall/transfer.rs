@@ -19,14 +19,14 @@ pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, offset: UserPtr<i64>, co
     }
     let to = ctx.files.get_file(to)?;
     to.want_write()?;
+    if to.flags().contains(OpenFlags::APPEND) {
+        kbase::bail!(EINVAL, "the target is in append mode");
+    }
     if count == 0 {
         return Ok(0);
     }
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
-    }
-    if to.flags().contains(OpenFlags::APPEND) {
-        kbase::bail!(EINVAL, "the target is in append mode");
     }
     transfer(ctx, &from, offset, &to, UserPtr::new(kbase::UserAddr(0)), count)
 }
@@ -45,13 +45,11 @@ pub(super) fn copy_file_range(
         kbase::bail!(EINVAL, "unknown flag");
     }
     let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
-    for open in [&from, &to] {
-        if open.directory().is_ok() {
-            kbase::bail!(EISDIR, "a directory cannot be copied so");
-        }
-        if open.regular().is_none() {
-            kbase::bail!(EINVAL, "not a regular file");
-        }
+    if from.directory().is_ok() || to.directory().is_ok() {
+        kbase::bail!(EISDIR, "a directory cannot be copied so");
+    }
+    if from.regular().is_none() || to.regular().is_none() {
+        kbase::bail!(EINVAL, "not a regular file");
     }
     from.want_read()?;
     to.want_write()?;
