@@ -26,6 +26,9 @@ const VERSION: &str = "v1";
 const DEFAULT_LIMIT: u64 = 4 << 30;
 const KINDS: [&str; 4] = ["images", "signed", "index", "sites"];
 
+/// What to do where the cache cannot be.
+const ELSEWHERE: &str = "set XDG_CACHE_HOME to a folder that you may write to";
+
 /// The cache of one user.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
@@ -52,7 +55,9 @@ impl Cache {
     pub(crate) fn at(home: &Path, limit: u64) -> Result<Self> {
         for kind in KINDS {
             let folder = home.join(kind);
-            fs::create_dir_all(&folder).user(|| format!("cannot create `{}`", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .user(|| format!("cannot create `{}`", folder.display()))
+                .map_err(|e| e.hint(ELSEWHERE))?;
         }
         Ok(Self { home: home.to_owned(), limit })
     }
@@ -98,7 +103,7 @@ impl Cache {
         write: impl FnOnce(File) -> Result<(Hash, T)>,
     ) -> Result<(PathBuf, Hash, T)> {
         let cannot = || format!("cannot write to `{}`", self.home.display());
-        let (new, file) = self.temporary().machine(cannot)?;
+        let (new, file) = self.temporary().user(cannot).map_err(|e| e.hint(ELSEWHERE))?;
         let written = write(file).inspect_err(|_| drop(fs::remove_file(&new)))?;
         let path = self.path("images", &written.0);
         fs::rename(&new, &path).machine(cannot)?;
@@ -194,9 +199,18 @@ fn touch(path: &Path) -> bool {
 /// relative path is ignored).
 pub(crate) fn folder(variable: &str, fallback: &str) -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute(variable).or_else(|| Some(absolute("HOME")?.join(fallback))).ok_or_else(|| {
+    let home = || absolute("HOME").or_else(home_of_user);
+    absolute(variable).or_else(|| Some(home()?.join(fallback))).ok_or_else(|| {
         Error::user(format!("neither {variable} nor HOME is set")).hint("set one of them to an absolute path")
     })
+}
+
+/// The home folder that /etc/passwd names.
+fn home_of_user() -> Option<PathBuf> {
+    let user = rustix::process::getuid().as_raw().to_string();
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&user))?;
+    line.split(':').nth(5).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// `bytes` in hexadecimal.
