@@ -325,3 +325,30 @@ fn bash_and_dash_run_their_builtins() {
         assert_eq!(Case::new(shell).args(["-c", script]).same().status, 6);
     }
 }
+
+#[test]
+fn a_shell_runs_a_pipeline_of_programs() {
+    let tools = ["/usr/bin/seq", "/usr/bin/sort", "/usr/bin/head", "/usr/bin/tr", "/usr/bin/wc"];
+    let flags = tools.iter().flat_map(|tool| ["--with", tool]);
+    let script = "seq 20000 | sort -r | head -n 3 | tr '\\n' ' '; echo $(seq 5 | wc -l); seq 3 > /tmp/f; wc -l < /tmp/f; false || exit 9";
+    let run = Case::new("/bin/bash").args(["-c", script]).flags(flags).enclave();
+    assert_eq!((run.text().as_str(), run.status), ("9999 9998 9997 5\n3\n", 9), "{}", run.errors());
+}
+
+#[test]
+fn python_starts_threads_and_processes() {
+    let script = "
+import subprocess, threading, concurrent.futures, sys
+results = []
+threads = [threading.Thread(target=lambda n=n: results.append(n * n)) for n in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(sorted(results))
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    print(sum(pool.map(lambda n: n * 2, range(1000))))
+print(subprocess.run([sys.executable, '-c', 'print(input()[::-1])'], input='abc\\n', text=True, capture_output=True))
+";
+    if installed(PYTHON, "python3") {
+        let run = Case::new(PYTHON).args(["-c", script]).succeeds();
+        assert!(run.text().contains("cba"), "{}", run.text());
+    }
+}
