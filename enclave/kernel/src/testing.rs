@@ -218,3 +218,30 @@ fn a_static_program_runs_to_its_exit_with_a_rewritten_call() {
         assert_eq!(world.platform.committed_pages(), 0);
     }
 }
+
+#[test]
+fn touching_the_same_new_page_over_and_over_is_no_endless_fault() {
+    const ROUNDS: u32 = 20_000;
+    let world = World::new();
+    world.install("prog", &elf(0, b"\x90", true));
+    let pid = world.start("/prog", &["prog"]).unwrap();
+    let (mut round, mut step) = (0, 0);
+    world.platform.run(move |_, registers| {
+        step = (step + 1) % 3;
+        match step {
+            1 if round == ROUNDS => (registers.rax, registers.rdi) = (231, 0),
+            1 => {
+                registers.rax = 9;
+                (registers.rdi, registers.rsi, registers.rdx) = (0x10_0000, 4096, 3);
+                (registers.r10, registers.r8, registers.r9) = (0x32, u64::MAX, 0);
+            }
+            2 => {
+                round += 1;
+                return Trap::Exception { vector: 14, error_code: 6, address: 0x10_0000 };
+            }
+            _ => (registers.rax, registers.rdi, registers.rsi) = (11, 0x10_0000, 4096),
+        }
+        Trap::Syscall
+    });
+    assert_eq!(world.kernel.run_thread(pid).unwrap(), 0);
+}

@@ -70,7 +70,11 @@ fn run_world(ctx: &Ctx<'_>) {
         }
         let trap = ctx.platform().run_user(&mut ctx.registers.borrow_mut());
         match trap {
-            Trap::Syscall => system_call(ctx),
+            Trap::Syscall => {
+                // It may have mapped the same place anew.
+                repeated = Repeated::default();
+                system_call(ctx);
+            }
             Trap::Cpuid => {
                 count(&ctx.kernel.statistics.rewritten_cpuids);
                 super::trap::emulate_cpuid(ctx);

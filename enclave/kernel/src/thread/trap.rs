@@ -28,8 +28,9 @@ const ALIGNMENT: u8 = 17;
 /// #XM
 const SIMD: u8 = 19;
 
-/// Same faults in a row that are borne before they count as unresolvable.
-const PATIENCE: u32 = 32;
+/// Same faults in a row, without a system call between them, that are borne before they count as unresolvable. Another thread
+/// may take the page away each time.
+const PATIENCE: u32 = 10_000;
 
 /// Notices a fault that comes again and again although it was resolved.
 #[derive(Default)]

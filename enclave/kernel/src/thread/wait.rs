@@ -92,7 +92,8 @@ impl Ctx<'_> {
                 break Err(Error::new(Errno::ETIMEDOUT, "the time is over"));
             }
             if let Err(error) = self.park(deadline_ns) {
-                break Err(error);
+                // What the signal announces (SIGCHLD) goes before the signal.
+                break ready().ok_or(error);
             }
         };
         queue.remove(&waker);
