@@ -218,6 +218,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The hash that `text` is the hexadecimal form of.
+pub(crate) fn parse_hash(text: &str) -> Option<Hash> {
+    let mut hash = Hash::default();
+    if text.len() != 64 {
+        return None;
+    }
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +301,13 @@ mod tests {
         assert_eq!(cache.sites(&[7; 32]).as_deref(), Some(&b"sites"[..]));
         assert_eq!(cache.sites(&[8; 32]), None);
         assert_eq!(cache.image(&[7; 32]), None);
+    }
+
+    #[test]
+    fn a_hash_reads_back_from_its_hexadecimal_form() {
+        let hash: Hash = std::array::from_fn(|at| at as u8 * 7);
+        assert_eq!(parse_hash(&hex(&hash)), Some(hash));
+        assert_eq!(parse_hash("zz"), None);
+        assert_eq!(parse_hash(&"é".repeat(32)), None);
     }
 }

@@ -61,6 +61,9 @@ fn the_same_files_measure_the_same_anywhere_and_other_files_differently() {
     assert!(built.contains(mrenclave.trim()));
     assert_eq!(succeeds(&first, &["status"]), "built\n");
 
+    let config = fs::read_to_string(first.join("Occlum.json")).unwrap();
+    fs::write(first.join("Occlum.json"), config.replace("\"product_id\": 0", "\"product_id\": 1")).unwrap();
+    assert_eq!(built, succeeds(&first, &["build"]), "the product is signed, not measured");
     fs::write(second.join("image/bin/data"), "y").unwrap();
     let changed = succeeds(&second, &["build", "--json"]);
     assert!(changed.starts_with('{') && !changed.contains(mrenclave.trim()), "{changed}");

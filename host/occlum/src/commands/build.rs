@@ -1,6 +1,6 @@
 //! `occlum build`.
 
-use crate::cache::{Cache, Hash, hex};
+use crate::cache::{Cache, Hash, hex, parse_hash};
 use crate::cli;
 use crate::config::Config;
 use crate::enclave;
@@ -15,6 +15,12 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the image was packed from, and what it commits to.
+const PACKED: &str = "build/.packed";
+/// Time stamps of files are no finer than this.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Packs, measures and signs the instance in the current folder, as far as anything changed.
 pub(crate) fn build(args: &cli::Build) -> Result<()> {
@@ -27,18 +33,17 @@ pub(crate) fn build(args: &cli::Build) -> Result<()> {
         None => Some(KeyFile::open(args.sign_key.as_deref())?),
     };
 
-    let inputs = state_of_inputs(&folder, key.as_ref().map(KeyFile::fingerprint))?;
+    let image_state = state_of_image(&folder)?;
+    let inputs = state_of_all(&image_state, key.as_ref().map(KeyFile::fingerprint))?;
     if !args.force && args.sign_out.is_none() && is_current(&inputs) {
-        return report(
-            &instance::parse_enclave(&instance.enclave_file()?)?,
-            args.json,
-            "nothing has changed",
-        );
+        let file = instance.enclave_file()?;
+        return report(&instance::parse_enclave(&file)?, args.json, "nothing has changed");
     }
     // A build that fails leaves nothing that looks like the result of it.
     drop(fs::remove_file(FINGERPRINT));
 
-    let image = pack_image(&folder)?;
+    let packed = if args.force { None } else { packed_before(&image_state) };
+    let image = packed.map_or_else(|| pack_image(&folder, &image_state), Ok)?;
     let boot = enclave::encode(&enclave::boot_config(&config, image, "occlum"))?;
     let unsigned = enclave::build(&config, &boot)?;
     let Some(key) = key else {
@@ -63,8 +68,16 @@ fn note_what_has_no_effect(args: &cli::Build, config: &Config) {
     }
 }
 
-/// Packs `folder` and returns what the image commits to.
-fn pack_image(folder: &Path) -> Result<Hash> {
+/// What the image commits to that was packed when the folder was in the state `state`.
+fn packed_before(state: &str) -> Option<Hash> {
+    let text = fs::read_to_string(PACKED).ok().filter(|_| Path::new(IMAGE).exists())?;
+    let (known, image) = text.trim_end().split_once('\n')?;
+    if known == state { parse_hash(image) } else { None }
+}
+
+/// Packs `folder`, which was in the state `state`, and returns what the image commits to.
+fn pack_image(folder: &Path, state: &str) -> Result<Hash> {
+    drop(fs::remove_file(PACKED));
     let cannot = || format!("cannot write `{IMAGE}`");
     fs::create_dir_all("build/mount").user(cannot)?;
     let new = format!("{IMAGE}.new");
@@ -74,6 +87,10 @@ fn pack_image(folder: &Path) -> Result<Hash> {
     let cache = Cache::open().ok();
     let info = pack::folder(folder, build_time.unwrap_or(pack::BUILD_TIME), file, cache, &mut progress)?;
     fs::rename(&new, IMAGE).user(cannot)?;
+    instance::write_atomically(
+        Path::new(PACKED),
+        format!("{state}\n{}\n", hex(&info.commitment)).as_bytes(),
+    )?;
     Ok(info.commitment)
 }
 
@@ -123,33 +140,48 @@ fn is_current(inputs: &str) -> bool {
         && Path::new(IMAGE).exists()
 }
 
-/// The state of everything that a build depends on, without reading the files of the image.
-fn state_of_inputs(folder: &Path, key: Option<Hash>) -> Result<String> {
+/// The state of everything that a build depends on.
+fn state_of_all(image_state: &str, key: Option<Hash>) -> Result<String> {
     let mut hash = Sha256::new();
-    hash.update(enclave::tool_stamp());
+    hash.update(image_state);
     hash.update(fs::read(instance::CONFIG).user(|| format!("cannot read `{}`", instance::CONFIG))?);
     hash.update(key.unwrap_or_default());
-    hash.update(std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default());
+    Ok(hex(&hash.finalize()))
+}
+
+/// The state of the folder that is packed, without reading its files.
+fn state_of_image(folder: &Path) -> Result<String> {
     if !folder.is_dir() {
         return Err(Error::user(format!("there is no folder `{}`", folder.display()))
             .hint("it holds the files of the image, at their paths in the enclave"));
     }
+    let mut hash = Sha256::new();
+    hash.update(enclave::tool_stamp());
+    hash.update(std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default());
+    let mut newest = UNIX_EPOCH;
     let mut stack: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(path) = stack.pop() {
         let cannot = || format!("cannot read `{}`", path.display());
         let metadata = path.symlink_metadata().user(cannot)?;
+        newest = newest.max(metadata.modified().unwrap_or(UNIX_EPOCH));
         hash.update(path.as_os_str().as_bytes());
+        hash.update([0]);
+        let nanoseconds = metadata.mtime_nsec();
         for number in [metadata.mode().into(), metadata.ino(), metadata.len(), metadata.mtime() as u64] {
             hash.update(number.to_le_bytes());
         }
-        hash.update([0]);
-        hash.update(metadata.mtime_nsec().to_le_bytes());
+        hash.update(nanoseconds.to_le_bytes());
         if metadata.is_dir() {
             let entries = fs::read_dir(&path).user(cannot)?;
             let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
             names.sort();
             stack.extend(names);
         }
+    }
+    // A change in the same tick of the clock would not show: such a state is like no other.
+    let now = SystemTime::now();
+    if now.duration_since(newest).is_ok_and(|age| age < TICK) {
+        hash.update(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_le_bytes());
     }
     Ok(hex(&hash.finalize()))
 }

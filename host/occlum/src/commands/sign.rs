@@ -1,6 +1,6 @@
 //! `occlum sign`.
 
-use crate::cache::{Hash, hex};
+use crate::cache::{Hash, hex, parse_hash};
 use crate::cli;
 use crate::commands::build;
 use crate::enclave;
@@ -49,29 +49,5 @@ fn read_note() -> Result<(Hash, String)> {
             Err(Error::user(format!("`{TO_SIGN}` is damaged"))
                 .hint("run `occlum build --sign-out FILE` again"))
         }
-    }
-}
-
-fn parse_hash(text: &str) -> Option<Hash> {
-    let mut hash = Hash::default();
-    if text.len() != 64 {
-        return None;
-    }
-    for (at, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(hash)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hash_reads_back_from_its_hexadecimal_form() {
-        let hash: Hash = std::array::from_fn(|at| at as u8 * 7);
-        assert_eq!(parse_hash(&hex(&hash)), Some(hash));
-        assert_eq!(parse_hash("zz"), None);
-        assert_eq!(parse_hash(&"é".repeat(32)), None);
     }
 }
