@@ -72,6 +72,9 @@ pub(super) fn exception(
 ) {
     let rip = ctx.registers.borrow().rip;
     let record = ExceptionRecord { trapno: vector.into(), err: error_code.into(), cr2: 0 };
+    if vector != PAGE_FAULT {
+        *repeated = Repeated::default();
+    }
     let (signal, code, place) = match vector {
         PAGE_FAULT => {
             page_fault(ctx, error_code, address, repeated);
