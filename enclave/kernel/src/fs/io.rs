@@ -21,14 +21,25 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
     if let Some(Node::Directory(_)) = open.file().node() {
         kbase::bail!(EISDIR, "a directory is read with getdents64");
     }
-    let result = read_stream(ctx, open, into);
+    read_stream(ctx, open, into, !open.is_nonblocking())
+}
+
+/// Reads from a file without a position.
+///
+/// # Errors
+/// EAGAIN; ERESTARTSYS; and what the file says.
+pub(crate) fn read_stream(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    into: &mut dyn ByteSink,
+    is_blocking: bool,
+) -> Result<usize> {
+    let result = read_parts(ctx, open, into, is_blocking);
     open.note_transfer();
     result
 }
 
-/// Reads from a file without a position.
-fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> Result<usize> {
-    let is_blocking = !open.is_nonblocking();
+fn read_parts(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocking: bool) -> Result<usize> {
     let file = &**open.file();
     if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
         // Waits here, where a signal can end it, and not in the host.
@@ -65,14 +76,30 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
         position.advance(written);
         return Ok(written);
     }
-    let result = write_stream(ctx, open, from);
+    write_stream(ctx, open, from, !open.is_nonblocking())
+}
+
+/// Writes to a file without a position.
+///
+/// # Errors
+/// EAGAIN; EPIPE; ERESTARTSYS; and what the file says.
+pub(crate) fn write_stream(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    from: &mut dyn ByteSource,
+    is_blocking: bool,
+) -> Result<usize> {
+    let result = write_parts(ctx, open, from, is_blocking);
     open.note_transfer();
     result
 }
 
-/// Writes to a file without a position.
-fn write_stream(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -> Result<usize> {
-    let is_blocking = !open.is_nonblocking();
+fn write_parts(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    from: &mut dyn ByteSource,
+    is_blocking: bool,
+) -> Result<usize> {
     let file = &**open.file();
     if file.wait_queue().is_none() {
         return file.write(from, !is_blocking);

@@ -31,7 +31,7 @@ struct Pipe {
     ino: u64,
     created_ns: i64,
     state: Mutex<PipeState>,
-    changed: WaitQueue,
+    changed: Arc<WaitQueue>,
 }
 
 struct PipeState {
@@ -93,7 +93,7 @@ impl PipeState {
 }
 
 impl Pipe {
-    fn new(shared: &FsShared) -> Arc<Self> {
+    fn new(shared: &FsShared, changed: Arc<WaitQueue>) -> Arc<Self> {
         Arc::new(Self {
             ino: shared.next_id(),
             created_ns: shared.platform().realtime_ns().cast_signed(),
@@ -108,7 +108,7 @@ impl Pipe {
                 reader_openings: 0,
                 writer_openings: 0,
             }),
-            changed: WaitQueue::new(),
+            changed,
         })
     }
 
@@ -262,13 +262,24 @@ impl PipeEnd {
         Arc::new(Self { pipe: Arc::clone(pipe), reads, writes, fifo })
     }
 
+    /// An end to read and an end to write of a new pipe whose changes are told to `changed`.
+    pub(super) fn pair(shared: &FsShared, changed: &Arc<WaitQueue>) -> (Arc<Self>, Arc<Self>) {
+        let pipe = Pipe::new(shared, Arc::clone(changed));
+        (Self::new(&pipe, true, false, None), Self::new(&pipe, false, true, None))
+    }
+
+    /// Bytes that can be read or will be.
+    pub(super) fn readable(&self) -> usize {
+        self.pipe.state.lock().readable()
+    }
+
     /// Openings so far of the other end: what `open(2)` of a FIFO waits to see grow.
     fn openings_of_peer(&self) -> u64 {
         let state = self.pipe.state.lock();
         if self.reads { state.writer_openings } else { state.reader_openings }
     }
 
-    fn has_peer(&self) -> bool {
+    pub(super) fn has_peer(&self) -> bool {
         let state = self.pipe.state.lock();
         if self.reads { state.writers > 0 } else { state.readers > 0 }
     }
@@ -360,7 +371,7 @@ pub(super) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> M
 
 /// A new pipe: the end to read and the end to write. `flags` are O_NONBLOCK and O_DIRECT.
 pub(crate) fn pipe(shared: &Arc<FsShared>, flags: OpenFlags) -> (Arc<OpenFile>, Arc<OpenFile>) {
-    let pipe = Pipe::new(shared);
+    let pipe = Pipe::new(shared, Arc::default());
     let reader = PipeEnd::new(&pipe, true, false, None);
     let writer = PipeEnd::new(&pipe, false, true, None);
     (
@@ -393,7 +404,7 @@ impl Fifos {
             match open.get(&key).and_then(Weak::upgrade) {
                 Some(pipe) => pipe,
                 None => {
-                    let pipe = Pipe::new(shared);
+                    let pipe = Pipe::new(shared, Arc::default());
                     open.insert(key, Arc::downgrade(&pipe));
                     pipe
                 }

@@ -22,6 +22,7 @@ mod program;
 mod rw;
 mod sched;
 mod signal;
+mod socket;
 mod space;
 mod stat;
 mod system;

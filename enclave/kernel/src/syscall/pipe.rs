@@ -3,6 +3,7 @@
 use super::{Fd, UserStr};
 use crate::Ctx;
 use crate::fs::{self, OpenFile};
+use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, UserPtr};
 use linux_abi::fs::OpenFlags;
 use vfs::{Dentry, Node, NodeFile};
@@ -16,21 +17,25 @@ pub(super) fn pipe(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>) -> Result<()> {
 pub(super) fn pipe2(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>, flags: u32) -> Result<()> {
     let flags = flags_of(flags, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
     let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
-    let (reader, writer) = fs::pipe(ctx.kernel.mounts.shared(), flags);
-    let reader = ctx.files.insert(reader, close_on_exec)?;
-    let writer = match ctx.files.insert(writer, close_on_exec) {
-        Ok(writer) => writer,
-        Err(error) => {
-            ctx.files.close(reader)?;
-            return Err(error);
-        }
-    };
-    if let Err(error) = into.write(ctx.user(), &[reader.0, writer.0]) {
-        ctx.files.close(reader)?;
-        ctx.files.close(writer)?;
-        return Err(error);
-    }
-    Ok(())
+    insert_pair(ctx, fs::pipe(ctx.kernel.mounts.shared(), flags), close_on_exec, into)
+}
+
+/// Gives two files descriptors and tells them to the program: both, or none.
+///
+/// # Errors
+/// EMFILE; EFAULT.
+pub(super) fn insert_pair(
+    ctx: &Ctx<'_>,
+    (first, second): (Arc<OpenFile>, Arc<OpenFile>),
+    close_on_exec: bool,
+    into: UserPtr<[u32; 2]>,
+) -> Result<()> {
+    let first = ctx.files.insert(first, close_on_exec)?;
+    let result = ctx.files.insert(second, close_on_exec).and_then(|second| {
+        let told = into.write(ctx.user(), &[first.0, second.0]);
+        told.or_else(|error| ctx.files.close(second).and(Err(error)))
+    });
+    result.or_else(|error| ctx.files.close(first).and(Err(error)))
 }
 
 /// `eventfd(2)`.

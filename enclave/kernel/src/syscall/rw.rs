@@ -155,7 +155,7 @@ fn settle(position: &fs::Position<'_>, to: u64) -> u64 {
 }
 
 /// Checks a buffer as Linux does before it looks at the file, and bounds its length.
-fn check_buffer(buffer: UserAddr, count: usize) -> Result<usize> {
+pub(super) fn check_buffer(buffer: UserAddr, count: usize) -> Result<usize> {
     let is_inside = buffer.0.checked_add(count as u64).is_some_and(|end| end <= USER_END);
     if !is_inside {
         kbase::bail!(EFAULT, "the buffer is outside of all programs");

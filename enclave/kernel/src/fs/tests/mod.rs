@@ -17,7 +17,7 @@ use boot_config::{BootConfig, Mount, MountSource};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use fake_platform::FakePlatform;
-use kbase::{Errno, UserAddr, UserSpace};
+use kbase::{Errno, UserAddr};
 use platform::{HostFd, UserRegisters};
 
 /// Where the memory of a test program is.

@@ -338,3 +338,30 @@ fn a_timer_file_counts_its_expirations_by_the_clock() {
     assert_eq!(w.call(232, [epoll, MEMORY, 10, u64::MAX]), Ok(1));
     assert_eq!(w.call(286, [1, 0, MEMORY, 0]), Err(Errno::EINVAL));
 }
+
+#[test]
+fn a_pair_of_sockets_carries_bytes_both_ways() {
+    let w = World::new();
+    w.call(53, [1, 1 | O_NONBLOCK, 0, MEMORY]).unwrap();
+    let fds = w.peek(MEMORY, 8);
+    let (a, b) = (u64::from(fds[0]), u64::from(fds[4]));
+    let pa = a as i32;
+    const RDHUP: u16 = 0x2000;
+    w.write(a, b"to b").unwrap();
+    w.write(b, b"to a").unwrap();
+    assert_eq!(w.read(b, 9), Ok(b"to b".to_vec()));
+    assert_eq!(w.call(45, [a, MEMORY, 9, 0, 0, 0]), Ok(4));
+    assert_eq!(w.read(a, 9), Err(Errno::EAGAIN));
+    assert_eq!(poll(&w, &[(pa, POLLIN | POLLOUT)], 0), (Ok(1), vec![POLLOUT]));
+    w.call(48, [b, 1]).unwrap();
+    assert_eq!(w.read(a, 9), Ok(Vec::new()));
+    assert_eq!(poll(&w, &[(pa, POLLIN | POLLOUT | RDHUP)], 0).1, [POLLIN | POLLOUT | RDHUP]);
+    w.write(a, b"still").unwrap();
+    assert_eq!(w.read(b, 9), Ok(b"still".to_vec()));
+    assert_eq!(w.write(b, b"x"), Err(Errno::EPIPE));
+    w.call(3, [b]).unwrap();
+    assert_eq!(w.call(44, [a, MEMORY, 1, 0x4000, 0]), Err(Errno::EPIPE));
+    assert_eq!(poll(&w, &[(pa, POLLIN)], 0).1, [POLLIN | POLLHUP]);
+    assert_eq!(w.call(44, [1, MEMORY, 1, 0, 0]), Err(Errno::ENOTSOCK));
+    assert_eq!(w.call(53, [2, 1, 0, MEMORY]), Err(Errno::EAFNOSUPPORT));
+}
