@@ -65,8 +65,11 @@ impl Kernel {
 fn run_world(ctx: &Ctx<'_>) {
     let mut repeated = Repeated::default();
     loop {
-        if ctx.thread.work.load(Ordering::SeqCst) != 0 && !do_work(ctx) {
-            return;
+        // More may be asked for while it is done, as a thread that makes room for another sleeps.
+        while ctx.thread.work.load(Ordering::SeqCst) != 0 {
+            if !do_work(ctx) {
+                return;
+            }
         }
         let trap = ctx.platform().run_user(&mut ctx.registers.borrow_mut());
         match trap {
