@@ -128,7 +128,7 @@ fn offence(instruction: &Instruction, names: &Names, tsc_sites: usize) -> Option
             return Some("illegal in an enclave");
         }
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => return Some("illegal in an enclave"),
-        M::Int | M::Int1 | M::Int3 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
+        M::Int | M::Int1 | M::Into | M::Syscall | M::Sysenter | M::Sysexit | M::Sysret => {
             return Some("a call of the kernel cannot leave an enclave");
         }
         M::In | M::Out | M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => {
@@ -274,7 +274,6 @@ mod tests {
             ("syscall", &[0x0f, 0x05]),
             ("sysenter", &[0x0f, 0x34]),
             ("int 0x80", &[0xcd, 0x80]),
-            ("int3", &[0xcc]),
             ("in", &[0xec]),
             ("outsb", &[0x6e]),
             ("hlt", &[0xf4]),
@@ -304,6 +303,7 @@ mod tests {
         let legal: &[(&str, &[u8])] = &[
             ("enclu", &[0x0f, 0x01, 0xd7]),
             ("ud2", &[0x0f, 0x0b]),
+            ("int3, the linker's padding", &[0xcc]),
             ("wrfsbase rax", &[0xf3, 0x48, 0x0f, 0xae, 0xd0]),
             ("mov rax, gs:0", &[0x65, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0]),
             ("movaps xmm0, xmm1", &[0x0f, 0x28, 0xc1]),

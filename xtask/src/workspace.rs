@@ -68,10 +68,16 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// More offenders than these are not worth reading.
+const SHOWN: usize = 40;
+
 /// Prints the offenders and fails if there are any.
 pub(crate) fn verdict(check: &str, offenders: &[String]) -> Result<()> {
-    for offender in offenders {
+    for offender in offenders.iter().take(SHOWN) {
         eprintln!("{check}: {offender}");
+    }
+    if offenders.len() > SHOWN {
+        eprintln!("{check}: and so on");
     }
     match offenders.len() {
         0 => Ok(()),
