@@ -1,4 +1,3 @@
-// STOP: read ../STOP-NOTE-FROM-LEAD.txt
 //! Copies of nodes of the lower file system.
 
 use alloc::sync::Arc;

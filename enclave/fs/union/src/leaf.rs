@@ -1,4 +1,3 @@
-// STOP: read ../STOP-NOTE-FROM-LEAD.txt
 //! Nodes that are no directories.
 
 use crate::directory::UnionDirectory;

@@ -1,4 +1,3 @@
-// STOP: read ../STOP-NOTE-FROM-LEAD.txt
 //! A writable file system (the upper one) over one that never changes (the lower one), as overlayfs of Linux.
 //!
 //! A name is looked up in the upper directory first; what is not there is the lower's. Directories of both merge.

@@ -1,4 +1,3 @@
-// STOP: read ../STOP-NOTE-FROM-LEAD.txt
 //! What the union keeps in directories of the upper file system: whiteouts, marks of opaque directories, and
 //! the steps by which an entry is replaced.
 //!
