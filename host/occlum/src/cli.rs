@@ -98,7 +98,7 @@ can change it at any time, so nothing in it is protected. Flags go before PROGRA
 Examples:
   occlum try ls -l
   occlum try python3 script.py
-  occlum try --mount .:/work:rw sh -c 'ls > /work/list'
+  occlum try --mount .:/data:rw sh -c 'ls > /data/list'
   occlum try --with /usr/share/dict grep -c . /usr/share/dict/words
   occlum try --stats ./benchmark";
 

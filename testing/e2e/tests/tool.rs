@@ -88,8 +88,8 @@ fn output_comes_when_it_is_written_and_not_at_the_end() {
 fn a_writable_mount_writes_to_the_host_and_the_current_folder_does_not() {
     let (here, there) = (folder(), folder());
     fs::write(here.path().join("seen"), "by the program\n").unwrap();
-    let mount = format!("{}:/work:rw", there.path().display());
-    let script = "read -r x < seen; echo $x; echo new > /work/file; echo no > here; echo $?";
+    let mount = format!("{}:/data:rw", there.path().display());
+    let script = "read -r x < seen; echo $x; echo new > /data/file; echo no > here; echo $?";
     let run =
         Case::new("/bin/bash").args(["-c", script]).within(here.path()).flags(["--mount", &mount]).enclave();
     assert_eq!(run.text(), "by the program\n1\n", "{}", run.errors());
@@ -101,9 +101,9 @@ fn a_writable_mount_writes_to_the_host_and_the_current_folder_does_not() {
 #[test]
 fn a_read_only_mount_refuses_writing() {
     let there = folder();
-    let mount = format!("{}:/work", there.path().display());
+    let mount = format!("{}:/data", there.path().display());
     let run =
-        Case::new("/bin/dash").args(["-c", "echo new > /work/file"]).flags(["--mount", &mount]).enclave();
+        Case::new("/bin/dash").args(["-c", "echo new > /data/file"]).flags(["--mount", &mount]).enclave();
     assert_eq!(run.status, 2, "{}", run.errors());
     assert!(run.errors().contains("Read-only file system"), "{}", run.errors());
     assert!(!there.path().join("file").exists());
