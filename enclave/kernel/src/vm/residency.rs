@@ -369,12 +369,27 @@ fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool) {
             let after = new_vma.map_or(before, |(_, vma)| in_place(&old, page, vma));
             Change::Stays(before, after)
         } else {
-            if keeps && !is_pure(old_vma.1) {
-                copies.insert(page, from.read_page(page, old_vma.1));
-            }
+            let must_keep = keeps && !is_pure(old_vma.1);
             match (wanted.remove(&page), new_vma) {
-                (Some(content), Some((_, vma))) => Change::Replaced(before, vma.hardware(), content),
-                _ => Change::Goes,
+                (Some(content), Some((_, vma))) => {
+                    let current = from.read_page(page, old_vma.1);
+                    // Most pages of a forked child are as its parent left them.
+                    let is_same = *current == *content;
+                    if must_keep {
+                        copies.insert(page, current);
+                    }
+                    if is_same {
+                        Change::Stays(before, vma.hardware())
+                    } else {
+                        Change::Replaced(before, vma.hardware(), content)
+                    }
+                }
+                _ => {
+                    if must_keep {
+                        copies.insert(page, from.read_page(page, old_vma.1));
+                    }
+                    Change::Goes
+                }
             }
         };
         let at = page..page + 1;
