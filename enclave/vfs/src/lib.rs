@@ -3,6 +3,10 @@
 //! A file system hands out [`Node`]s: kinds are an enum, abilities are traits, so "look up a name in a regular
 //! file" cannot be written. An open file is a [`File`]; everything a descriptor can refer to implements it.
 //!
+//! A [`Namespace`] is the tree of all mounts. Its entries are [`Dentry`]s: a node at its place, which remembers what
+//! was looked up below it, so that a walk over known names asks no file system. The walk itself, after
+//! `path_resolution(7)`, is in one module and raises ENOTDIR, ELOOP and ENAMETOOLONG for all.
+//!
 //! Lock order: a file system's own locks are innermost; it never calls back into the kernel while it holds
 //! one, and never touches a [`kbase::ByteSink`] or [`kbase::ByteSource`] (which may be user memory) under one.
 #![cfg_attr(not(test), no_std)]

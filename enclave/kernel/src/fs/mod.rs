@@ -30,7 +30,7 @@ pub(crate) use eventfd::eventfd;
 pub(crate) use io::{read, read_at, read_stream, write, write_at, write_stream};
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use mounts::Mounts;
-pub(crate) use open::{OpenHow, open};
+pub(crate) use open::{OpenHow, give_owner, open};
 pub(crate) use open_file::{OpenFile, Position};
 pub(crate) use pipe::{is_pipe, pipe, pipe_size, wait_for_peer};
 pub(crate) use socketpair::{StreamSocket, socketpair};

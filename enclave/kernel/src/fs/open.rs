@@ -2,11 +2,10 @@
 
 use super::{OpenFile, Places, device};
 use crate::Ctx;
-use crate::kernel::Kernel;
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
-use vfs::{Create, Dentry, File, FileType, Metadata, Name, Node, NodeFile, Opened, WalkFlags};
+use vfs::{Create, Dentry, File, FileType, Metadata, Name, Node, NodeFile, Opened, SetAttributes, WalkFlags};
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ pub(crate) fn open(ctx: &Ctx<'_>, places: &Places, path: &[u8], how: OpenHow) ->
         how.flags &= kept;
     }
     if how.has(OpenFlags::TMPFILE) {
-        return open_unnamed(kernel, places, path, how);
+        return open_unnamed(ctx, places, path, how);
     }
     if how.has(OpenFlags::CREAT | OpenFlags::DIRECTORY) {
         kbase::bail!(EINVAL, "O_CREAT with O_DIRECTORY");
@@ -125,6 +124,7 @@ fn create(ctx: &Ctx<'_>, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Res
     let now = kernel.platform().realtime_ns().cast_signed();
     match namespace.create(parent, name, Create::Regular, how.mode, now) {
         Ok(dentry) => {
+            give_owner(ctx, &dentry)?;
             let file = NodeFile::new(dentry.node().clone());
             Ok(OpenFile::new(kernel.mounts.shared(), file, Some(dentry), how.flags))
         }
@@ -136,8 +136,24 @@ fn create(ctx: &Ctx<'_>, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Res
     }
 }
 
+/// Makes the caller the owner of what it created: its file systems make everything root's.
+///
+/// # Errors
+/// EIO.
+pub(crate) fn give_owner(ctx: &Ctx<'_>, created: &Arc<Dentry>) -> Result<()> {
+    let credentials = &ctx.process.credentials;
+    let (uid, gid) = (credentials.users.effective(), credentials.groups.effective());
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    let now = ctx.platform().realtime_ns().cast_signed();
+    let owner = SetAttributes { uid: Some(uid), gid: Some(gid), ..SetAttributes::default() };
+    ctx.kernel.mounts.namespace().set_attributes(created, owner, now)
+}
+
 /// O_TMPFILE.
-fn open_unnamed(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+fn open_unnamed(ctx: &Ctx<'_>, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
+    let kernel = ctx.kernel;
     let is_write = matches!(how.flags.bits() & O_ACCMODE, 1 | 2);
     if !how.has(OpenFlags::DIRECTORY) || how.has(OpenFlags::CREAT) || !is_write {
         kbase::bail!(EINVAL, "O_TMPFILE wants write access and no O_CREAT");
@@ -151,5 +167,6 @@ fn open_unnamed(kernel: &Kernel, places: &Places, path: &[u8], how: OpenHow) -> 
     let ino = node.inode().metadata()?.ino;
     let name = alloc::format!("#{ino}");
     let dentry = Dentry::anonymous(node.clone(), parent.mount().cloned(), name.as_bytes());
+    give_owner(ctx, &dentry)?;
     Ok(OpenFile::new(kernel.mounts.shared(), NodeFile::new(node), Some(dentry), how.flags))
 }

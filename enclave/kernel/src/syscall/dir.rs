@@ -2,7 +2,7 @@
 
 use super::path::PathAt;
 use super::{DirFd, Fd, UserStr};
-use crate::Ctx;
+use crate::{Ctx, fs};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr};
@@ -175,8 +175,9 @@ pub(super) fn mkdirat(ctx: &Ctx<'_>, from: DirFd, path: UserStr, mode: u32) -> R
     let (parent, name) = PathAt::new(ctx, from, path)?.for_new(ctx, true)?;
     let mode = mode & 0o1777 & !ctx.fs.umask();
     let now = ctx.platform().realtime_ns().cast_signed();
-    ctx.kernel.mounts.namespace().create(&parent, Name::new(&name)?, Create::Directory, mode, now)?;
-    Ok(())
+    let namespace = ctx.kernel.mounts.namespace();
+    let made = namespace.create(&parent, Name::new(&name)?, Create::Directory, mode, now)?;
+    fs::give_owner(ctx, &made)
 }
 
 /// `rmdir(2)`.

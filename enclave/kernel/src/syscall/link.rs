@@ -2,7 +2,7 @@
 
 use super::path::{PathAt, Subject, at_flags};
 use super::{DirFd, UserStr, dir};
-use crate::Ctx;
+use crate::{Ctx, fs};
 use kbase::{Errno, Error, Result, UserAddr};
 use linux_abi::fs::AtFlags;
 use vfs::{Create, FileType, Last, Name, Node, WalkFlags};
@@ -120,8 +120,8 @@ pub(super) fn symlinkat(ctx: &Ctx<'_>, target: UserStr, from: DirFd, path: UserS
     let (parent, name) = PathAt::new(ctx, from, path)?.for_new(ctx, false)?;
     let now = ctx.platform().realtime_ns().cast_signed();
     let namespace = ctx.kernel.mounts.namespace();
-    namespace.create(&parent, Name::new(&name)?, Create::Symlink(&target), 0o777, now)?;
-    Ok(())
+    let made = namespace.create(&parent, Name::new(&name)?, Create::Symlink(&target), 0o777, now)?;
+    fs::give_owner(ctx, &made)
 }
 
 /// `readlink(2)`.
@@ -186,6 +186,6 @@ pub(super) fn mknodat(ctx: &Ctx<'_>, from: DirFd, path: UserStr, mode: u32, dev:
     let (parent, name) = PathAt::new(ctx, from, path)?.for_new(ctx, false)?;
     let mode = mode & 0o7777 & !ctx.fs.umask();
     let now = ctx.platform().realtime_ns().cast_signed();
-    ctx.kernel.mounts.namespace().create(&parent, Name::new(&name)?, what, mode, now)?;
-    Ok(())
+    let made = ctx.kernel.mounts.namespace().create(&parent, Name::new(&name)?, what, mode, now)?;
+    fs::give_owner(ctx, &made)
 }

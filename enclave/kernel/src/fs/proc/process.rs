@@ -153,7 +153,11 @@ fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "\nUmask:\t{:04o}\nState:\tR (running)\n", fs.umask());
     put!(text, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\n", process.pid, subject.thread.tid);
     put!(text, "PPid:\t{}\nTracerPid:\t0\n", process.parent.load(Ordering::Relaxed));
-    put!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
+    let credentials = &process.credentials;
+    for (name, ids) in [("Uid", &credentials.users), ("Gid", &credentials.groups)] {
+        let [real, effective, saved] = ids.get();
+        put!(text, "{name}:\t{real}\t{effective}\t{saved}\t{effective}\n");
+    }
     put!(text, "FDSize:\t{}\nGroups:\t \n", files.numbers(0, usize::MAX).len().next_power_of_two().max(64));
     put!(text, "VmPeak:\t{:8} kB\nVmSize:\t{:8} kB\n", kib(sizes.total), kib(sizes.total));
     put!(text, "VmLck:\t       0 kB\nVmPin:\t       0 kB\n");
@@ -162,8 +166,9 @@ fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "VmData:\t{:8} kB\nVmStk:\t{:8} kB\n", kib(sizes.data), kib(sizes.stack));
     put!(text, "VmExe:\t{:8} kB\nVmLib:\t       0 kB\nVmPTE:\t       0 kB\n", kib(sizes.text));
     put!(text, "VmSwap:\t       0 kB\nThreads:\t{}\n", process.threads().len());
-    put!(text, "CapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\n");
-    put!(text, "CapEff:\t000001ffffffffff\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\n");
+    let (capabilities, bounding) = (credentials.capabilities(), credentials.bounding());
+    put!(text, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\n", capabilities.inheritable, capabilities.permitted);
+    put!(text, "CapEff:\t{:016x}\nCapBnd:\t{bounding:016x}\nCapAmb:\t{:016x}\n", capabilities.effective, 0);
     put!(text, "NoNewPrivs:\t0\nSeccomp:\t0\n");
     let cpus = subject.kernel.platform().host_facts().cpus.max(1);
     put!(text, "Cpus_allowed_list:\t0-{}\nMems_allowed_list:\t0\n", cpus - 1);

@@ -226,6 +226,20 @@ fn attributes_are_kept() {
 }
 
 #[test]
+fn what_is_created_belongs_to_who_creates_it() {
+    let w = World::new();
+    w.process.credentials.users.set([None, Some(33), None]);
+    w.process.credentials.groups.set([None, Some(44), None]);
+    w.make("/f", b"");
+    w.call(83, [w.path("/d"), 0o755]).unwrap();
+    w.call(88, [w.path("f"), w.path("/l")]).unwrap();
+    for path in ["/f", "/d", "/l"] {
+        w.call(6, [w.path(path), MEMORY]).unwrap();
+        assert_eq!(w.peek(MEMORY + 28, 8), [33, 0, 0, 0, 44, 0, 0, 0], "{path}");
+    }
+}
+
+#[test]
 fn sizes_change() {
     let w = World::new();
     w.make("/f", b"12345");
