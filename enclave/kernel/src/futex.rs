@@ -457,8 +457,13 @@ mod tests {
     use super::*;
     use crate::testing::{SCRATCH, World};
 
-    const NONE: Wait =
-        Wait { address: UserAddr(SCRATCH), value: 0, bits: BITSET_MATCH_ANY, deadline_ns: None, begins_anew: true };
+    const NONE: Wait = Wait {
+        address: UserAddr(SCRATCH),
+        value: 0,
+        bits: BITSET_MATCH_ANY,
+        deadline_ns: None,
+        begins_anew: true,
+    };
 
     struct Nobody;
 
@@ -520,8 +525,10 @@ mod tests {
         let table = FutexTable::new();
         let from = Key { space: 1, address: 64 };
         // In another queue, and in the same one.
-        let far = (1..).map(|n| Key { space: 1, address: 64 + n * 4 }).find(|key| key.bucket() != from.bucket());
-        let near = (1..).map(|n| Key { space: 1, address: 64 + n * 4 }).find(|key| key.bucket() == from.bucket());
+        let far =
+            (1..).map(|n| Key { space: 1, address: 64 + n * 4 }).find(|key| key.bucket() != from.bucket());
+        let near =
+            (1..).map(|n| Key { space: 1, address: 64 + n * 4 }).find(|key| key.bucket() == from.bucket());
         for to in [far.unwrap(), near.unwrap()] {
             let waiters: Vec<_> = [1, 1, 1, 1].map(|bits| waiter(&table, from, bits)).into();
             assert_eq!(table.requeue(from, to, 1, 2), (1, 2));

@@ -14,7 +14,8 @@ use core::sync::atomic::Ordering;
 use kbase::{Result, UserAddr, UserPtr, bail};
 use linux_abi::process::{resource, status_killed};
 use linux_abi::signal::{
-    ActionFlags, DefaultAction, SIG_DFL, SIG_IGN, SigAction, SigFrame, SigInfo, Signal, SignalSet, UContext, si,
+    ActionFlags, DefaultAction, SIG_DFL, SIG_IGN, SigAction, SigFrame, SigInfo, Signal, SignalSet, UContext,
+    si,
 };
 use zerocopy::IntoBytes;
 
@@ -31,13 +32,17 @@ pub(crate) fn deliver(ctx: &Ctx<'_>) -> ControlFlow<i32> {
         if wanted.is_empty() {
             break;
         }
-        let Some((signal, info, action)) = ctx.process.signals.take(&ctx.thread.signals, wanted) else { break };
+        let Some((signal, info, action)) = ctx.process.signals.take(&ctx.thread.signals, wanted) else {
+            break;
+        };
         match action.handler {
             SIG_IGN => {}
             SIG_DFL => match signal.default_action() {
                 DefaultAction::Ignore | DefaultAction::Continue => {}
                 DefaultAction::Stop => stop(ctx, signal),
-                DefaultAction::Terminate => return ControlFlow::Break(status_killed(info_number(signal), false)),
+                DefaultAction::Terminate => {
+                    return ControlFlow::Break(status_killed(info_number(signal), false));
+                }
                 DefaultAction::Core => return ControlFlow::Break(core_status(ctx, signal)),
             },
             _ => {
@@ -210,15 +215,17 @@ fn stop(ctx: &Ctx<'_>, signal: Signal) {
     wait_while_stopped(ctx);
     if !ctx.process.signals.is_stopped() {
         ctx.process.note_change(ctx.kernel, None);
-        notify_parent(ctx, SigInfo::child(si::CLD_CONTINUED, ctx.process.pid, 0, info_number(Signal::SIGCONT)));
+        notify_parent(
+            ctx,
+            SigInfo::child(si::CLD_CONTINUED, ctx.process.pid, 0, info_number(Signal::SIGCONT)),
+        );
     }
 }
 
 /// Whether no member of the group has its parent in another group of the session (POSIX 3.264).
 fn is_orphaned_group(ctx: &Ctx<'_>) -> bool {
-    let place = |process: &Process| {
-        (process.session.load(Ordering::Relaxed), process.group.load(Ordering::Relaxed))
-    };
+    let place =
+        |process: &Process| (process.session.load(Ordering::Relaxed), process.group.load(Ordering::Relaxed));
     let (session, group) = place(ctx.process);
     let processes = ctx.kernel.processes.all();
     let looks_after = |member: &Arc<Process>| {

@@ -8,8 +8,9 @@ use super::state::{is_inside, is_on_stack};
 use crate::thread::ExceptionRecord;
 use alloc::vec::Vec;
 use linux_abi::signal::{
-    ActionFlags, FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FPX_SW_OFFSET, FpxSwBytes, SS_DISABLE, SigAction, SigContext,
-    SigFrame, SigInfo, SigStack, SignalSet, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext,
+    ActionFlags, FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FPX_SW_OFFSET, FpxSwBytes, SS_DISABLE, SigAction,
+    SigContext, SigFrame, SigInfo, SigStack, SignalSet, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS,
+    UContext,
 };
 use platform::UserRegisters;
 use zerocopy::{FromBytes, IntoBytes};
@@ -71,11 +72,8 @@ pub(super) fn build(from: Interrupted<'_>, info: &SigInfo, action: &SigAction) -
     let is_enabled = stack.ss_size != 0;
     let was_on_stack = is_enabled && is_on_stack(stack, registers.rsp);
     let enters = flags.contains(ActionFlags::ONSTACK) && is_enabled && !was_on_stack;
-    let top = if enters {
-        stack.ss_sp.checked_add(stack.ss_size)?
-    } else {
-        registers.rsp.checked_sub(RED_ZONE)?
-    };
+    let top =
+        if enters { stack.ss_sp.checked_add(stack.ss_size)? } else { registers.rsp.checked_sub(RED_ZONE)? };
     let xstate_len = from.xstate.len();
     let fpstate = top.checked_sub((xstate_len + MAGIC2_LEN) as u64)? & !63;
     let address = (fpstate.checked_sub(size_of::<SigFrame>() as u64)? & !15).checked_sub(8)?;
@@ -116,7 +114,12 @@ fn mark(xstate: &mut Vec<u8>, features: u64) -> Option<()> {
     Some(())
 }
 
-fn context(registers: &UserRegisters, mask: SignalSet, exception: ExceptionRecord, fpstate: u64) -> SigContext {
+fn context(
+    registers: &UserRegisters,
+    mask: SignalSet,
+    exception: ExceptionRecord,
+    fpstate: u64,
+) -> SigContext {
     let r = registers;
     SigContext {
         r8_to_r15: [r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15],
@@ -200,7 +203,9 @@ pub(super) fn image(mut loaded: Vec<u8>, len: usize) -> Vec<u8> {
     let features = match extended {
         Some(extended) => {
             loaded.truncate(extended - MAGIC2_LEN);
-            let marks = loaded.get(FPX_SW_OFFSET..FXSAVE_LEN).and_then(|marks| FpxSwBytes::read_from_bytes(marks).ok());
+            let marks = loaded
+                .get(FPX_SW_OFFSET..FXSAVE_LEN)
+                .and_then(|marks| FpxSwBytes::read_from_bytes(marks).ok());
             let present = loaded.get(XSTATE_BV..XSTATE_BV + 8).and_then(|bytes| bytes.try_into().ok());
             present.map_or(0, u64::from_le_bytes) & marks.map_or(0, |marks| marks.xfeatures)
         }
@@ -390,7 +395,10 @@ mod tests {
         xstate[600] = 9;
         xstate[520] = 9;
         let image = image(xstate, XSTATE_LEN);
-        assert_eq!((image.len(), image[160], image[512], image[520], image[600]), (XSTATE_LEN, 0xaa, 3, 0, 0));
+        assert_eq!(
+            (image.len(), image[160], image[512], image[520], image[600]),
+            (XSTATE_LEN, 0xaa, 3, 0, 0)
+        );
     }
 
     #[test]

@@ -106,8 +106,9 @@ mod tests {
         queue.push(higher, queued(higher, 0), 9).unwrap();
         queue.push(RT, queued(RT, 1), 9).unwrap();
         queue.push(RT, queued(RT, 2), 9).unwrap();
-        let order: Vec<_> =
-            core::iter::from_fn(|| queue.take(ALL)).map(|(signal, info)| (signal.number(), info.fields[1])).collect();
+        let order: Vec<_> = core::iter::from_fn(|| queue.take(ALL))
+            .map(|(signal, info)| (signal.number(), info.fields[1]))
+            .collect();
         assert_eq!(order, [(40, 1), (40, 2), (41, 0)]);
     }
 

@@ -40,7 +40,12 @@ pub(crate) fn send_to_process(process: &Process, signal: Signal, info: SigInfo) 
 ///
 /// # Errors
 /// EAGAIN as [`super::queue::Queue::push`].
-pub(crate) fn send_to_thread(process: &Process, thread: &Thread, signal: Signal, info: SigInfo) -> Result<()> {
+pub(crate) fn send_to_thread(
+    process: &Process,
+    thread: &Thread,
+    signal: Signal,
+    info: SigInfo,
+) -> Result<()> {
     let limit = process.limit(resource::SIGPENDING);
     let affects_all = signal == Signal::SIGCONT || SignalSet::STOPS.has(signal);
     let threads = if affects_all { process.threads() } else { Vec::new() };

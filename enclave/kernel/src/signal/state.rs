@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::sync::{Mutex, MutexGuard};
 use kbase::{Result, bail};
 use linux_abi::signal::{
-    ActionFlags, DefaultAction, MINSIGSTKSZ, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SigAction,
-    SigInfo, SigStack, Signal, SignalSet,
+    ActionFlags, DefaultAction, MINSIGSTKSZ, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
+    SigAction, SigInfo, SigStack, Signal, SignalSet,
 };
 
 /// Flags of an action that are remembered; others are dropped, so that a program can tell what is supported.
@@ -273,8 +273,11 @@ impl ProcessSignals {
         if SignalSet::UNBLOCKABLE.has(signal) {
             bail!(EINVAL, "SIGKILL and SIGSTOP cannot be caught or ignored");
         }
-        let new =
-            SigAction { flags: new.flags & KNOWN_FLAGS, mask: new.mask.minus(SignalSet::UNBLOCKABLE), ..*new };
+        let new = SigAction {
+            flags: new.flags & KNOWN_FLAGS,
+            mask: new.mask.minus(SignalSet::UNBLOCKABLE),
+            ..*new
+        };
         let mut shared = self.shared.lock();
         let old = shared.action(signal);
         shared.set_action(signal, new);
@@ -290,12 +293,20 @@ impl ProcessSignals {
     }
 
     /// Takes the next signal of `wanted`, those of the thread before those of the process.
-    pub(super) fn take_quietly(&self, thread: &ThreadSignals, wanted: SignalSet) -> Option<(Signal, SigInfo)> {
+    pub(super) fn take_quietly(
+        &self,
+        thread: &ThreadSignals,
+        wanted: SignalSet,
+    ) -> Option<(Signal, SigInfo)> {
         self.with_shared(|shared| take(shared, thread, wanted))
     }
 
     /// Takes the next signal of `wanted` to act on it: with its action, which SA_RESETHAND resets.
-    pub(super) fn take(&self, thread: &ThreadSignals, wanted: SignalSet) -> Option<(Signal, SigInfo, SigAction)> {
+    pub(super) fn take(
+        &self,
+        thread: &ThreadSignals,
+        wanted: SignalSet,
+    ) -> Option<(Signal, SigInfo, SigAction)> {
         self.with_shared(|shared| {
             let (signal, info) = take(shared, thread, wanted)?;
             let action = shared.action(signal);

@@ -8,7 +8,8 @@ use crate::thread::ExceptionRecord;
 use core::ops::ControlFlow;
 use kbase::Errno;
 use linux_abi::signal::{
-    ActionFlags, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SigAction, SigFrame, SigInfo, SigStack, Signal, SignalSet, si,
+    ActionFlags, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SigAction, SigFrame, SigInfo, SigStack, Signal,
+    SignalSet, si,
 };
 use linux_abi::time::{Itimerval, Timespec, Timeval};
 use platform::{Clocks, UserRegisters};
@@ -214,10 +215,9 @@ fn a_signal_ends_pause_with_eintr() {
 
 #[test]
 fn a_call_is_made_again_if_the_handler_says_so() {
-    for (flags, rip, rax) in [
-        (ActionFlags::RESTART, SITE, FUTEX),
-        (ActionFlags::empty(), SITE + 2, Errno::EINTR.as_return()),
-    ] {
+    for (flags, rip, rax) in
+        [(ActionFlags::RESTART, SITE, FUTEX), (ActionFlags::empty(), SITE + 2, Errno::EINTR.as_return())]
+    {
         with_thread(|_, ctx| {
             catch(ctx, Signal::SIGALRM, flags, 0);
             let _ = serve(ctx, ALARM, &[1]);

@@ -28,19 +28,11 @@ pub(crate) fn with_mask<T>(
     let Some(mask) = mask else { return call() };
     lend_mask(ctx, mask);
     let result = call();
-    let is_interrupted = result.as_ref().is_err_and(|error| is_restart(error.errno()));
+    let is_interrupted = result.as_ref().is_err_and(|error| error.errno().is_restart());
     if !is_interrupted {
         restore_mask(ctx);
     }
     result
-}
-
-/// Whether an error leads to delivery, where a lent mask is given back.
-fn is_restart(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::ERESTARTSYS | Errno::ERESTARTNOINTR | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK
-    )
 }
 
 fn lend_mask(ctx: &Ctx<'_>, mask: SignalSet) {

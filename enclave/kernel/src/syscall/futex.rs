@@ -1,8 +1,8 @@
 //! `futex(2)` and `membarrier(2)`.
 
+use crate::Ctx;
 use crate::futex::{self, Wait, WakeOp};
 use crate::time::{Clock, deadline_after, deadline_at};
-use crate::Ctx;
 use kbase::{Result, UserAddr, UserPtr, bail};
 use linux_abi::process::futex as op;
 use linux_abi::time::Timespec;
@@ -40,7 +40,8 @@ pub(super) fn futex(
         None => Ok(None),
     };
     let wait = |bits: u32, deadline_ns: Option<u64>| {
-        futex::wait(ctx, Wait { address, value, bits, deadline_ns, begins_anew: deadline_ns.is_none() }).map(|()| 0)
+        futex::wait(ctx, Wait { address, value, bits, deadline_ns, begins_anew: deadline_ns.is_none() })
+            .map(|()| 0)
     };
     match command {
         op::WAIT => {
@@ -70,7 +71,11 @@ pub(super) fn futex(
 
 /// `membarrier(2)`: says that it can do nothing.
 pub(super) fn membarrier(_ctx: &Ctx<'_>, command: i32, flags: u32, _cpu: i32) -> Result<u32> {
-    if command == 0 && flags == 0 { Ok(0) } else { Err(kbase::Error::new(kbase::Errno::EINVAL, "no such command")) }
+    if command == 0 && flags == 0 {
+        Ok(0)
+    } else {
+        Err(kbase::Error::new(kbase::Errno::EINVAL, "no such command"))
+    }
 }
 
 /// `rseq(2)`: programs do without.

@@ -160,7 +160,7 @@ fn set_two(ctx: &Ctx<'_>, kind: Kind, real: u32, effective: u32) -> Result<()> {
     let [old_real, old_effective, old_saved] = ids(credentials, kind).get();
     let real_fits = [KEEP, old_real, old_effective].contains(&real);
     let effective_fits = [KEEP, old_real, old_effective, old_saved].contains(&effective);
-    if !credentials.may_set_ids() && !(real_fits && effective_fits) {
+    if !(credentials.may_set_ids() || real_fits && effective_fits) {
         bail!(EPERM, "none of the present numbers");
     }
     let given = |id: u32| (id != KEEP).then_some(id);

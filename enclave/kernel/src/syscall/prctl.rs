@@ -105,7 +105,9 @@ pub(super) fn prctl(ctx: &Ctx<'_>, operation: u32, a: u64, b: u64, c: u64, d: u6
             let address = ctx.thread.clear_child_tid.load(Ordering::Relaxed);
             UserPtr::<u64>::new(UserAddr(a)).write(ctx.user(), &address)?;
         }
-        op::SET_THP_DISABLE if (b, c, d) == (0, 0, 0) => set(&attributes.no_huge_pages, u64::from(a != 0), 1)?,
+        op::SET_THP_DISABLE if (b, c, d) == (0, 0, 0) => {
+            set(&attributes.no_huge_pages, u64::from(a != 0), 1)?
+        }
         op::GET_THP_DISABLE if (a, b, c, d) == (0, 0, 0, 0) => return get(&attributes.no_huge_pages),
         // No capability is ever ambient.
         op::CAP_AMBIENT if a == AMBIENT_IS_SET => {

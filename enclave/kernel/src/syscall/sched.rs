@@ -120,7 +120,12 @@ pub(super) fn sched_getscheduler(ctx: &Ctx<'_>, tid: i32) -> Result<u32> {
 }
 
 /// `sched_setscheduler(2)`.
-pub(super) fn sched_setscheduler(ctx: &Ctx<'_>, tid: i32, policy: u32, parameter: UserPtr<i32>) -> Result<()> {
+pub(super) fn sched_setscheduler(
+    ctx: &Ctx<'_>,
+    tid: i32,
+    policy: u32,
+    parameter: UserPtr<i32>,
+) -> Result<()> {
     if parameter.non_null().is_none() {
         bail!(EINVAL, "no parameter");
     }
@@ -175,8 +180,14 @@ const fn word(low: u32, high: u32) -> u64 {
 }
 
 /// `sched_getattr(2)`.
-pub(super) fn sched_getattr(ctx: &Ctx<'_>, tid: i32, into: UserPtr<SchedAttr>, size: u32, flags: u32) -> Result<()> {
-    if size < SCHED_ATTR_SIZE || size > 4096 || flags != 0 {
+pub(super) fn sched_getattr(
+    ctx: &Ctx<'_>,
+    tid: i32,
+    into: UserPtr<SchedAttr>,
+    size: u32,
+    flags: u32,
+) -> Result<()> {
+    if !(SCHED_ATTR_SIZE..=4096).contains(&size) || flags != 0 {
         bail!(EINVAL, "size or flags");
     }
     let thread = find(ctx, tid)?;

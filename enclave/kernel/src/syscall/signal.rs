@@ -180,7 +180,12 @@ fn find_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32) -> Result<Arc<Thread>>
     }
 }
 
-fn send_to_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32, signal: Option<(Signal, SigInfo)>) -> Result<()> {
+fn send_to_thread(
+    ctx: &Ctx<'_>,
+    pid: Option<i32>,
+    tid: i32,
+    signal: Option<(Signal, SigInfo)>,
+) -> Result<()> {
     let thread = find_thread(ctx, pid, tid)?;
     let Some((signal, info)) = signal else { return Ok(()) };
     let Some(process) = thread.process() else { bail!(ESRCH, "no such thread") };

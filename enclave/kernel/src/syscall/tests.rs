@@ -18,7 +18,9 @@ fn now(world: &World) -> u64 {
 fn identity_is_that_of_root_until_it_is_given_up() {
     World::new().with_ctx(|ctx| {
         let pid = u64::from(ctx.process.pid);
-        for (number, value) in [(39, pid), (110, 0), (186, pid), (102, 0), (107, 0), (104, 0), (108, 0), (111, pid)] {
+        for (number, value) in
+            [(39, pid), (110, 0), (186, pid), (102, 0), (107, 0), (104, 0), (108, 0), (111, pid)]
+        {
             assert_eq!(ctx.call(number, &[]), Ok(value), "{number}");
         }
         // setgroups, setresgid, setresuid to a service's user.

@@ -145,7 +145,8 @@ type Timex = [u64; 26];
 /// `adjtimex(2)`: reads, and refuses to set.
 pub(super) fn adjtimex(ctx: &Ctx<'_>, timex: UserPtr<Timex>) -> Result<u32> {
     let mut words = timex.read(ctx.user())?;
-    let [modes, _, _, max_error, estimated, status, constant, precision, tolerance, sec, usec, tick, ..] = &mut words;
+    let [modes, _, _, max_error, estimated, status, constant, precision, tolerance, sec, usec, tick, ..] =
+        &mut words;
     if *modes & 0xffff_ffff != 0 {
         bail!(EPERM, "the time is the host's");
     }
@@ -168,5 +169,9 @@ pub(super) fn clock_adjtime(ctx: &Ctx<'_>, clock: i32, timex: UserPtr<Timex>) ->
 /// `personality(2)`.
 pub(super) fn personality(ctx: &Ctx<'_>, persona: u32) -> Result<u32> {
     let place = &ctx.process.attributes.personality;
-    if persona == u32::MAX { Ok(place.load(Ordering::Relaxed)) } else { Ok(place.swap(persona, Ordering::Relaxed)) }
+    if persona == u32::MAX {
+        Ok(place.load(Ordering::Relaxed))
+    } else {
+        Ok(place.swap(persona, Ordering::Relaxed))
+    }
 }

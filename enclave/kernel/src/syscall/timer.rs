@@ -62,13 +62,22 @@ pub(super) fn alarm(ctx: &Ctx<'_>, seconds: u32) -> Result<u64> {
     let setting = Setting { next: (after != 0).then_some(after), interval: 0 };
     let was = ctx.process.signals.timers.set_interval(ctx, ITIMER_REAL, setting)?;
     // Rounded to the nearest second, but never to 0, which says that there was none.
-    Ok(was.next.map_or(0, |left| left.saturating_add(NSEC_PER_SEC / 2) / NSEC_PER_SEC).max(was.next.map_or(0, |_| 1)))
+    Ok(was
+        .next
+        .map_or(0, |left| left.saturating_add(NSEC_PER_SEC / 2) / NSEC_PER_SEC)
+        .max(was.next.map_or(0, |_| 1)))
 }
 
 /// `timer_create(2)`.
-pub(super) fn timer_create(ctx: &Ctx<'_>, clock: i32, event: UserPtr<SigEvent>, into: UserPtr<i32>) -> Result<()> {
+pub(super) fn timer_create(
+    ctx: &Ctx<'_>,
+    clock: i32,
+    event: UserPtr<SigEvent>,
+    into: UserPtr<i32>,
+) -> Result<()> {
     let clock = match Clock::of(ctx, clock)? {
-        Clock::Realtime | Clock::Monotonic => TimerClock::Wall,
+        Clock::Realtime => TimerClock::Realtime,
+        Clock::Monotonic => TimerClock::Wall,
         Clock::ProcessCpu(pid) if pid == ctx.process.pid => TimerClock::Cpu,
         Clock::ThreadCpu(tid) if tid == ctx.thread.tid => TimerClock::Cpu,
         Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => bail!(EINVAL, "another's CPU time"),
@@ -89,7 +98,9 @@ pub(super) fn timer_create(ctx: &Ctx<'_>, clock: i32, event: UserPtr<SigEvent>, 
         },
     };
     let is_own = |tid: u32| ctx.process.threads().iter().any(|thread| thread.tid == tid);
-    if !matches!(notify, SIGEV_SIGNAL | SIGEV_NONE | SIGEV_THREAD_ID) || notify == SIGEV_THREAD_ID && !is_own(tid) {
+    if !matches!(notify, SIGEV_SIGNAL | SIGEV_NONE | SIGEV_THREAD_ID)
+        || notify == SIGEV_THREAD_ID && !is_own(tid)
+    {
         bail!(EINVAL, "sigev_notify");
     }
     let id = ctx.process.signals.timers.create(clock, |id| {
@@ -119,16 +130,17 @@ pub(super) fn timer_settime(
     old: UserPtr<Itimerspec>,
 ) -> Result<()> {
     let [interval, value] = new.read(ctx.user())?;
-    let (Some(interval), Some(value)) = (interval.to_ns(), value.to_ns()) else { bail!(EINVAL, "not a time") };
-    // The epoch is far away and uptime is not: an absolute time beyond the uptime of any machine is one of CLOCK_REALTIME.
+    let (Some(interval), Some(value)) = (interval.to_ns(), value.to_ns()) else {
+        bail!(EINVAL, "not a time")
+    };
     let realtime_offset = ctx.platform().realtime_ns().saturating_sub(ctx.platform().monotonic_ns());
     let was = ctx.process.signals.timers.set(ctx, id, interval, |clock, now| {
         if value == 0 {
             None
         } else if flags & TIMER_ABSTIME == 0 {
             Some(now.saturating_add(value))
-        } else if clock == TimerClock::Wall && value >= realtime_offset {
-            Some(value - realtime_offset)
+        } else if clock == TimerClock::Realtime {
+            Some(value.saturating_sub(realtime_offset))
         } else {
             Some(value)
         }

@@ -39,7 +39,10 @@ impl Clock {
     pub(crate) fn of(ctx: &Ctx<'_>, id: i32) -> Result<Self> {
         Ok(match id {
             CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Self::Realtime,
-            CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME
+            CLOCK_MONOTONIC
+            | CLOCK_MONOTONIC_RAW
+            | CLOCK_MONOTONIC_COARSE
+            | CLOCK_BOOTTIME
             | CLOCK_BOOTTIME_ALARM => Self::Monotonic,
             CLOCK_PROCESS_CPUTIME_ID => Self::ProcessCpu(ctx.process.pid),
             CLOCK_THREAD_CPUTIME_ID => Self::ThreadCpu(ctx.thread.tid),

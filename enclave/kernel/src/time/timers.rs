@@ -25,8 +25,11 @@ const MAX_CREATED: usize = 1024;
 /// What a timer runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerClock {
-    /// CLOCK_MONOTONIC; a timer on CLOCK_REALTIME is converted when it is set, since nobody sets that clock.
+    /// CLOCK_MONOTONIC.
     Wall,
+    /// CLOCK_REALTIME. Since nobody sets that clock, its times are converted to those of CLOCK_MONOTONIC when the timer is
+    /// set.
+    Realtime,
     /// CPU time of the process.
     Cpu,
 }
@@ -71,9 +74,8 @@ impl Timer {
     fn expire(&mut self, now: u64) -> Option<Notify> {
         let next = self.setting.next.filter(|&next| next <= now)?;
         let missed = (now - next).checked_div(self.setting.interval);
-        self.setting.next = missed.and_then(|missed| {
-            next.checked_add(self.setting.interval.checked_mul(missed.checked_add(1)?)?)
-        });
+        self.setting.next = missed
+            .and_then(|missed| next.checked_add(self.setting.interval.checked_mul(missed.checked_add(1)?)?));
         self.overrun = u32::try_from(missed.unwrap_or(0)).unwrap_or(i32::MAX.unsigned_abs());
         Some(self.notify)
     }
@@ -98,7 +100,7 @@ struct Now {
 impl Now {
     const fn of(self, clock: TimerClock) -> u64 {
         match clock {
-            TimerClock::Wall => self.wall,
+            TimerClock::Wall | TimerClock::Realtime => self.wall,
             TimerClock::Cpu => self.cpu,
         }
     }
@@ -127,7 +129,7 @@ impl State {
         let at = |timer: &mut Timer| {
             let next = timer.setting.next?;
             Some(match timer.clock {
-                TimerClock::Wall => next,
+                TimerClock::Wall | TimerClock::Realtime => next,
                 // CPU time goes no faster than the wall's, unless there are several threads; a tick more does not matter.
                 TimerClock::Cpu => now.wall.saturating_add(next.saturating_sub(now.cpu).max(CPU_TICK_NS)),
             })
@@ -174,7 +176,8 @@ impl Timers {
         let now = now(ctx);
         let (old, next) = {
             let mut state = self.state.lock();
-            let Some(timer) = usize::try_from(which).ok().and_then(|which| state.interval.get_mut(which)) else {
+            let Some(timer) = usize::try_from(which).ok().and_then(|which| state.interval.get_mut(which))
+            else {
                 bail!(EINVAL, "no such interval timer")
             };
             let old = left(timer, now);
@@ -307,17 +310,19 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
         return;
     }
     let uses_cpu = timers.state.lock().uses_cpu();
-    let now = Now {
-        wall: ctx.platform().monotonic_ns(),
-        cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 },
-    };
+    let now =
+        Now { wall: ctx.platform().monotonic_ns(), cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 } };
     let (due, next) = {
         let mut state = timers.state.lock();
         let due: Vec<Notify> = state
             .all()
             .filter_map(|timer| {
                 // A timer of CPU time that was armed meanwhile waits for the next look.
-                if timer.clock == TimerClock::Cpu && !uses_cpu { None } else { timer.expire(now.of(timer.clock)) }
+                if timer.clock == TimerClock::Cpu && !uses_cpu {
+                    None
+                } else {
+                    timer.expire(now.of(timer.clock))
+                }
             })
             .collect();
         (due, state.next(now))
