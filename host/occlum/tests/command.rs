@@ -88,6 +88,13 @@ fn a_signature_that_was_made_elsewhere_completes_a_build() {
     assert!(openssl(&["dgst", "-sha256", "-sign", "other.pem", "-out", "wrong.bin", "to-sign.bin"]));
     let e = fails(&path, &["sign", "--attach", "wrong.bin", "--public-key", "public.pem"], 1);
     assert!(e.starts_with("error: the signature `wrong.bin` does not fit\n  caused by: "), "{e}");
+    assert!(e.contains("it is by another key"), "{e}");
+    assert!(openssl(&["dgst", "-sha256", "-sign", "key.pem", "-out", "wrong.bin", "key.pem"]));
+    let e = fails(&path, &["sign", "--attach", "wrong.bin", "--public-key", "public.pem"], 1);
+    assert!(e.contains("it is of other data"), "{e}");
+    fs::write(path.join("wrong.bin"), "short").unwrap();
+    let e = fails(&path, &["sign", "--attach", "wrong.bin", "--public-key", "public.pem"], 1);
+    assert!(e.contains("it is not 384 bytes"), "{e}");
 
     assert!(openssl(&["dgst", "-sha256", "-sign", "key.pem", "-out", "sig.bin", "to-sign.bin"]));
     let detached = succeeds(&path, &["sign", "--attach", "sig.bin", "--public-key", "public.pem"]);

@@ -104,6 +104,18 @@ impl PublicKey {
         modulus
     }
 
+    /// Whether the private half of this key made `signature` (big-endian), of whatever data: raising it to the
+    /// public exponent gives the padding of PKCS#1 v1.5 only then.
+    #[must_use]
+    pub fn made(&self, signature: &[u8; RSA_BYTES]) -> bool {
+        const PADDING: [u8; 10] = [0x00, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        let Ok(number) = BoxedUint::from_be_slice(signature, self.0.n().bits_precision()) else {
+            return false;
+        };
+        rsa::hazmat::rsa_encrypt(&self.0, &number)
+            .is_ok_and(|block| block.to_be_bytes().starts_with(&PADDING))
+    }
+
     /// MRSIGNER of the enclaves that this author signs.
     #[must_use]
     pub fn mrsigner(&self) -> [u8; 32] {

@@ -5,6 +5,9 @@ use crate::{EnclaveImage, Error, PublicKey, Result, SignedEnclave, SigningKey};
 use sgx_arch::{ErrorCode, Sigstruct};
 use sgx_model::sigstruct::{quotients, verify};
 
+/// What a signature is that does not verify.
+const OTHER: &str = "it is of other data, or by another key";
+
 impl<'a> EnclaveImage<'a> {
     /// Signs with `key`.
     ///
@@ -20,14 +23,19 @@ impl<'a> EnclaveImage<'a> {
     /// # Errors
     /// [`Error::Signature`] it is not 384 bytes, or does not verify under `key`.
     pub fn attach_signature(self, key: &PublicKey, signature: &[u8]) -> Result<SignedEnclave<'a>> {
-        let mut signature: [u8; RSA_BYTES] =
+        let given: [u8; RSA_BYTES] =
             signature.try_into().map_err(|_| Error::Signature("it is not 384 bytes"))?;
+        let mut signature = given;
         signature.reverse();
         let modulus = key.modulus();
         let (q1, q2) =
             quotients(&signature, &modulus).ok_or(Error::Signature("it is not below the modulus"))?;
         let sigstruct = Sigstruct { modulus, exponent: 3, signature, q1, q2, ..self.sigstruct };
-        check(&sigstruct)?;
+        check(&sigstruct).map_err(|error| match error {
+            Error::Signature(OTHER) if key.made(&given) => Error::Signature("it is of other data"),
+            Error::Signature(OTHER) => Error::Signature("it is by another key"),
+            error => error,
+        })?;
         Ok(SignedEnclave { image: self, sigstruct })
     }
 }
@@ -36,6 +44,6 @@ impl<'a> EnclaveImage<'a> {
 pub(crate) fn check(sigstruct: &Sigstruct) -> Result<()> {
     verify(sigstruct).map_err(|code| match code {
         ErrorCode::InvalidSigStruct => Error::Signature("SIGSTRUCT is malformed"),
-        _ => Error::Signature("it is of other data, or by another key"),
+        _ => Error::Signature(OTHER),
     })
 }
