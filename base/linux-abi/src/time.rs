@@ -19,10 +19,7 @@ impl Timespec {
     /// A time of so many nanoseconds.
     #[must_use]
     pub const fn from_ns(ns: u64) -> Self {
-        Self {
-            tv_sec: (ns / NSEC_PER_SEC).cast_signed(),
-            tv_nsec: (ns % NSEC_PER_SEC).cast_signed(),
-        }
+        Self { tv_sec: (ns / NSEC_PER_SEC).cast_signed(), tv_nsec: (ns % NSEC_PER_SEC).cast_signed() }
     }
 
     /// The nanoseconds, saturated; `None` if it is negative or the nanoseconds are out of range.
@@ -48,10 +45,7 @@ impl Timeval {
     /// A time of so many nanoseconds, rounded down.
     #[must_use]
     pub const fn from_ns(ns: u64) -> Self {
-        Self {
-            tv_sec: (ns / NSEC_PER_SEC).cast_signed(),
-            tv_usec: (ns % NSEC_PER_SEC / 1000).cast_signed(),
-        }
+        Self { tv_sec: (ns / NSEC_PER_SEC).cast_signed(), tv_usec: (ns % NSEC_PER_SEC / 1000).cast_signed() }
     }
 
     /// The nanoseconds, saturated; `None` if it is negative or the microseconds are out of range.

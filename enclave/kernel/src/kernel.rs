@@ -69,7 +69,11 @@ impl Kernel {
         let mounts = Mounts::boot(&platform, &config, &extra)?;
         let statistics = Arc::new(Statistics::new());
         let kernel = Arc::new(Self {
-            memory: Arc::new(Backend::new(platform.clone(), statistics.clone(), config.limits.kernel_heap_max / 2)),
+            memory: Arc::new(Backend::new(
+                platform.clone(),
+                statistics.clone(),
+                config.limits.kernel_heap_max / 2,
+            )),
             next_space: AtomicU64::new(1),
             futexes: FutexTable::new(),
             wants_strace: platform.wants_strace(),

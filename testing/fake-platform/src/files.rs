@@ -2,9 +2,7 @@
 
 use crate::{FakePlatform, lock};
 use linux_abi::Errno;
-use platform::{
-    HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting,
-};
+use platform::{HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting};
 use std::collections::BTreeMap;
 
 const O_ACCMODE: u32 = 3;
@@ -283,7 +281,14 @@ impl HostFiles for FakePlatform {
     }
 
     fn host_statfs(&self, _fd: HostFd) -> HostResult<HostStatFs> {
-        Ok(HostStatFs { block_size: 4096, blocks: 1000, free: 500, available: 500, files: 100, files_free: 50 })
+        Ok(HostStatFs {
+            block_size: 4096,
+            blocks: 1000,
+            free: 500,
+            available: 500,
+            files: 100,
+            files_free: 50,
+        })
     }
 
     fn host_read_directory(&self, fd: HostFd, into: &mut [u8]) -> HostResult<usize> {

@@ -44,7 +44,9 @@ const NAMESPACES: CloneFlags = CloneFlags::NEWNS
 pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
     let flags = request.flags;
     let has = |flag| flags.contains(flag);
-    if has(CloneFlags::THREAD) && !has(CloneFlags::SIGHAND) || has(CloneFlags::SIGHAND) && !has(CloneFlags::VM) {
+    if has(CloneFlags::THREAD) && !has(CloneFlags::SIGHAND)
+        || has(CloneFlags::SIGHAND) && !has(CloneFlags::VM)
+    {
         bail!(EINVAL, "CLONE_THREAD needs CLONE_SIGHAND, and that CLONE_VM");
     }
     if has(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND) || has(CloneFlags::FS | CloneFlags::NEWNS) {
@@ -76,7 +78,10 @@ fn first_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> NewThread {
         registers,
         xstate: Some(xstate),
         name: *ctx.thread.name.lock(),
-        signals: ctx.thread.signals.for_child(request.flags.contains(CloneFlags::VFORK) || !request.flags.contains(CloneFlags::VM)),
+        signals: ctx
+            .thread
+            .signals
+            .for_child(request.flags.contains(CloneFlags::VFORK) || !request.flags.contains(CloneFlags::VM)),
         schedule: ctx.thread.schedule.inherit(),
         clear_child_tid: if clears { request.child_tid.address().0 } else { 0 },
     }
@@ -100,15 +105,16 @@ fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u
 
 /// Asks for a host thread.
 fn start(ctx: &Ctx<'_>, tid: u32) -> Result<()> {
-    ctx.platform()
-        .start_thread(tid)
-        .map_err(|_| Error::new(Errno::EAGAIN, "the enclave has no free thread slot (resource_limits.max_num_of_threads)"))
+    ctx.platform().start_thread(tid).map_err(|_| {
+        Error::new(Errno::EAGAIN, "the enclave has no free thread slot (resource_limits.max_num_of_threads)")
+    })
 }
 
 fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
     let max = kernel.config().limits.max_threads;
-    let thread = kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
+    let thread =
+        kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
     let started = store_tid(ctx, request, ctx.space, thread.tid).and_then(|()| start(ctx, thread.tid));
     if let Err(error) = started {
         ctx.process.state.lock().threads.retain(|other| other.tid != thread.tid);

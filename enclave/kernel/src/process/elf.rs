@@ -248,7 +248,11 @@ impl Elf {
         let wanted = room.next_multiple_of(self.align);
         // The span may begin behind an alignment border; then it begins as far behind one here.
         let bias = wanted.wrapping_sub(lowest);
-        if self.span.start.wrapping_add(bias) - room >= self.align { bias.wrapping_sub(self.align) } else { bias }
+        if self.span.start.wrapping_add(bias) - room >= self.align {
+            bias.wrapping_sub(self.align)
+        } else {
+            bias
+        }
     }
 
     /// Maps the segments.
@@ -256,7 +260,10 @@ impl Elf {
         let move_by = |address: u64| address.wrapping_add(bias);
         let whole = move_by(self.span.start)..move_by(self.span.end);
         // Takes the place as a whole, so that the stubs of one segment do not land where another goes.
-        if space.map(MapRequest::reservation(Place::FixedNoReplace(whole.start), whole.end - whole.start)).is_err() {
+        if space
+            .map(MapRequest::reservation(Place::FixedNoReplace(whole.start), whole.end - whole.start))
+            .is_err()
+        {
             bail!(ENOMEM, "the addresses that the program wants are not free");
         }
         for segment in &self.segments {

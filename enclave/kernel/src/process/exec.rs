@@ -76,14 +76,21 @@ impl Image {
     }
 
     /// Loads it into an empty address space. Returns the registers to start with.
-    fn load(&self, kernel: &Kernel, space: &AddressSpace, stack_size: u64, heap: u64) -> Result<UserRegisters> {
+    fn load(
+        &self,
+        kernel: &Kernel,
+        space: &AddressSpace,
+        stack_size: u64,
+        heap: u64,
+    ) -> Result<UserRegisters> {
         let program = self.elf.load_program(space, &self.file)?;
         let interpreter = match &self.interpreter {
             Some((file, elf)) => Some(elf.load_interpreter(space, file)?),
             None => None,
         };
         space.start_heap(program.end, heap);
-        let stack_size = stack_size.clamp(*STACK_SIZES.start(), *STACK_SIZES.end()).next_multiple_of(PAGE_SIZE);
+        let stack_size =
+            stack_size.clamp(*STACK_SIZES.start(), *STACK_SIZES.end()).next_multiple_of(PAGE_SIZE);
         let bottom = space.map(MapRequest {
             protection: Protection::READ | Protection::WRITE,
             role: Role::Stack,
@@ -218,7 +225,12 @@ fn parse_script_line(line: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
 ///
 /// # Errors
 /// Those of the man page; after the old program is gone there is no way back and the process is killed.
-pub(crate) fn execve(ctx: &Ctx<'_>, path: &[u8], arguments: Vec<Vec<u8>>, environment: Vec<Vec<u8>>) -> Result<()> {
+pub(crate) fn execve(
+    ctx: &Ctx<'_>,
+    path: &[u8],
+    arguments: Vec<Vec<u8>>,
+    environment: Vec<Vec<u8>>,
+) -> Result<()> {
     let stack_size = ctx.process.limit(resource::STACK);
     let heap = ctx.process.limit(resource::DATA);
     let image = Image::find(ctx.kernel, ctx.fs, path, arguments, environment, stack_size)?;
@@ -276,7 +288,11 @@ impl Ctx<'_> {
 
 /// Says why a program could not be loaded.
 fn log_load_error(kernel: &Kernel, path: &[u8], error: &kbase::Error) {
-    let hint = if error.errno() == Errno::ENOMEM { " (resource_limits.user_space_max_size is the ceiling)" } else { "" };
+    let hint = if error.errno() == Errno::ENOMEM {
+        " (resource_limits.user_space_max_size is the ceiling)"
+    } else {
+        ""
+    };
     kernel.log(Level::Error, format_args!("{} cannot be loaded: {error}{hint}", path.escape_ascii()));
 }
 

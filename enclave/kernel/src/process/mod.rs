@@ -10,9 +10,9 @@ pub(crate) mod elf;
 mod end;
 mod exec;
 mod stack;
-mod vdso;
 #[cfg(test)]
 mod tests;
+mod vdso;
 
 pub(crate) use attributes::Attributes;
 pub(crate) use children::{Wait, Who, wait};
@@ -21,9 +21,9 @@ pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids};
 pub(crate) use exec::execve;
 
 use crate::Thread;
-use crate::thread::NewThread;
 use crate::fs::{FileTable, FsContext};
 use crate::signal::ProcessSignals;
+use crate::thread::NewThread;
 use crate::time::ProcessTimes;
 use crate::vm::AddressSpace;
 use alloc::collections::BTreeMap;

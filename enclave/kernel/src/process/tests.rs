@@ -158,11 +158,9 @@ fn the_end_of_a_process_ends_all_its_threads() {
 #[test]
 fn flags_that_contradict_each_other_are_refused() {
     World::new().with_ctx(|ctx| {
-        for (flags, errno) in [
-            (0x1_0000, Errno::EINVAL),
-            (0x800, Errno::EINVAL),
-            (0x1000_0000 | 17, Errno::EPERM),
-        ] {
+        for (flags, errno) in
+            [(0x1_0000, Errno::EINVAL), (0x800, Errno::EINVAL), (0x1000_0000 | 17, Errno::EPERM)]
+        {
             assert_eq!(ctx.call(CLONE, &[flags, 0, 0, 0, 0]), Err(errno), "{flags:#x}");
         }
     });

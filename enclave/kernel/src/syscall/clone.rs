@@ -95,7 +95,9 @@ pub(super) fn clone3(ctx: &Ctx<'_>, args: UserAddr, size: usize) -> Result<u32> 
     if flags.intersects(CloneFlags::THREAD | CloneFlags::PARENT) && known.exit_signal != 0 {
         bail!(EINVAL, "no exit signal for threads and siblings");
     }
-    let Some(stack) = known.stack.checked_add(known.stack_size) else { bail!(EINVAL, "the stack wraps around") };
+    let Some(stack) = known.stack.checked_add(known.stack_size) else {
+        bail!(EINVAL, "the stack wraps around")
+    };
     let request = CloneRequest {
         flags,
         exit_signal: exit_signal(known.exit_signal)?,

@@ -1,7 +1,7 @@
 //! `mmap(2)`, `munmap(2)`, `mprotect(2)`, `mremap(2)`, `brk(2)`, `madvise(2)`, `msync(2)`, `mincore(2)`, `mlock(2)`.
 
-use super::{Fd, flag_args};
 use super::arg::Arg;
+use super::{Fd, flag_args};
 use crate::Ctx;
 use crate::vm::{MapRequest, MappedFile, Place, Role};
 use alloc::sync::Arc;
@@ -79,11 +79,8 @@ pub(super) fn mmap(
         bail!(ENOMEM, "there are no huge pages");
     }
     let protection = protection(prot);
-    let mut request = MapRequest {
-        is_shared,
-        protection,
-        ..MapRequest::reservation(place(address, flags), len)
-    };
+    let mut request =
+        MapRequest { is_shared, protection, ..MapRequest::reservation(place(address, flags), len) };
     if flags.contains(MapFlags::GROWSDOWN) {
         request.role = Role::Stack;
     }

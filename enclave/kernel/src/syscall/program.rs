@@ -34,10 +34,8 @@ fn strings(ctx: &Ctx<'_>, array: UserPtr<u64>, total: &mut usize) -> Result<Vec<
         if address == 0 {
             return Ok(strings);
         }
-        let string = ctx
-            .user()
-            .load_c_string(UserAddr(address), STRING_MAX)
-            .map_err(|error| match error.errno() {
+        let string =
+            ctx.user().load_c_string(UserAddr(address), STRING_MAX).map_err(|error| match error.errno() {
                 Errno::ENAMETOOLONG => Error::new(Errno::E2BIG, "an argument is too long"),
                 _ => error,
             })?;
@@ -133,12 +131,7 @@ pub(super) fn set_robust_list(ctx: &Ctx<'_>, head: u64, len: usize) -> Result<()
 }
 
 /// `get_robust_list(2)`.
-pub(super) fn get_robust_list(
-    ctx: &Ctx<'_>,
-    tid: u32,
-    head: UserPtr<u64>,
-    len: UserPtr<u64>,
-) -> Result<()> {
+pub(super) fn get_robust_list(ctx: &Ctx<'_>, tid: u32, head: UserPtr<u64>, len: UserPtr<u64>) -> Result<()> {
     let thread = match tid {
         0 => Some(ctx.thread.clone()),
         tid => ctx.kernel.processes.thread(tid),

@@ -5,14 +5,14 @@
 
 use super::arg::{Arg, Value};
 use super::*;
-use linux_abi::mm::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags};
-use linux_abi::process::WaitOptions;
 use core::fmt::{self, Write};
 use kbase::{Result, UserAddr, UserPtr};
+use linux_abi::fs as fs_abi;
+use linux_abi::mm::{LockAllFlags, MapFlags, Prot, RemapFlags, SyncFlags};
+use linux_abi::process::WaitOptions;
 use linux_abi::process::{Rlimit, Rusage, Sysinfo, Utsname};
 use linux_abi::signal::{SigAction, SigInfo, SigStack, Signal, SignalSet};
 use linux_abi::time::{Itimerval, Timespec, Timeval, Timezone, Tms};
-use linux_abi::fs as fs_abi;
 
 macro_rules! syscalls {
     ($($number:literal $name:ident $(($($arg:ident: $type:ty),*) = $serve:path, $support:expr)?;)*) => {

@@ -24,9 +24,7 @@ pub(super) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Resul
         Ok(value) if *value >= 0x1_0000 => write!(line, " = {value:#x}"),
         Ok(value) => write!(line, " = {}", value.cast_signed()),
         Err(error) => match error.errno() {
-            errno if errno.is_restart() => {
-                line.write_str(" = ? (to be restarted after a signal)")
-            }
+            errno if errno.is_restart() => line.write_str(" = ? (to be restarted after a signal)"),
             errno => write!(line, " = -1 {errno} ({})", error.note()),
         },
     };

@@ -63,13 +63,7 @@ pub(crate) struct ExceptionRecord {
 }
 
 /// Serves an exception.
-pub(super) fn exception(
-    ctx: &Ctx<'_>,
-    vector: u8,
-    error_code: u32,
-    address: u64,
-    repeated: &mut Repeated,
-) {
+pub(super) fn exception(ctx: &Ctx<'_>, vector: u8, error_code: u32, address: u64, repeated: &mut Repeated) {
     let rip = ctx.registers.borrow().rip;
     let record = ExceptionRecord { trapno: vector.into(), err: error_code.into(), cr2: 0 };
     if vector != PAGE_FAULT {

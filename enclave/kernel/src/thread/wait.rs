@@ -1,9 +1,9 @@
 //! Waiting: everything that blocks in the kernel blocks here.
 
+use crate::thread::{WORK_EXIT, WORK_YIELD};
 use crate::vm::{AddressSpace, Entry, SLICE_NS};
 use crate::{Ctx, Kernel, Thread, signal};
 use alloc::sync::Arc;
-use crate::thread::{WORK_EXIT, WORK_YIELD};
 use kbase::{Errno, Error, Result, WaitQueue};
 use platform::Park;
 

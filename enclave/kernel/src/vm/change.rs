@@ -171,7 +171,9 @@ impl AddressSpace {
         let (start, vma) = self.single_mapping(&range)?;
         let file = match &vma.backing {
             Backing::Anonymous => None,
-            Backing::File { file, offset, .. } => Some((file.clone(), offset.saturating_add(range.start - start))),
+            Backing::File { file, offset, .. } => {
+                Some((file.clone(), offset.saturating_add(range.start - start)))
+            }
             Backing::Stubs { .. } => bail!(EFAULT, "not a mapping of the program"),
         };
         self.write_back(&range);
@@ -195,7 +197,8 @@ impl AddressSpace {
     fn copy_committed(&self, from: &Range<u64>, to: u64) -> Result<()> {
         let mut rest = pages::pages(from);
         let mut page = [0u8; 4096];
-        let readable = self.state.lock().map.find(from.start).is_some_and(|(_, vma)| !vma.hardware().is_empty());
+        let readable =
+            self.state.lock().map.find(from.start).is_some_and(|(_, vma)| !vma.hardware().is_empty());
         if !readable {
             self.protect(from.start, from.end - from.start, Protection::READ)?;
         }
@@ -252,7 +255,11 @@ impl AddressSpace {
             _ => bail!(EINVAL, "unknown advice"),
         }
         // Linux does what it can and then says that there were holes.
-        if self.state.lock().map.is_mapped(&range) { Ok(()) } else { bail!(ENOMEM, "not all of it is mapped") }
+        if self.state.lock().map.is_mapped(&range) {
+            Ok(())
+        } else {
+            bail!(ENOMEM, "not all of it is mapped")
+        }
     }
 
     /// Forgets the content of pages: the next access finds zeros, or the file.

@@ -219,9 +219,7 @@ impl AddressSpace {
             pages = fill.wanted..fill.wanted + 1;
             let index = usize::try_from(fill.wanted - fill.pages.start).unwrap_or(0);
             let one = bytes.get(index..=index).unwrap_or_default();
-            platform
-                .commit_copy(fill.wanted * PAGE_SIZE, one, protection)
-                .map_err(|_| Fault::OutOfMemory)?;
+            platform.commit_copy(fill.wanted * PAGE_SIZE, one, protection).map_err(|_| Fault::OutOfMemory)?;
         }
         self.backend.statistics.committed_pages.fetch_add(pages.end - pages.start, Ordering::Relaxed);
         committed.insert(pages);

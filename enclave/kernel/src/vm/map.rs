@@ -100,9 +100,8 @@ impl AddressSpace {
         let backing = match request.file {
             None => Backing::Anonymous,
             Some((file, offset)) => {
-                let text = sites.and_then(|sites| {
-                    self.rewrite(&mut state, &sites, offset..offset + len, start)
-                });
+                let text =
+                    sites.and_then(|sites| self.rewrite(&mut state, &sites, offset..offset + len, start));
                 Backing::File { file, offset, text }
             }
         };
@@ -221,10 +220,10 @@ impl AddressSpace {
         let reachable = end.saturating_sub(REACH)..start.saturating_add(REACH);
         let (below, above) = (reachable.start..start, end..reachable.end);
         let claims = &state.claims;
-        let base = claims
-            .iter()
-            .find_map(|claim| state.map.gap_down(stubs, &intersection(claim, &below)))
-            .or_else(|| claims.iter().find_map(|claim| state.map.gap_up(stubs, &intersection(claim, &above))));
+        let base =
+            claims.iter().find_map(|claim| state.map.gap_down(stubs, &intersection(claim, &below))).or_else(
+                || claims.iter().find_map(|claim| state.map.gap_up(stubs, &intersection(claim, &above))),
+            );
         let Some(base) = base else {
             self.backend.log(Level::Warn, format_args!("no room for rewritten system calls near {start:#x}"));
             return None;
@@ -341,9 +340,12 @@ impl Backend {
     /// The table that was made with the image.
     fn site_table(&self, pages: &dyn MappedPages) -> Option<SiteTable> {
         let table = pages.rewrite_sites();
-        let bytes = table.inspect_err(|error| self.log(Level::Error, format_args!("rewriting sites: {error:?}")));
+        let bytes =
+            table.inspect_err(|error| self.log(Level::Error, format_args!("rewriting sites: {error:?}")));
         let table = SiteTable::from_bytes(&bytes.ok()??);
-        table.inspect_err(|_| self.log(Level::Error, format_args!("a table of rewriting sites is corrupt"))).ok()
+        table
+            .inspect_err(|_| self.log(Level::Error, format_args!("a table of rewriting sites is corrupt")))
+            .ok()
     }
 
     /// Logs a line if its level is wanted.

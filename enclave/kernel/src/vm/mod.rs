@@ -39,9 +39,9 @@ use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
 use linux_abi::mm::PAGE_SIZE;
 use pages::PageSet;
+use platform::{PageRange, Platform, Protection, UserFault};
 use residency::Group;
 use text::Sites;
-use platform::{PageRange, Platform, Protection, UserFault};
 use vfs::Page;
 use vma::VmaMap;
 
@@ -63,7 +63,14 @@ type SitesKey = (u64, u64, u64, i64, u64, u64);
 impl Backend {
     pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>, copies_limit: u64) -> Self {
         let arena = Arena::new(platform.user_range());
-        Self { platform, statistics, known_sites: Mutex::new(HashMap::new()), arena, next_share: AtomicU64::new(1), copies_limit }
+        Self {
+            platform,
+            statistics,
+            known_sites: Mutex::new(HashMap::new()),
+            arena,
+            next_share: AtomicU64::new(1),
+            copies_limit,
+        }
     }
 }
 

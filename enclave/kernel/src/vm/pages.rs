@@ -164,9 +164,10 @@ mod tests {
             }
             assert_eq!(set.len(), model.len() as u64);
             let (from, limit) = (next(2000), 2300);
-            let run = model.range(from..limit).next().map(|&first| {
-                first..(first..limit).find(|page| !model.contains(page)).unwrap_or(limit)
-            });
+            let run = model
+                .range(from..limit)
+                .next()
+                .map(|&first| first..(first..limit).find(|page| !model.contains(page)).unwrap_or(limit));
             assert_eq!(set.next_run(from..limit), run);
         }
         set.remove(0..10_000);

@@ -253,7 +253,8 @@ fn shared_memory_survives_dontneed_and_residency_is_told() {
 fn memory_that_is_out_is_a_fault_and_not_the_end() {
     World::on(FakePlatform::with_user_limit(1 << 20)).with_ctx(|ctx| {
         let at = anonymous(ctx, 4 << 20, RW);
-        let fault = (0..1024).find_map(|page| ctx.space.handle_fault(at + page * PAGE, Protection::WRITE).err());
+        let fault =
+            (0..1024).find_map(|page| ctx.space.handle_fault(at + page * PAGE, Protection::WRITE).err());
         assert_eq!(fault, Some(Fault::OutOfMemory));
         ctx.call(MUNMAP, &[at, 4 << 20]).unwrap();
         let again = anonymous(ctx, PAGE, RW);

@@ -138,13 +138,7 @@ fn relative(next: u64, target: u64) -> Option<[u8; 4]> {
 impl Text {
     /// Rewrites the file offsets `range` of a file that is mapped at `address`, with room for stubs at `base`.
     /// Sites that are out of reach or not wholly inside stay as they are, and trap.
-    pub(crate) fn new(
-        sites: &Sites,
-        range: Range<u64>,
-        address: u64,
-        base: u64,
-        entries: Entries,
-    ) -> Self {
+    pub(crate) fn new(sites: &Sites, range: Range<u64>, address: u64, base: u64, entries: Entries) -> Self {
         let mut text = Self {
             bias: address.wrapping_sub(range.start),
             base,
@@ -288,7 +282,8 @@ impl Text {
 
     /// Copies a page of the stubs.
     pub(crate) fn copy_stubs(&self, offset: u64, page: &mut [u8]) {
-        let from = usize::try_from(offset).ok().and_then(|offset| self.stubs.get(offset..)).unwrap_or_default();
+        let from =
+            usize::try_from(offset).ok().and_then(|offset| self.stubs.get(offset..)).unwrap_or_default();
         for (to, &from) in page.iter_mut().zip(from) {
             *to = from;
         }
@@ -520,7 +515,8 @@ mod tests {
     fn caves_and_displaced_windows_run_as_the_program_was_written() {
         // 0: mov eax, 39; nop; syscall; jmp +5; five bytes of padding
         // 15: mov edi, eax; nop; mov eax, 231; syscall (displaced with the mov before it)
-        let code = b"\xb8\x27\0\0\0\x90\x0f\x05\xeb\x05\xcc\xcc\xcc\xcc\xcc\x89\xc7\x90\xb8\xe7\0\0\0\x0f\x05";
+        let code =
+            b"\xb8\x27\0\0\0\x90\x0f\x05\xeb\x05\xcc\xcc\xcc\xcc\xcc\x89\xc7\x90\xb8\xe7\0\0\0\x0f\x05";
         let start = 120;
         let sites = vec![
             syscall(start + 6, Tactic::Cave { hole: 4 }),
