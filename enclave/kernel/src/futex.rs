@@ -20,6 +20,15 @@ const BUCKETS: usize = 256;
 /// Most entries of a robust list that are followed (ROBUST_LIST_LIMIT).
 const ROBUST_LIMIT: usize = 2048;
 
+/// Who may wait for a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Threads of the process (FUTEX_PRIVATE_FLAG).
+    Private,
+    /// Whoever has the memory.
+    Shared,
+}
+
 /// A word of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
@@ -32,14 +41,18 @@ impl Key {
     ///
     /// # Errors
     /// EINVAL not aligned; EFAULT outside the memory of programs.
-    fn of(ctx: &Ctx<'_>, address: UserAddr) -> Result<Self> {
+    fn of(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<Self> {
         if !address.0.is_multiple_of(4) {
             bail!(EINVAL, "a futex is an aligned word");
         }
         if !ctx.space.range().contains(&address.0) {
             bail!(EFAULT, "outside the memory of programs");
         }
-        Ok(Self { space: ctx.space.word_space(address.0), address: address.0 })
+        let space = match scope {
+            Scope::Private => ctx.space.id,
+            Scope::Shared => ctx.space.word_space(address.0),
+        };
+        Ok(Self { space, address: address.0 })
     }
 
     /// Index of its queue: the high bits of a product spread neighbours.
@@ -78,6 +91,8 @@ pub(crate) struct FutexTable {
 pub(crate) struct Wait {
     /// Address of the word.
     pub(crate) address: UserAddr,
+    /// Who may wake it.
+    pub(crate) scope: Scope,
     /// It waits while the word has this value.
     pub(crate) value: u32,
     /// Wakes with one of these bits are for it.
@@ -261,7 +276,7 @@ pub(crate) fn wait(ctx: &Ctx<'_>, wait: Wait) -> Result<()> {
     if wait.bits == 0 {
         bail!(EINVAL, "no bits");
     }
-    let key = Key::of(ctx, wait.address)?;
+    let key = Key::of(ctx, wait.address, wait.scope)?;
     let is_same = || Ok(ctx.user().load_u32(wait.address)? == wait.value);
     let sleep = || {
         if wait.deadline_ns.is_some_and(|deadline| ctx.platform().monotonic_ns() >= deadline) {
@@ -282,18 +297,24 @@ pub(crate) fn wait(ctx: &Ctx<'_>, wait: Wait) -> Result<()> {
 /// Wakes at most `count` threads that wait for the word at `address`, and returns their number. A bad address has no
 /// waiters.
 pub(crate) fn wake(ctx: &Ctx<'_>, address: UserAddr, count: u32) -> u32 {
-    wake_bits(ctx, address, count, BITSET_MATCH_ANY).unwrap_or(0)
+    wake_bits(ctx, address, Scope::Shared, count, BITSET_MATCH_ANY).unwrap_or(0)
 }
 
 /// Wakes waiters whose bits meet `bits` (FUTEX_WAKE_BITSET).
 ///
 /// # Errors
 /// EINVAL not aligned, or no bits; EFAULT.
-pub(crate) fn wake_bits(ctx: &Ctx<'_>, address: UserAddr, count: u32, bits: u32) -> Result<u32> {
+pub(crate) fn wake_bits(
+    ctx: &Ctx<'_>,
+    address: UserAddr,
+    scope: Scope,
+    count: u32,
+    bits: u32,
+) -> Result<u32> {
     if bits == 0 {
         bail!(EINVAL, "no bits");
     }
-    Ok(ctx.kernel.futexes.wake(Key::of(ctx, address)?, count, bits))
+    Ok(ctx.kernel.futexes.wake(Key::of(ctx, address, scope)?, count, bits))
 }
 
 /// Wakes some waiters and moves others to another word (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE). Returns the numbers of both.
@@ -304,10 +325,11 @@ pub(crate) fn requeue(
     ctx: &Ctx<'_>,
     from: UserAddr,
     to: UserAddr,
+    scope: Scope,
     (wake, requeue): (u32, u32),
     compare: Option<u32>,
 ) -> Result<(u32, u32)> {
-    let (from_key, to_key) = (Key::of(ctx, from)?, Key::of(ctx, to)?);
+    let (from_key, to_key) = (Key::of(ctx, from, scope)?, Key::of(ctx, to, scope)?);
     if let Some(value) = compare
         && ctx.user().load_u32(from)? != value
     {
@@ -373,10 +395,11 @@ pub(crate) fn wake_op(
     ctx: &Ctx<'_>,
     first: UserAddr,
     second: UserAddr,
+    scope: Scope,
     (wake, wake_second): (u32, u32),
     operation: WakeOp,
 ) -> Result<u32> {
-    let (first_key, second_key) = (Key::of(ctx, first)?, Key::of(ctx, second)?);
+    let (first_key, second_key) = (Key::of(ctx, first, scope)?, Key::of(ctx, second, scope)?);
     let mut old = ctx.user().load_u32(second)?;
     loop {
         let found = ctx.user().compare_exchange_u32(second, old, operation.apply(old))?;
@@ -459,6 +482,7 @@ mod tests {
 
     const NONE: Wait = Wait {
         address: UserAddr(SCRATCH),
+        scope: Scope::Shared,
         value: 0,
         bits: BITSET_MATCH_ANY,
         deadline_ns: None,
@@ -547,15 +571,22 @@ mod tests {
             ctx.poke(SCRATCH + 4, 7u32);
             // FUTEX_OP_ADD 3, FUTEX_OP_CMP_GT 6
             let add = WakeOp::decode(1 << 28 | 4 << 24 | 3 << 12 | 6).unwrap();
-            let key = Key::of(ctx, UserAddr(SCRATCH + 4)).unwrap();
+            let key = Key::of(ctx, UserAddr(SCRATCH + 4), Scope::Private).unwrap();
             let second = waiter(&ctx.kernel.futexes, key, 1);
-            assert_eq!(wake_op(ctx, UserAddr(SCRATCH), UserAddr(SCRATCH + 4), (1, 1), add).unwrap(), 1);
+            assert_eq!(
+                wake_op(ctx, UserAddr(SCRATCH), UserAddr(SCRATCH + 4), Scope::Private, (1, 1), add).unwrap(),
+                1
+            );
             assert!(is_woken(&second));
             assert_eq!(ctx.peek::<u32>(SCRATCH + 4), 10);
             // FUTEX_OP_ANDN with a shifted operand of 1 << 1, FUTEX_OP_CMP_LT -1
             let clear = WakeOp::decode(0xb << 28 | 2 << 24 | 1 << 12 | 0xfff).unwrap();
             assert_eq!((clear.operand, clear.against), (2, -1));
-            assert_eq!(wake_op(ctx, UserAddr(SCRATCH), UserAddr(SCRATCH + 4), (1, 1), clear).unwrap(), 0);
+            assert_eq!(
+                wake_op(ctx, UserAddr(SCRATCH), UserAddr(SCRATCH + 4), Scope::Private, (1, 1), clear)
+                    .unwrap(),
+                0
+            );
             assert_eq!(ctx.peek::<u32>(SCRATCH + 4), 8);
             assert_eq!(WakeOp::decode(5 << 28).unwrap_err().errno(), Errno::ENOSYS);
         });

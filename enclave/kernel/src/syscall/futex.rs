@@ -1,7 +1,7 @@
 //! `futex(2)` and `membarrier(2)`.
 
 use crate::Ctx;
-use crate::futex::{self, Wait, WakeOp};
+use crate::futex::{self, Scope, Wait, WakeOp};
 use crate::time::{Clock, deadline_after, deadline_at};
 use kbase::{Result, UserAddr, UserPtr, bail};
 use linux_abi::process::futex as op;
@@ -31,6 +31,7 @@ pub(super) fn futex(
     third_value: u32,
 ) -> Result<u32> {
     let command = operation & op::CMD_MASK;
+    let scope = if operation & op::PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
     let clock = if operation & op::CLOCK_REALTIME != 0 { Clock::Realtime } else { Clock::Monotonic };
     if clock == Clock::Realtime && command != op::WAIT_BITSET {
         bail!(ENOSYS, "the operation takes no clock");
@@ -40,8 +41,11 @@ pub(super) fn futex(
         None => Ok(None),
     };
     let wait = |bits: u32, deadline_ns: Option<u64>| {
-        futex::wait(ctx, Wait { address, value, bits, deadline_ns, begins_anew: deadline_ns.is_none() })
-            .map(|()| 0)
+        futex::wait(
+            ctx,
+            Wait { address, scope, value, bits, deadline_ns, begins_anew: deadline_ns.is_none() },
+        )
+        .map(|()| 0)
     };
     match command {
         op::WAIT => {
@@ -52,18 +56,18 @@ pub(super) fn futex(
             let deadline = timeout()?.map(|time| deadline_at(ctx, clock, time)).transpose()?;
             wait(third_value, deadline)
         }
-        op::WAKE => futex::wake_bits(ctx, address, at_least_one(value), op::BITSET_MATCH_ANY),
-        op::WAKE_BITSET => futex::wake_bits(ctx, address, at_least_one(value), third_value),
+        op::WAKE => futex::wake_bits(ctx, address, scope, at_least_one(value), op::BITSET_MATCH_ANY),
+        op::WAKE_BITSET => futex::wake_bits(ctx, address, scope, at_least_one(value), third_value),
         op::REQUEUE | op::CMP_REQUEUE => {
             let compare = (command == op::CMP_REQUEUE).then_some(third_value);
             let counts = (count(value.into())?, count(fourth)?);
-            let (woken, moved) = futex::requeue(ctx, address, second, counts, compare)?;
+            let (woken, moved) = futex::requeue(ctx, address, second, scope, counts, compare)?;
             Ok(woken.saturating_add(moved))
         }
         op::WAKE_OP => {
             let second_count = u32::try_from(fourth & 0xffff_ffff).unwrap_or(0);
             let counts = (at_least_one(value), at_least_one(second_count));
-            futex::wake_op(ctx, address, second, counts, WakeOp::decode(third_value)?)
+            futex::wake_op(ctx, address, second, scope, counts, WakeOp::decode(third_value)?)
         }
         _ => bail!(ENOSYS, "no such operation"),
     }

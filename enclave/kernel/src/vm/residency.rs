@@ -120,9 +120,6 @@ impl AddressSpace {
 
     /// What tells a word of this space from the word at the same address of another: the same for both where they share it.
     pub(crate) fn word_space(&self, address: u64) -> u64 {
-        if !self.is_grouped() {
-            return self.id;
-        }
         let state = self.state.lock();
         match state.map.find(address) {
             Some((_, vma)) if vma.share != 0 => vma.share | 1 << 63,
