@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use boot_config::BootConfig;
 use core::cell::{Cell, RefCell};
 use fake_platform::FakePlatform;
-use kbase::{Errno, SliceSource, UserAddr, UserPtr, UserSpace};
+use kbase::{Errno, SliceSource, UserAddr, UserPtr};
 use platform::{HostFd, Platform, Protection, Trap, UserRegisters};
 use vfs::{Create, Name, Node};
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -6,6 +6,7 @@ use crate::Ctx;
 use crate::thread::NewThread;
 use crate::vm::AddressSpace;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserPtr, bail};
 use linux_abi::process::CloneFlags;
@@ -191,7 +192,7 @@ impl Ctx<'_> {
         let waker = self.thread.waker();
         self.process.ended.add(&waker);
         let result = loop {
-            let others: alloc::vec::Vec<_> =
+            let others: Vec<_> =
                 self.process.threads().into_iter().filter(|thread| thread.tid != self.thread.tid).collect();
             if self.thread.has_work(crate::thread::WORK_EXIT) {
                 break Err(Error::new(Errno::EAGAIN, "the process ends"));

@@ -143,7 +143,7 @@ impl Elf {
             entry: header.entry,
             is_relocatable: header.kind == ET_DYN,
             segments: Vec::new(),
-            span: u64::MAX..0,
+            span: Range { start: u64::MAX, end: 0 },
             align: PAGE_SIZE,
             headers_at: None,
             header_count: header.phnum,

@@ -15,7 +15,7 @@ mod tests;
 mod vdso;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use children::{Wait, Who, wait};
+pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
 pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids};
 pub(crate) use exec::execve;

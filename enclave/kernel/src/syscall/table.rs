@@ -17,6 +17,7 @@ use linux_abi::time::{Itimerval, Timespec, Timeval, Timezone, Tms};
 macro_rules! syscalls {
     ($($number:literal $name:ident $(($($arg:ident: $type:ty),*) = $serve:path, $support:expr)?;)*) => {
         /// Serves call `number`; `None` when there is no such call here.
+        #[expect(clippy::redundant_closure_call, reason = "the closure is what `?` returns from")]
         pub(super) fn invoke(ctx: &Ctx<'_>, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Option<Result<u64>> {
             Some(match number {
                 $($($number => (|| {
@@ -103,7 +104,7 @@ syscalls! {
     20 writev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32) = rw::writev, Full;
     21 access(path: UserStr, mode: u32) = attr::access, Full;
     22 pipe(into: UserPtr<[u32; 2]>) = pipe::pipe, Full;
-    23 select(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<linux_abi::time::Timeval>) = poll::select, Full;
+    23 select(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<Timeval>) = poll::select, Full;
     24 sched_yield() = sched::sched_yield, Full;
     25 mremap(old: u64, old_len: u64, new_len: u64, flags: RemapFlags, new: u64) = memory::mremap, Partial("no MREMAP_DONTUNMAP");
     26 msync(start: u64, len: u64, flags: SyncFlags) = memory::msync, Full;
@@ -141,7 +142,7 @@ syscalls! {
     58 vfork() = clone::vfork, Full;
     59 execve(path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) = program::execve, Full;
     60 exit(code: i32) = program::exit, Full;
-    61 wait4(pid: i32, status: UserPtr<i32>, options: WaitOptions, rusage: UserPtr<linux_abi::process::Rusage>) = wait::wait4, Full;
+    61 wait4(pid: i32, status: UserPtr<i32>, options: WaitOptions, rusage: UserPtr<Rusage>) = wait::wait4, Full;
     62 kill(pid: i32, signal: Option<Signal>) = signal::kill, Full;
     63 uname(into: UserPtr<Utsname>) = system::uname, Full;
     64 semget;
@@ -315,7 +316,7 @@ syscalls! {
     232 epoll_wait(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout_ms: i32) = epoll::epoll_wait, Full;
     233 epoll_ctl(epoll: Fd, operation: u32, fd: Fd, event: UserPtr<fs_abi::EpollEvent>) = epoll::epoll_ctl, Full;
     234 tgkill(pid: i32, tid: i32, signal: Option<Signal>) = signal::tgkill, Full;
-    235 utimes(path: UserStr, times: UserPtr<[linux_abi::time::Timeval; 2]>) = attr::utimes, Full;
+    235 utimes(path: UserStr, times: UserPtr<[Timeval; 2]>) = attr::utimes, Full;
     236 vserver;
     237 mbind;
     238 set_mempolicy;
@@ -327,7 +328,7 @@ syscalls! {
     244 mq_notify;
     245 mq_getsetattr;
     246 kexec_load;
-    247 waitid(kind: u32, id: u32, info: UserPtr<linux_abi::signal::SigInfo>, options: WaitOptions, rusage: UserPtr<linux_abi::process::Rusage>) = wait::waitid, Partial("no pidfds");
+    247 waitid(kind: u32, id: u32, info: UserPtr<SigInfo>, options: WaitOptions, rusage: UserPtr<Rusage>) = wait::waitid, Partial("no pidfds");
     248 add_key;
     249 request_key;
     250 keyctl;
@@ -341,7 +342,7 @@ syscalls! {
     258 mkdirat(from: DirFd, path: UserStr, mode: u32) = dir::mkdirat, Full;
     259 mknodat(from: DirFd, path: UserStr, mode: u32, dev: u32) = link::mknodat, Full;
     260 fchownat(from: DirFd, path: UserStr, uid: u32, gid: u32, flags: u32) = attr::fchownat, Full;
-    261 futimesat(from: DirFd, path: UserStr, times: UserPtr<[linux_abi::time::Timeval; 2]>) = attr::futimesat, Full;
+    261 futimesat(from: DirFd, path: UserStr, times: UserPtr<[Timeval; 2]>) = attr::futimesat, Full;
     262 newfstatat(from: DirFd, path: UserStr, into: UserPtr<fs_abi::Stat>, flags: u32) = stat::newfstatat, Full;
     263 unlinkat(from: DirFd, path: UserStr, flags: u32) = link::unlinkat, Full;
     264 renameat(from_dir: DirFd, from: UserStr, to_dir: DirFd, to: UserStr) = link::renameat, Full;
@@ -350,8 +351,8 @@ syscalls! {
     267 readlinkat(from: DirFd, path: UserStr, into: UserAddr, size: u32) = link::readlinkat, Full;
     268 fchmodat(from: DirFd, path: UserStr, mode: u32) = attr::fchmodat, Full;
     269 faccessat(from: DirFd, path: UserStr, mode: u32) = attr::faccessat, Full;
-    270 pselect6(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<linux_abi::time::Timespec>, mask: UserPtr<[u64; 2]>) = poll::pselect6, Full;
-    271 ppoll(fds: UserPtr<fs_abi::Pollfd>, count: u32, timeout: UserPtr<linux_abi::time::Timespec>, mask: UserAddr, mask_len: usize) = poll::ppoll, Full;
+    270 pselect6(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<Timespec>, mask: UserPtr<[u64; 2]>) = poll::pselect6, Full;
+    271 ppoll(fds: UserPtr<fs_abi::Pollfd>, count: u32, timeout: UserPtr<Timespec>, mask: UserAddr, mask_len: usize) = poll::ppoll, Full;
     272 unshare;
     273 set_robust_list(head: u64, len: usize) = program::set_robust_list, Full;
     274 get_robust_list(tid: u32, head: UserPtr<u64>, len: UserPtr<u64>) = program::get_robust_list, Full;
@@ -360,14 +361,14 @@ syscalls! {
     277 sync_file_range(fd: Fd, offset: i64, len: i64, flags: u32) = space::sync_file_range, Partial("the range is the whole file");
     278 vmsplice;
     279 move_pages;
-    280 utimensat(from: DirFd, path: UserStr, times: UserPtr<[linux_abi::time::Timespec; 2]>, flags: u32) = attr::utimensat, Full;
+    280 utimensat(from: DirFd, path: UserStr, times: UserPtr<[Timespec; 2]>, flags: u32) = attr::utimensat, Full;
     281 epoll_pwait(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout_ms: i32, mask: UserAddr, mask_len: usize) = epoll::epoll_pwait, Full;
     282 signalfd;
     283 timerfd_create(clock: i32, flags: u32) = timerfd::timerfd_create, Full;
     284 eventfd(initial: u32) = pipe::eventfd, Full;
     285 fallocate(fd: Fd, mode: u32, offset: i64, len: i64) = space::fallocate, Partial("no collapsing, inserting or unsharing");
-    286 timerfd_settime(fd: Fd, flags: u32, new: UserPtr<[linux_abi::time::Timespec; 2]>, old: UserPtr<[linux_abi::time::Timespec; 2]>) = timerfd::timerfd_settime, Full;
-    287 timerfd_gettime(fd: Fd, into: UserPtr<[linux_abi::time::Timespec; 2]>) = timerfd::timerfd_gettime, Full;
+    286 timerfd_settime(fd: Fd, flags: u32, new: UserPtr<[Timespec; 2]>, old: UserPtr<[Timespec; 2]>) = timerfd::timerfd_settime, Full;
+    287 timerfd_gettime(fd: Fd, into: UserPtr<[Timespec; 2]>) = timerfd::timerfd_gettime, Full;
     288 accept4;
     289 signalfd4;
     290 eventfd2(initial: u32, flags: u32) = pipe::eventfd2, Full;
@@ -433,7 +434,7 @@ syscalls! {
     438 pidfd_getfd;
     439 faccessat2(from: DirFd, path: UserStr, mode: u32, flags: u32) = attr::faccessat2, Full;
     440 process_madvise;
-    441 epoll_pwait2(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout: UserPtr<linux_abi::time::Timespec>, mask: UserAddr, mask_len: usize) = epoll::epoll_pwait2, Full;
+    441 epoll_pwait2(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout: UserPtr<Timespec>, mask: UserAddr, mask_len: usize) = epoll::epoll_pwait2, Full;
     442 mount_setattr;
     443 quotactl_fd;
     444 landlock_create_ruleset;

@@ -22,7 +22,7 @@ use core::sync::atomic::Ordering;
 use kbase::sync::Mutex;
 use kbase::{Result, WaitQueue, bail};
 use linux_abi::mm::PAGE_SIZE;
-use platform::{Level, Platform, Protection};
+use platform::{Level, Protection};
 use vfs::Page;
 
 /// How long a resident space may keep others waiting, in nanoseconds.
@@ -431,14 +431,19 @@ fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool) {
 /// The protection of a page that is in place.
 fn in_place(state: &State, page: u64, vma: &Vma) -> Protection {
     let hardware = vma.hardware();
-    if vma.tracks_dirty() && !state.dirty.has(page) { hardware.difference(Protection::WRITE) } else { hardware }
+    if vma.tracks_dirty() && !state.dirty.has(page) {
+        hardware.difference(Protection::WRITE)
+    } else {
+        hardware
+    }
 }
 
 /// Commits copied pages where there is none.
 fn restore(to: &AddressSpace, state: &mut State, wanted: Copies) {
     let mut wanted = wanted.into_iter().peekable();
     while let Some((first, content)) = wanted.next() {
-        let protection = state.map.find(first * PAGE_SIZE).map_or(Protection::empty(), |(_, vma)| vma.hardware());
+        let protection =
+            state.map.find(first * PAGE_SIZE).map_or(Protection::empty(), |(_, vma)| vma.hardware());
         let mut run = alloc::vec![content];
         loop {
             let next = first + run.len() as u64;

@@ -6,7 +6,7 @@ use crate::vm::{Fault, MapRequest, MappedFile, Place};
 use alloc::sync::Arc;
 use fake_platform::FakePlatform;
 use fs_mem::MemFs;
-use kbase::{Errno, SliceSink, SliceSource, UserAddr, UserSpace};
+use kbase::{Errno, SliceSink, SliceSource, UserAddr};
 use platform::Protection;
 use vfs::Regular;
 
