@@ -312,7 +312,7 @@ impl UserCpu for Runtime {
     }
 
     fn vdso(&self) -> Option<VdsoFunctions> {
-        self.has_rdtsc().then(|| VdsoFunctions {
+        self.has_rdtsc().then_some(VdsoFunctions {
             clock_gettime: clock::vdso_clock_gettime as *const () as u64,
             gettimeofday: clock::vdso_gettimeofday as *const () as u64,
         })
