@@ -137,15 +137,18 @@ pub struct ThreadArea {
 const _: () = assert!(size_of::<ThreadArea>() <= 4096);
 const _: () = assert!(offset_of!(ThreadArea, state) == 64);
 
+const _: () = {
+    assert!(IMAGE_BASE < THREADS_BASE);
+    assert!(THREADS_BASE + MAX_THREADS * THREAD_STRIDE <= HEAP_BASE);
+    assert!(HEAP_BASE < HEAP_END);
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn regions_do_not_overlap_and_are_page_aligned() {
-        assert!(IMAGE_BASE < THREADS_BASE);
-        assert!(THREADS_BASE + MAX_THREADS * THREAD_STRIDE <= HEAP_BASE);
-        assert!(HEAP_BASE < HEAP_END);
+    fn the_parts_of_a_slot_are_page_aligned() {
         for part in [slot::SSA, slot::AREA, slot::EXCEPTION_STACK, slot::KERNEL_STACK, slot::END] {
             assert_eq!(part % PAGE_SIZE, 0);
         }
