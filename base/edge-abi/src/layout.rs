@@ -134,8 +134,6 @@ pub struct ThreadArea {
     pub state: [u64; 64],
 }
 
-const _: () = assert!(IMAGE_BASE < THREADS_BASE && HEAP_BASE < HEAP_END);
-const _: () = assert!(THREADS_BASE + MAX_THREADS * THREAD_STRIDE <= HEAP_BASE);
 const _: () = assert!(size_of::<ThreadArea>() <= 4096);
 const _: () = assert!(offset_of!(ThreadArea, state) == 64);
 
