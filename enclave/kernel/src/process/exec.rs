@@ -75,14 +75,14 @@ impl Image {
         bail!(ELOOP, "too many scripts that need scripts")
     }
 
-    /// Loads it into an empty address space. Returns the registers to start with.
+    /// Loads it into an empty address space. Returns the registers to start with, and the auxiliary vector.
     fn load(
         &self,
         kernel: &Kernel,
         space: &AddressSpace,
         stack_size: u64,
         heap: u64,
-    ) -> Result<UserRegisters> {
+    ) -> Result<(UserRegisters, Vec<u8>)> {
         let program = self.elf.load_program(space, &self.file)?;
         let interpreter = match &self.interpreter {
             Some((file, elf)) => Some(elf.load_interpreter(space, file)?),
@@ -108,18 +108,19 @@ impl Image {
             random,
             auxv: &vector,
         };
-        let (bytes, pointer) = stack::build(&content, bottom + stack_size);
+        let stack::Built { bytes, pointer, auxv } = stack::build(&content, bottom + stack_size);
         space.store(UserAddr(pointer), &bytes)?;
-        Ok(UserRegisters {
+        let registers = UserRegisters {
             rip: interpreter.map_or(program.entry, |interpreter| interpreter.entry),
             rsp: pointer,
             rflags: INITIAL_RFLAGS,
             ..UserRegisters::default()
-        })
+        };
+        Ok((registers, auxv))
     }
 
     /// What `/proc` shows.
-    fn program(&self) -> Program {
+    fn program(&self, auxv: Vec<u8>) -> Program {
         let join = |strings: &[Vec<u8>]| {
             strings.iter().flat_map(|string| string.iter().copied().chain([0])).collect::<Vec<u8>>()
         };
@@ -127,6 +128,7 @@ impl Image {
             path: self.file.path.clone(),
             arguments: join(&self.arguments),
             environment: join(&self.environment),
+            auxv,
         }
     }
 }
@@ -242,8 +244,8 @@ pub(crate) fn execve(
     let loaded = image.load(ctx.kernel, &space, stack_size, heap);
     space.leave();
     ctx.space.count_in();
-    let registers = match loaded {
-        Ok(registers) => registers,
+    let (registers, auxv) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             log_load_error(ctx.kernel, path, &error);
             ctx.process.end_with(linux_abi::process::status_killed(9, false));
@@ -258,7 +260,7 @@ pub(crate) fn execve(
     ctx.process.signals.reset_for_exec();
     ctx.thread.reset_for_exec();
     *ctx.thread.name.lock() = short_name(&image.asked);
-    *ctx.process.program.lock() = image.program();
+    *ctx.process.program.lock() = image.program(auxv);
     ctx.thread.add_work(WORK_WORLD);
     ctx.after.set(After::Keep);
     Ok(())
@@ -320,14 +322,14 @@ impl Kernel {
         let limits = self.config().limits;
         let image = Image::find(self, &context, path, argv, environment, limits.default_stack_size)?;
         let space = self.new_space();
-        let registers = image
+        let (registers, auxv) = image
             .load(self, &space, limits.default_stack_size, limits.default_heap_size)
             .inspect_err(|error| log_load_error(self, path, error))?;
         let files = FileTable::with_stdio(self, stdio)?;
         let new = NewProcess {
             world: (space, Arc::new(files), Arc::new(context)),
             thread: NewThread::of_program(registers, short_name(path)),
-            program: image.program(),
+            program: image.program(auxv),
             origin: Origin::Outside(limits),
         };
         let process = self.processes.add(self.platform(), limits.max_threads, new)?;

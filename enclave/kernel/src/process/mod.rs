@@ -76,6 +76,8 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<u8>,
     /// Environment, each ended by NUL.
     pub(crate) environment: Vec<u8>,
+    /// Auxiliary vector as the program got it.
+    pub(crate) auxv: Vec<u8>,
 }
 
 /// What changes in a process.

@@ -42,8 +42,18 @@ pub(super) fn check(arguments: &[Vec<u8>], environment: &[Vec<u8>], stack_size: 
     Ok(())
 }
 
+/// A stack that was built.
+pub(super) struct Built {
+    /// Its bytes, from the stack pointer up.
+    pub(super) bytes: Vec<u8>,
+    /// The stack pointer.
+    pub(super) pointer: u64,
+    /// The auxiliary vector in it, for `/proc/PID/auxv`.
+    pub(super) auxv: Vec<u8>,
+}
+
 /// The bytes at the top of a stack that ends at `top`, and the stack pointer, which is their address.
-pub(super) fn build(content: &Content<'_>, top: u64) -> (Vec<u8>, u64) {
+pub(super) fn build(content: &Content<'_>, top: u64) -> Built {
     // Strings first, since the vectors point at them; addresses are counted from the start of the strings.
     let mut strings = Vec::new();
     let mut put = |string: &[u8]| {
@@ -67,6 +77,7 @@ pub(super) fn build(content: &Content<'_>, top: u64) -> (Vec<u8>, u64) {
     words.push(0);
     words.extend(environment.iter().map(|at| base + at));
     words.push(0);
+    let auxv_start = words.len() * size_of::<u64>();
     let pointers =
         [(auxv::RANDOM, base + random), (auxv::PLATFORM, base + platform), (auxv::EXECFN, base + path)];
     for &(kind, value) in content.auxv.iter().chain(&pointers) {
@@ -77,10 +88,11 @@ pub(super) fn build(content: &Content<'_>, top: u64) -> (Vec<u8>, u64) {
     let words_len = (words.len() * size_of::<u64>()) as u64;
     let pointer = base.saturating_sub(words_len) & !15;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let auxv = bytes.get(auxv_start..).unwrap_or_default().to_vec();
     let padding = usize::try_from(base.saturating_sub(words_len) - pointer).unwrap_or(0);
     bytes.resize(bytes.len() + padding, 0);
     bytes.append(&mut strings);
-    (bytes, pointer)
+    Built { bytes, pointer, auxv }
 }
 
 #[cfg(test)]
@@ -96,7 +108,8 @@ mod tests {
             random: [7; 16],
             auxv: &[(auxv::PAGESZ, 4096)],
         };
-        let (bytes, pointer) = build(&content, 0x10_0000);
+        let Built { bytes, pointer, auxv: vector } = build(&content, 0x10_0000);
+        assert_eq!(vector.get(..16), bytes.get(6 * 8..8 * 8));
         assert_eq!(pointer % 16, 0);
         assert_eq!(pointer + bytes.len() as u64, 0x10_0000);
         let word = |index: usize| u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().unwrap());

@@ -23,6 +23,7 @@ pub(super) type Make = fn(&Subject<'_>, &mut Text) -> Result<()>;
 
 /// The files, by name.
 pub(super) const FILES: &[(&str, Make)] = &[
+    ("auxv", auxv),
     ("cgroup", cgroup),
     ("cmdline", cmdline),
     ("comm", comm),
@@ -56,6 +57,11 @@ fn oom_score_adj(_: &Subject<'_>, text: &mut Text) -> Result<()> {
 
 fn cgroup(_: &Subject<'_>, text: &mut Text) -> Result<()> {
     text.bytes(b"0::/\n");
+    Ok(())
+}
+
+fn auxv(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
+    text.bytes(&subject.process.program.lock().auxv);
     Ok(())
 }
 

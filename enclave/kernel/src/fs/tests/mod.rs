@@ -70,6 +70,7 @@ impl World {
             path: b"/bin/tester".to_vec(),
             arguments: b"tester\0-x\0".to_vec(),
             environment: b"HOME=/\0".to_vec(),
+            auxv: [6u64, 4096, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect(),
         };
         let new = NewProcess {
             world: (space, Arc::new(files), Arc::new(context)),

@@ -21,6 +21,8 @@ fn a_process_finds_itself() {
     assert_eq!(text(&w, "/proc/self/comm"), "tester\n");
     assert_eq!(text(&w, "/proc/self/cmdline"), "tester\0-x\0");
     assert_eq!(text(&w, "/proc/self/environ"), "HOME=/\0");
+    let page_size = "\u{6}\0\0\0\0\0\0\0\0\u{10}\0\0\0\0\0\0";
+    assert!(text(&w, "/proc/self/auxv").starts_with(page_size));
     assert_eq!(text(&w, &format!("/proc/{pid}/task/{pid}/comm")), "tester\n");
     assert!(w.list("/proc").unwrap().contains(&pid.to_string()));
     assert_eq!(w.open("/proc/99999", 0), Err(Errno::ENOENT));
