@@ -2,6 +2,9 @@
 //!
 //! The image must be the same bytes from any checkout and whatever the outer build is (debug, release, clippy, coverage), so
 //! the nested cargo runs with an environment of its own, a target folder of its own and fixed flags.
+//!
+//! Cargo hashes the folder of a crate into `-C metadata`, and so into symbol names, after which the linker orders functions. The
+//! nested cargo therefore calls rustc through this program ([`compile`]), which puts the name of the crate there.
 
 use std::env;
 use std::error::Error;
@@ -12,7 +15,13 @@ use std::process::Command;
 /// on a processor with SGX2.
 const TARGET_FEATURES: &str = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+sha,+rdrand,+xsave";
 
+/// Set for the nested cargo: this program is its rustc.
+const AS_RUSTC: &str = "OCCLUM_BUILD_AS_RUSTC";
+
 fn main() -> Result<(), Box<dyn Error>> {
+    if env::var_os(AS_RUSTC).is_some() {
+        return compile();
+    }
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // The image of a debug build is compiled faster and runs slower; it has another measurement.
@@ -32,6 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .arg("--target-dir")
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(&root))
+        .env("RUSTC_WRAPPER", env::current_exe()?)
+        .env(AS_RUSTC, "1")
         .status()?;
     if !status.success() {
         return Err("the enclave image does not build (the errors are above)".into());
@@ -39,6 +50,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image = target.join("x86_64-unknown-linux-gnu").join(profile).join("libos");
     std::fs::copy(&image, out.join("libos.elf"))?;
     Ok(())
+}
+
+/// Runs rustc as the arguments say, with a crate of this project told apart by its name alone.
+fn compile() -> Result<(), Box<dyn Error>> {
+    let mut arguments: Vec<String> = env::args().skip(1).collect();
+    // Crates of a registry are told apart by name and version already.
+    let is_ours =
+        arguments.iter().any(|argument| argument.ends_with(".rs") && !argument.contains("/registry/"));
+    let name = arguments.iter().position(|argument| argument == "--crate-name");
+    let name = name.and_then(|at| arguments.get(at + 1)).cloned();
+    if let Some(name) = name.filter(|_| is_ours) {
+        for argument in arguments.iter_mut().filter(|argument| argument.starts_with("metadata=")) {
+            *argument = format!("metadata=occlum-{name}");
+        }
+    }
+    let (rustc, arguments) = arguments.split_first().ok_or("no compiler was named")?;
+    let status = Command::new(rustc).args(arguments).env_remove(AS_RUSTC).status()?;
+    std::process::exit(status.code().unwrap_or(1));
 }
 
 /// Removes what would leak from the outer build into the image.
