@@ -2,8 +2,8 @@
 //!
 //! When a program maps a file to execute it, a [`Text`] is made: the bytes of the file that change ([`Patch`]),
 //! and the stubs that the changed bytes jump to. Both are pure functions of the file, the address and the site
-//! table, and a page gets its patches before anybody can access it, so no thread ever sees half a patch and no
-//! lock is needed afterwards. A stub loads the number, the return address, and jumps through a slot at the start
+//! table, and a page gets its patches as it is committed, before it is executable, so no thread ever runs half a patch
+//! and no lock is needed afterwards. A stub loads the number, the return address, and jumps through a slot at the start
 //! of the stubs to the entry of the LibOS; it pushes nothing, since the red zone is the program's.
 //!
 //! Programs may see program counters (in signal frames, or by comparing, as musl's cancellation does), so
