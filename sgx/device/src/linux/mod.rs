@@ -262,6 +262,8 @@ impl SgxEnclave for LinuxEnclave {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[test]
@@ -274,13 +276,19 @@ mod tests {
         assert!(error.to_string().contains(ENCLAVE));
     }
 
+    /// A range of 1 MiB that no other test of this process asks for: tests run in parallel in one address space.
+    fn range() -> Range {
+        static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+        Range { start: NEXT.fetch_add(1 << 30, Ordering::Relaxed), len: 1 << 20 }
+    }
+
     fn enclave() -> LinuxEnclave {
-        let range = Range { start: 1 << 40, len: 1 << 20 };
+        let range = range();
         range.reserve().unwrap();
         LinuxEnclave {
             file: File::open("/dev/null").unwrap(),
-            base: 1 << 40,
-            size: 1 << 20,
+            base: range.start,
+            size: range.len,
             range,
             function: 0,
         }
@@ -311,13 +319,14 @@ mod tests {
 
     #[test]
     fn the_range_is_reserved_and_released() {
-        let first = Range { start: 1 << 41, len: 1 << 20 };
+        let first = range();
         first.reserve().unwrap();
-        let second = Range { start: 1 << 41, len: 1 << 20 };
+        let second = Range { start: first.start, len: first.len };
         assert_eq!(second.reserve().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         std::mem::forget(second);
+        let (start, len) = (first.start, first.len);
         drop(first);
-        let third = Range { start: 1 << 41, len: 1 << 20 };
+        let third = Range { start, len };
         third.reserve().unwrap();
     }
 
