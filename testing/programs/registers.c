@@ -69,6 +69,21 @@ static uint64_t flags_over_call(void) {
     return flags & 0x401;
 }
 
+/* Every combination of the status flags is the program's again after a call. */
+static int status_flags_over_a_call(void) {
+    static const uint64_t bit[] = {0x001, 0x004, 0x010, 0x040, 0x080, 0x800};
+    for (int set = 0; set < 64; set++) {
+        uint64_t before = 0x202, after;
+        for (int i = 0; i < 6; i++)
+            before |= set >> i & 1 ? bit[i] : 0;
+        __asm__ volatile("lea -128(%%rsp), %%rsp; push %1; popfq; mov $39, %%eax; syscall; pushfq; pop %0; lea 128(%%rsp), %%rsp"
+                         : "=&r"(after) : "r"(before) : "rax", "rcx", "r11", "cc", "memory");
+        if ((after & 0xcd5) != (before & 0xcd5))
+            return 0;
+    }
+    return 1;
+}
+
 /* r11 has the flags and rcx the next instruction, as after `syscall`. */
 static int rcx_r11(void) {
     uint64_t rcx, r11, next, flags;
@@ -108,6 +123,7 @@ int main(void) {
     holds("general registers over a call that is not there", general(5000) == 0);
     holds("the red zone over a signal", red_zone(0x1234567890abcdef) == 0x1234567890abcdef);
     holds("the red zone over a call", red_zone_over_call(0xfedcba0987654321) == 0xfedcba0987654321);
+    holds("all status flags over a call", status_flags_over_a_call());
     holds("direction and carry flags over a call", flags_over_call() == 0x401);
     holds("rcx and r11 after a call", rcx_r11());
     if (__builtin_cpu_supports("avx")) {

@@ -27,8 +27,11 @@ pub(crate) const TRAP_INTERRUPT: u64 = 3;
 /// Flags that user code may have set: the status flags, DF and the two that need no privilege (ID is left out).
 const USER_FLAGS: u64 = 0xcd5;
 
-/// Flags of a program that must not be set in kernel code: TF and AC.
-const FAULTING_FLAGS: u64 = 1 << 8 | 1 << 18;
+/// The direction flag.
+const DIRECTION_FLAG: u64 = 1 << 10;
+
+/// Flags of a program that must not be set in kernel code: DF, TF and AC.
+const UNWANTED_FLAGS: u64 = DIRECTION_FLAG | 1 << 8 | 1 << 18;
 
 /// Offset of xmm0 in an XSAVE area.
 const XMM: usize = 160;
@@ -92,8 +95,18 @@ unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
         "occlum_user_window_start:",
         "cmp qword ptr gs:[{interrupted}], 0",
         "jne {abort}",
-        "lea rsp, [rdi + {rflags}]",
-        "popfq",
+        // `popfq` costs as much as all of the moves: it is left to programs that set DF. The flags of kernel code that are
+        // not status flags are as the program's otherwise: clear.
+        "mov eax, [rdi + {rflags}]",
+        "test eax, {direction}",
+        "jnz 7f",
+        "mov ecx, eax",
+        "shr ecx, 11",
+        "mov ah, al",
+        // OF is set if the lowest bit of CL, which is the OF to be, carries into the sign; SAHF sets the other five.
+        "add cl, 0x7f",
+        "sahf",
+        "8:",
         "mov rax, [rdi + {rax}]",
         "mov rbx, [rdi + {rbx}]",
         "mov rcx, [rdi + {rcx}]",
@@ -111,6 +124,10 @@ unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
         "mov rdi, [rdi + {rdi}]",
         "mov rsp, gs:[{user_rsp}]",
         "jmp qword ptr gs:[{user_rip}]",
+        "7:",
+        "lea rsp, [rdi + {rflags}]",
+        "popfq",
+        "jmp 8b",
         ".globl occlum_user_window_end",
         "occlum_user_window_end:",
         "ud2",
@@ -142,6 +159,7 @@ unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
         saved = const area::XSTATE_SAVED,
         xfrm = const area::XFRM,
         interrupted = const area::INTERRUPTED,
+        direction = const DIRECTION_FLAG,
         xmm = const XMM,
         abort = sym user_abort,
     )
@@ -244,8 +262,7 @@ pub unsafe extern "C" fn syscall_entry() {
         "mov rax, rcx",
         "mov rsp, gs:[{kernel_rsp}]",
         // DF, and what would make kernel code fault: AC and TF.
-        "cld",
-        "test dword ptr [r11 + {rflags}], {faulting}",
+        "test dword ptr [r11 + {rflags}], {unwanted}",
         "jz 6f",
         "push 2",
         "popfq",
@@ -285,7 +302,7 @@ pub unsafe extern "C" fn syscall_entry() {
         user_rsp = const area::USER_RSP,
         xsave = const area::XSAVE,
         xmm = const XMM,
-        faulting = const FAULTING_FLAGS,
+        unwanted = const UNWANTED_FLAGS,
     )
 }
 

@@ -65,12 +65,7 @@ pub(crate) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Resul
     if ctx.kernel.wants_strace {
         return trace::dispatch(ctx, number, arguments);
     }
-    serve(ctx, number, arguments)
-}
-
-/// Looks the call up in the table.
-fn serve(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Result<u64> {
-    table::invoke(ctx, number, arguments).unwrap_or_else(|| missing(ctx, number))
+    table::invoke(ctx, number, arguments)
 }
 
 /// A call that is not there: says so once per number.

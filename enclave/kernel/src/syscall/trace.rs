@@ -1,6 +1,6 @@
 //! `--strace`: a line for each system call, as `strace(1)` prints it.
 
-use super::{serve, table};
+use super::table;
 use crate::Ctx;
 use alloc::string::String;
 use core::fmt::Write;
@@ -18,7 +18,7 @@ pub(super) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Resul
     line.push('(');
     let _ = table::show_arguments(ctx, number, arguments, &mut line);
     line.push(')');
-    let result = serve(ctx, number, arguments);
+    let result = table::invoke(ctx, number, arguments);
     let _ = match &result {
         // Addresses in hexadecimal, small numbers in decimal, as strace does.
         Ok(value) if *value >= 0x1_0000 => write!(line, " = {value:#x}"),
