@@ -1,8 +1,7 @@
 //! Everything that must hold before a change goes in, in the order in which it fails fastest.
 
-use crate::{image, layers, unsafety, workspace};
+use crate::{image, layers, licences, unsafety, workspace};
 use anyhow::{Context, Result, ensure};
-use std::process::Command;
 use std::time::Instant;
 
 /// How much of it.
@@ -22,7 +21,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("layers", layers::run)?;
     step("unsafe code", unsafety::run)?;
-    step("licences", licences)?;
+    step("licences", licences::run)?;
     step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("enclave image", || image::build().and_then(|file| image::run(&file)))?;
     step("tests", || match extent {
@@ -43,13 +42,4 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     let status = workspace::cargo().args(arguments).status().context("cannot run cargo")?;
     ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
     Ok(())
-}
-
-/// cargo-deny is not part of a Rust installation, so its absence is not a failure, but it is said.
-fn licences() -> Result<()> {
-    if Command::new("cargo-deny").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: cargo-deny is not installed (`cargo install cargo-deny`)");
-        return Ok(());
-    }
-    cargo(&["deny", "--all-features", "check", "bans", "licenses", "sources"])
 }

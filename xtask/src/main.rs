@@ -6,6 +6,7 @@
 mod ci;
 mod image;
 mod layers;
+mod licences;
 mod unsafety;
 mod workspace;
 
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND
   ci [--fast]     everything below, formatting, clippy, tests; --fast leaves the tests of whole programs out
   image [FILE]    no instruction in the enclave image that is illegal in an enclave (builds the image if no FILE is given)
   layers          no crate imports what its level of trust may not see
+  licences        no dependency from elsewhere than crates.io or under a licence that deny.toml does not allow
   unsafe          no unsafe code outside the crates that may have it, and no more of it than the budget
 ";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["image"] => image::build().and_then(|file| image::run(&file)),
         ["image", file] => image::run(file.as_ref()),
         ["layers"] => layers::run(),
+        ["licences"] => licences::run(),
         ["unsafe"] => unsafety::run(),
         _ => {
             eprint!("{USAGE}");

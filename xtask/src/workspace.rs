@@ -35,15 +35,21 @@ pub(crate) fn crates() -> Result<Vec<Crate>> {
 }
 
 fn members(manifest: &str) -> Result<Vec<Crate>> {
+    let metadata = metadata(manifest, &["--no-deps"])?;
+    list(&metadata["packages"]).iter().map(parse).collect()
+}
+
+/// The answer of `cargo metadata`.
+pub(crate) fn metadata(manifest: &str, flags: &[&str]) -> Result<Value> {
     let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest])
+        .args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest])
+        .args(flags)
         .output()
         .context("cannot run cargo metadata")?;
     if !output.status.success() {
         bail!("cargo metadata fails on `{manifest}`: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    list(&metadata["packages"]).iter().map(parse).collect()
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn parse(package: &Value) -> Result<Crate> {
@@ -60,11 +66,11 @@ fn parse(package: &Value) -> Result<Crate> {
     Ok(Crate { name: text(&package["name"]).to_owned(), folder: folder.to_owned(), imports })
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
