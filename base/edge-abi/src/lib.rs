@@ -6,13 +6,16 @@
 //! * [`layout`]: where things are in ELRANGE, and the per-thread area that the builder writes and the
 //!   trusted runtime reads through GS.
 //! * [`ecall`]: what the host may ask of the enclave, and every errno it can get.
-//! * [`ocall`]: what the enclave may ask of the host, and how the answers are bounded.
+//! * [`ocall`]: what the enclave may ask of the host, and how the answers are bounded; [`net`]: of its sockets.
+//! * [`readiness`]: how the host tells which sockets became ready.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod ecall;
 pub mod layout;
+pub mod net;
 pub mod ocall;
+pub mod readiness;
 
 /// Version of this interface. The enclave refuses an untrusted runtime of another version (EPROTO).
 pub const EDGE_VERSION: u32 = 1;

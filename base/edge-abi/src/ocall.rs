@@ -131,6 +131,46 @@ ocalls! {
     Poll = 44;
     /// `fallocate(2)`. a0: descriptor; a1: mode; a2: offset; a3: bytes.
     Allocate = 45;
+    /// `socket(2)`, non-blocking and closed on exec. a0: family; a1: type; a2: protocol.
+    Socket = 60;
+    /// `bind(2)`. a0: descriptor; in: address of a1 bytes.
+    Bind = 61;
+    /// `listen(2)`. a0: descriptor; a1: backlog.
+    Listen = 62;
+    /// `accept4(2)`, non-blocking and closed on exec. a0: descriptor. Out: a [`crate::net::WireName`].
+    Accept = 63;
+    /// `connect(2)`. a0: descriptor; in: address of a1 bytes.
+    Connect = 64;
+    /// `getsockname(2)`, or `getpeername(2)` when a1 is 1. a0: descriptor. Out: a [`crate::net::WireName`].
+    SocketName = 65;
+    /// `send(2)`. a0: descriptor; in: a1 bytes; a2: flags, to which the host adds MSG_DONTWAIT | MSG_NOSIGNAL.
+    Send = 66;
+    /// `recv(2)`. a0: descriptor; a1: bytes wanted; a2: flags, to which the host adds MSG_DONTWAIT. Out: data. Returns what
+    /// `recv` does: more than a1 only with MSG_TRUNC.
+    Receive = 67;
+    /// `sendmsg(2)`. a0: descriptor; a1: bytes of data. In: a [`crate::net::WireMessage`], control messages, data, at the places
+    /// that [`crate::net`] says.
+    SendMessage = 68;
+    /// `recvmsg(2)`. a0: descriptor; a1, a2: bytes of data and of control messages wanted; a3: flags. Out: as the
+    /// input of [`Self::SendMessage`]. Returns what `recvmsg` does.
+    ReceiveMessage = 69;
+    /// `getsockopt(2)` of what [`crate::net::passes`]. a0: descriptor; a1: level; a2: option; a3: bytes. In and out: the value.
+    /// Returns its length.
+    GetOption = 70;
+    /// `setsockopt(2)` of what [`crate::net::passes`]. a0: descriptor; a1: level; a2: option; in: a3 bytes.
+    SetOption = 71;
+    /// `shutdown(2)`. a0: descriptor; a1: how.
+    Shutdown = 72;
+    /// Interfaces and their addresses. Out: rows of [`crate::net::WireInterface`]. Returns their number.
+    Interfaces = 73;
+    /// Reports edges of descriptor a0 with token a1 from now on, until it is closed (see [`crate::readiness`]).
+    Watch = 74;
+    /// Stops that. a0: descriptor.
+    Unwatch = 75;
+    /// Address of the [`crate::readiness`] ring.
+    ReadinessRing = 76;
+    /// As [`Self::Park`], ended by a record in the ring too. a0: deadline; 0: only fetch what is there. Returns 0 woken, 1 timed out.
+    ParkReady = 77;
 }
 
 /// [`Ocall::SetTimes`]: leave this time.

@@ -173,7 +173,7 @@ pub trait HostFiles {
     fn host_status_flags(&self, fd: HostFd, set: Option<u32>) -> HostResult<u32>;
 
     /// `ioctl(2)` on a terminal or pipe with an argument of at most 64 bytes that is copied in and out. The
-    /// runtime passes only TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCSWINSZ, FIONREAD, TIOCGPGRP
+    /// runtime passes only TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCSWINSZ, FIONREAD, SIOCOUTQ, SIOCATMARK, TIOCGPGRP
     /// and refuses others with ENOTTY.
     fn host_ioctl(&self, fd: HostFd, request: u32, argument: &mut [u8]) -> HostResult<u32>;
 

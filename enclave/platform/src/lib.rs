@@ -8,8 +8,11 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 mod host;
 mod memory;
+mod net;
 mod thread;
 mod user;
 
@@ -18,6 +21,7 @@ pub use host::{
     TimeSetting,
 };
 pub use memory::{OutOfMemory, PAGE_SIZE, PageRange, Protection, UserFault, UserMemory, UserPages};
+pub use net::{HostAddress, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived};
 pub use thread::{Park, ThreadHandle, Threads};
 pub use user::{CpuidResult, Trap, UserCpu, UserRegisters, VdsoFunctions};
 
@@ -97,7 +101,19 @@ pub struct HostFacts {
 
 /// Everything below the kernel.
 pub trait Platform:
-    UserCpu + UserMemory + UserPages + HostFiles + ImageFile + Clocks + Entropy + Threads + Log + Send + Sync
+    UserCpu
+    + UserMemory
+    + UserPages
+    + HostFiles
+    + HostNet
+    + HostReadiness
+    + ImageFile
+    + Clocks
+    + Entropy
+    + Threads
+    + Log
+    + Send
+    + Sync
 {
     /// What the host said of itself.
     fn host_facts(&self) -> HostFacts;

@@ -11,16 +11,16 @@ use platform::{
 use zerocopy::IntoBytes;
 
 /// The largest descriptor that a host call may return.
-const FD_MAX: u64 = i32::MAX as u64;
+pub(crate) const FD_MAX: u64 = i32::MAX as u64;
 /// Requests that [`HostFiles::host_ioctl`] passes: TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP, TIOCGWINSZ,
-/// TIOCSWINSZ, FIONREAD.
-const IOCTLS: [u32; 8] = [0x5401, 0x5402, 0x5403, 0x5404, 0x540f, 0x5413, 0x5414, 0x541b];
+/// TIOCSWINSZ, FIONREAD, SIOCOUTQ, SIOCATMARK.
+const IOCTLS: [u32; 10] = [0x5401, 0x5402, 0x5403, 0x5404, 0x540f, 0x5413, 0x5414, 0x541b, 0x5411, 0x8905];
 
-fn channel() -> HostResult<Channel> {
+pub(crate) fn channel() -> HostResult<Channel> {
     Channel::current().ok_or(HostError(Errno::EIO))
 }
 
-fn raw(fd: HostFd) -> u64 {
+pub(crate) fn raw(fd: HostFd) -> u64 {
     i64::from(fd.0).cast_unsigned()
 }
 
@@ -82,7 +82,7 @@ fn time(setting: TimeSetting) -> u64 {
     }
 }
 
-fn descriptor(value: u64) -> HostFd {
+pub(crate) fn descriptor(value: u64) -> HostFd {
     // Bounded by FD_MAX.
     HostFd(value as i32)
 }

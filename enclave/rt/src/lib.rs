@@ -10,7 +10,7 @@
 //! * [`copy`]: user memory, with a fix-up instead of a crash.
 //! * [`outside`]: host memory: ranges checked to lie outside ELRANGE, copied and never referenced.
 //! * [`sgx`]: the ENCLU leaves.
-//! * [`ocall`], [`host`], [`pages`], [`slots`], [`clock`], [`random`], [`heap`]: the services built on them.
+//! * [`ocall`], [`host`], [`net`], [`readiness`], [`pages`], [`slots`], [`clock`], [`random`], [`heap`]: the services built on them.
 //!
 //! # Invariants
 //!
@@ -30,11 +30,13 @@ pub mod entry;
 pub mod exception;
 pub mod heap;
 pub mod host;
+mod net;
 pub mod ocall;
 pub mod outside;
 pub mod pages;
 pub mod panic;
 pub mod random;
+mod readiness;
 pub mod runtime;
 pub mod sgx;
 mod slots;

@@ -6,7 +6,7 @@
 //! * [`Enclave::load`] builds a signed enclave on an [`sgx_device::SgxDevice`] and starts its LibOS.
 //! * [`Enclave::run`] creates a process and runs it to its end on the calling thread.
 //! * [`slot`]: one per TCS: the frame and buffer through which a thread talks, and how it sleeps.
-//! * [`ocalls`], [`files`], [`park`]: what the enclave may ask for.
+//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`park`]: what the enclave may ask for.
 //! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
 //!
 //! * [`pool`]: host threads, kept for the next LibOS thread.
@@ -22,6 +22,7 @@ mod park;
 mod pool;
 mod signals;
 mod slot;
+mod sockets;
 mod threads;
 mod timer;
 

@@ -4,6 +4,7 @@ use crate::enclave::Shared;
 use crate::files;
 use crate::park::{FOREVER, clock_ns};
 use crate::slot::Slot;
+use crate::sockets;
 use crate::threads::signal_thread;
 use edge_abi::ocall::{ClockSample, EdgeFrame, Ocall, WirePoll};
 use linux_abi::Errno;
@@ -86,6 +87,9 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         Ocall::MapPermissions => unit(enclave.map_permissions(a0, a1, a2)),
         Ocall::Poll => poll(slot, buffer, a0, a1),
         Ocall::Read => read(slot, buffer, a0, a1),
+        _ if (Ocall::Socket..=Ocall::Interfaces).contains(&call) => {
+            sockets::answer(call, &frame.args, buffer)
+        }
         _ => files::answer(call, &frame.args, buffer),
     }
 }

@@ -1,5 +1,6 @@
 //! Host files in a map of paths.
 
+use crate::net::Net;
 use crate::{FakePlatform, lock};
 use linux_abi::Errno;
 use platform::{HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting};
@@ -14,6 +15,8 @@ const O_DIRECTORY: u32 = 0o200_000;
 const AT_REMOVEDIR: u32 = 0x200;
 const RENAME_NOREPLACE: u32 = 1;
 const POLLIN: u16 = 1;
+const POLLERR: u16 = 8;
+const POLLHUP: u16 = 0x10;
 const POLLOUT: u16 = 4;
 
 /// A file of the host.
@@ -449,9 +452,19 @@ impl HostFiles for FakePlatform {
         fail(Errno::ENOTTY)
     }
 
-    fn host_poll(&self, rows: &mut [HostPoll], _deadline_ns: Option<u64>) -> HostResult<usize> {
+    fn host_poll(&self, rows: &mut [HostPoll], deadline_ns: Option<u64>) -> HostResult<usize> {
+        let look = |net: &Net, row: &HostPoll| {
+            let ready = net.ready(row.fd.0).unwrap_or(POLLIN | POLLOUT);
+            ready & (row.events | POLLERR | POLLHUP)
+        };
+        let is_done = |net: &Net| rows.iter().any(|row| look(net, row) != 0);
+        let is_ready = is_done(&lock(&self.net));
+        if !is_ready && deadline_ns != Some(0) {
+            self.sleep_for_net(deadline_ns, is_done);
+        }
+        let net = lock(&self.net);
         for row in rows.iter_mut() {
-            row.revents = row.events & (POLLIN | POLLOUT);
+            row.revents = look(&net, row);
         }
         Ok(rows.iter().filter(|row| row.revents != 0).count())
     }

@@ -9,9 +9,12 @@
 mod cpu;
 mod files;
 mod memory;
+mod net;
 
 use files::Files;
 use memory::Memory;
+pub use net::Lie;
+use net::Net;
 use platform::{
     Clocks, Entropy, HostError, HostFacts, HostResult, ImageFile, Level, Log, Park, Platform, ThreadHandle,
     Threads, Trap, UserRegisters,
@@ -49,6 +52,7 @@ struct Sleepers {
 pub struct FakePlatform {
     memory: Mutex<Memory>,
     files: Mutex<Files>,
+    net: Mutex<Net>,
     code: Mutex<BTreeMap<u32, UserCode>>,
     sleepers: Mutex<Sleepers>,
     woken: Condvar,
@@ -74,6 +78,7 @@ impl FakePlatform {
         Arc::new(Self {
             memory: Mutex::new(Memory::new(bytes)),
             files: Mutex::new(Files::new()),
+            net: Mutex::new(Net::new()),
             code: Mutex::default(),
             sleepers: Mutex::default(),
             woken: Condvar::new(),

@@ -1,0 +1,183 @@
+//! Host sockets: TCP and UDP over the host's network.
+//!
+//! A host socket never blocks: what would wait fails with EAGAIN or EINPROGRESS. Everything that comes from one is untrusted;
+//! the runtime has checked what can be checked: a descriptor is not one that the host gave before, an address is of a
+//! bounded length, data is no longer than was asked for, and control messages are of kinds and lengths that a socket may get.
+
+use crate::{HostFd, HostResult, Park, PollEvents};
+use alloc::vec::Vec;
+use core::fmt;
+use linux_abi::net::SOCKADDR_MAX;
+
+/// A socket address of at most [`SOCKADDR_MAX`] bytes, whose family nobody has looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HostAddress {
+    len: u8,
+    bytes: [u8; SOCKADDR_MAX],
+}
+
+impl HostAddress {
+    /// No address.
+    pub const NONE: Self = Self { len: 0, bytes: [0; SOCKADDR_MAX] };
+
+    /// The address of these bytes; `None` when they are too many.
+    #[must_use]
+    pub fn new(address: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SOCKADDR_MAX];
+        bytes.get_mut(..address.len())?.copy_from_slice(address);
+        Some(Self { len: u8::try_from(address.len()).ok()?, bytes })
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Default for HostAddress {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl fmt::Debug for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostAddress").field(&self.as_bytes()).finish()
+    }
+}
+
+/// A message to send.
+#[derive(Clone, Copy, Debug)]
+pub struct HostMessage<'a> {
+    /// Where to; [`HostAddress::NONE`]: to the peer.
+    pub to: HostAddress,
+    /// Control messages, as `cmsg(3)` lays them out.
+    pub control: &'a [u8],
+    /// Data.
+    pub data: &'a [u8],
+    /// MSG_* flags.
+    pub flags: u32,
+}
+
+/// A message that was received.
+#[derive(Clone, Debug, Default)]
+pub struct HostReceived {
+    /// Where from.
+    pub from: HostAddress,
+    /// Control messages: a chain that is whole, of kinds and lengths that `linux_abi::net::control` lists.
+    pub control: Vec<u8>,
+    /// Data, no more than was wanted.
+    pub data: Vec<u8>,
+    /// Bytes that the call returns: more than there is data only with MSG_TRUNC among the flags asked for.
+    pub len: usize,
+    /// MSG_* flags.
+    pub flags: u32,
+}
+
+/// An interface of the host, or an address of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostInterface {
+    /// Name; NUL-terminated.
+    pub name: [u8; 16],
+    /// AF_INET or AF_INET6 of an address; 0: the interface itself.
+    pub family: u16,
+    /// The address; of an interface: its hardware address.
+    pub address: [u8; 16],
+    /// The broadcast address of the same kind; zero: none.
+    pub broadcast: [u8; 16],
+    /// Index.
+    pub index: u32,
+    /// IFF_*.
+    pub flags: u32,
+    /// Bits of the network; of an interface: ARPHRD_*.
+    pub prefix: u32,
+    /// Bytes of a packet at most.
+    pub mtu: u32,
+}
+
+/// Calls on host sockets. Each can fail with what the Linux call of the same name can, and with EIO when the host
+/// answers what it may not.
+#[allow(clippy::missing_errors_doc, reason = "the errors are those of the Linux call, stated once above")]
+pub trait HostNet {
+    /// `socket(2)`.
+    fn host_socket(&self, family: u16, kind: u32, protocol: u32) -> HostResult<HostFd>;
+
+    /// `bind(2)`.
+    fn host_bind(&self, fd: HostFd, address: &HostAddress) -> HostResult<()>;
+
+    /// `listen(2)`.
+    fn host_listen(&self, fd: HostFd, backlog: u32) -> HostResult<()>;
+
+    /// `accept(2)`.
+    fn host_accept(&self, fd: HostFd) -> HostResult<(HostFd, HostAddress)>;
+
+    /// `connect(2)`; EINPROGRESS when it takes time.
+    fn host_connect(&self, fd: HostFd, address: &HostAddress) -> HostResult<()>;
+
+    /// `getsockname(2)`, or `getpeername(2)`.
+    fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress>;
+
+    /// `send(2)`; of a stream, as much as the channel to the host takes at most.
+    fn host_send(&self, fd: HostFd, data: &[u8], flags: u32) -> HostResult<usize>;
+
+    /// `recv(2)`: replaces the content of `into` by at most `wanted` bytes. Returns what `recv` does: more than came only
+    /// with MSG_TRUNC.
+    fn host_receive(&self, fd: HostFd, wanted: usize, flags: u32, into: &mut Vec<u8>) -> HostResult<usize>;
+
+    /// `sendmsg(2)`.
+    fn host_send_message(&self, fd: HostFd, message: &HostMessage<'_>) -> HostResult<usize>;
+
+    /// `recvmsg(2)`: at most `wanted` bytes of data, and `control` bytes of control messages.
+    fn host_receive_message(
+        &self,
+        fd: HostFd,
+        wanted: usize,
+        control: usize,
+        flags: u32,
+    ) -> HostResult<HostReceived>;
+
+    /// `getsockopt(2)` of an option that `edge_abi::net::passes`; returns the bytes of the value.
+    fn host_get_option(&self, fd: HostFd, level: u32, option: u32, value: &mut [u8]) -> HostResult<usize>;
+
+    /// `setsockopt(2)` of an option that `edge_abi::net::passes`.
+    fn host_set_option(&self, fd: HostFd, level: u32, option: u32, value: &[u8]) -> HostResult<()>;
+
+    /// `shutdown(2)`.
+    fn host_shutdown(&self, fd: HostFd, how: u32) -> HostResult<()>;
+
+    /// Closes a socket.
+    fn host_close_socket(&self, fd: HostFd);
+
+    /// The interfaces of the host and their addresses, as it says.
+    fn host_interfaces(&self) -> HostResult<Vec<HostInterface>>;
+}
+
+/// Which host sockets became ready: edges, told by the host without being asked.
+///
+/// An edge means that a socket may have become ready for the events that come with it. It is reported once. Who keeps track of
+/// a socket takes what a call found out (EAGAIN: not ready) together with the edges.
+pub trait HostReadiness {
+    /// From now on reports edges of a socket, of all events, with this token; the first one says what it is ready for now.
+    /// Ends when the socket is closed.
+    ///
+    /// # Errors
+    /// EEXIST it is watched; ENOSPC, ENOMEM the host cannot watch more.
+    fn watch(&self, fd: HostFd, token: u64) -> HostResult<()>;
+
+    /// Stops reporting edges of a socket that stays open.
+    fn unwatch(&self, fd: HostFd);
+
+    /// Takes the edges that were reported, without leaving the enclave: token and POLL* bits, both untrusted. Returns how
+    /// many there were.
+    fn take_readiness(&self, each: &mut dyn FnMut(u64, PollEvents)) -> usize;
+
+    /// As [`crate::Threads::park`], but edges end it too. With a deadline of 0 it only has the host report what is there.
+    fn park_ready(&self, deadline_ns: Option<u64>) -> Park;
+}

@@ -1,0 +1,505 @@
+//! A network in memory: TCP and UDP between sockets of one platform, and a host that lies when a test wants it to.
+
+use crate::{CURRENT, FakePlatform, lock};
+use linux_abi::Errno;
+use linux_abi::net::option::{SOL_SOCKET, socket};
+use linux_abi::net::{MessageFlags, family, kind, shut};
+use platform::{
+    HostAddress, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived,
+    HostResult, Park, PollEvents,
+};
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const POLLIN: u16 = 1;
+const POLLOUT: u16 = 4;
+const POLLERR: u16 = 8;
+const POLLHUP: u16 = 0x10;
+const POLLRDHUP: u16 = 0x2000;
+/// Bytes that a stream takes before somebody reads them.
+const WINDOW: usize = 256 * 1024;
+
+/// What the host says though it is not so. All of it passes the checks of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Every socket is ready for everything.
+    AlwaysReady,
+    /// Edges come with tokens that nobody gave.
+    StrangeTokens,
+    /// Addresses have a family that nobody knows, or are cut.
+    StrangeAddresses,
+    /// Every call fails with an errno that the Linux call does not have.
+    StrangeErrors,
+}
+
+/// A socket.
+#[derive(Default)]
+struct Socket {
+    kind: u32,
+    family: u16,
+    local: HostAddress,
+    peer: HostAddress,
+    /// The other end of a stream.
+    other: Option<i32>,
+    /// Connections that nobody has accepted, when it listens.
+    pending: Option<VecDeque<i32>>,
+    /// What came: datagrams, or parts of a stream.
+    inbox: VecDeque<(HostAddress, Vec<u8>)>,
+    is_at_end: bool,
+    is_read_shut: bool,
+    is_write_shut: bool,
+    error: Option<Errno>,
+    token: Option<u64>,
+    options: BTreeMap<(u32, u32), Vec<u8>>,
+}
+
+impl Socket {
+    fn ready(&self) -> u16 {
+        if let Some(pending) = &self.pending {
+            return if pending.is_empty() { 0 } else { POLLIN };
+        }
+        let mut ready = 0;
+        if !self.inbox.is_empty() || self.is_at_end || self.is_read_shut {
+            ready |= POLLIN;
+        }
+        if self.is_at_end {
+            ready |= POLLRDHUP;
+        }
+        if self.error.is_some() {
+            ready |= POLLERR;
+        }
+        if self.kind == kind::STREAM && self.other.is_none() && !self.is_at_end {
+            return ready | POLLHUP | POLLOUT;
+        }
+        ready | POLLOUT
+    }
+}
+
+/// The network.
+#[derive(Default)]
+pub(crate) struct Net {
+    sockets: BTreeMap<i32, Socket>,
+    next_fd: i32,
+    next_port: u16,
+    edges: Vec<(u64, u16)>,
+    lie: Option<Lie>,
+    /// Whether a connection is made later than `connect` returns.
+    is_slow: bool,
+}
+
+fn fail<T>(errno: Errno) -> HostResult<T> {
+    Err(HostError(errno))
+}
+
+/// Port of an internet address.
+fn port(address: &HostAddress) -> u16 {
+    match address.as_bytes() {
+        [_, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    }
+}
+
+impl Net {
+    pub(crate) fn new() -> Self {
+        Self { next_fd: 1000, next_port: 40_000, ..Self::default() }
+    }
+
+    /// What a socket is ready for; `None`: there is no such socket.
+    pub(crate) fn ready(&self, fd: i32) -> Option<u16> {
+        let socket = self.sockets.get(&fd)?;
+        Some(if self.lie == Some(Lie::AlwaysReady) { POLLIN | POLLOUT } else { socket.ready() })
+    }
+
+    fn get(&mut self, fd: HostFd) -> HostResult<&mut Socket> {
+        if self.lie == Some(Lie::StrangeErrors) {
+            return fail(Errno::ENOTDIR);
+        }
+        self.sockets.get_mut(&fd.0).ok_or(HostError(Errno::EBADF))
+    }
+
+    fn add(&mut self, socket: Socket) -> HostFd {
+        self.next_fd += 1;
+        self.sockets.insert(self.next_fd, socket);
+        HostFd(self.next_fd)
+    }
+
+    fn free_address(&mut self, of: u16) -> HostAddress {
+        self.next_port += 1;
+        let [high, low] = self.next_port.to_be_bytes();
+        let [first, second] = of.to_le_bytes();
+        let mut bytes = vec![first, second, high, low, 127, 0, 0, 1];
+        bytes.resize(if of == family::INET { 16 } else { 28 }, 0);
+        HostAddress::new(&bytes).unwrap_or_default()
+    }
+
+    /// Reports what a socket is ready for, if somebody watches it.
+    fn edge(&mut self, fd: i32) {
+        let Some(socket) = self.sockets.get(&fd) else { return };
+        let Some(token) = socket.token else { return };
+        let ready = socket.ready();
+        self.edges.push((token, ready));
+    }
+
+    fn bound_to(&self, address: &HostAddress, kind: u32) -> Option<i32> {
+        let wanted = |socket: &Socket| socket.kind == kind && port(&socket.local) == port(address);
+        let is_peerless = |socket: &Socket| socket.other.is_none();
+        let found = self.sockets.iter().find(|(_, socket)| wanted(socket) && is_peerless(socket));
+        found.filter(|_| port(address) != 0).map(|(&fd, _)| fd)
+    }
+
+    fn send(&mut self, fd: HostFd, to: &HostAddress, data: &[u8]) -> HostResult<usize> {
+        let socket = self.get(fd)?;
+        if socket.is_write_shut {
+            return fail(Errno::EPIPE);
+        }
+        let (local, peer) = (socket.local, socket.peer);
+        if socket.kind == kind::STREAM {
+            let Some(other) = socket.other else {
+                return fail(if socket.is_at_end { Errno::EPIPE } else { Errno::ENOTCONN });
+            };
+            let Some(target) = self.sockets.get_mut(&other) else { return fail(Errno::EPIPE) };
+            let held: usize = target.inbox.iter().map(|(_, part)| part.len()).sum();
+            let taken = data.len().min(WINDOW.saturating_sub(held));
+            if taken == 0 && !data.is_empty() {
+                return fail(Errno::EAGAIN);
+            }
+            target.inbox.push_back((HostAddress::NONE, data[..taken].to_vec()));
+            self.edge(other);
+            return Ok(taken);
+        }
+        let to = if to.is_none() { peer } else { *to };
+        if to.is_none() {
+            return fail(Errno::EDESTADDRREQ);
+        }
+        let from = if local.is_none() {
+            let family = socket.family;
+            let free = self.free_address(family);
+            self.get(fd)?.local = free;
+            free
+        } else {
+            local
+        };
+        match self.bound_to(&to, kind::DGRAM) {
+            Some(other) => {
+                if let Some(target) = self.sockets.get_mut(&other) {
+                    target.inbox.push_back((from, data.to_vec()));
+                }
+                self.edge(other);
+            }
+            None => self.get(fd)?.error = (!peer.is_none()).then_some(Errno::ECONNREFUSED),
+        }
+        Ok(data.len())
+    }
+
+    fn receive(&mut self, fd: HostFd, wanted: usize, flags: u32) -> HostResult<HostReceived> {
+        let flags = MessageFlags::from_bits_truncate(flags);
+        let is_peek = flags.contains(MessageFlags::PEEK);
+        let socket = self.get(fd)?;
+        if let Some(error) = socket.error.take() {
+            return fail(error);
+        }
+        if socket.kind == kind::STREAM && socket.peer.is_none() {
+            return fail(Errno::ENOTCONN);
+        }
+        let Some((from, part)) = socket.inbox.front_mut() else {
+            let is_end = socket.is_at_end || socket.is_read_shut;
+            return if is_end { Ok(HostReceived::default()) } else { fail(Errno::EAGAIN) };
+        };
+        let len = part.len().min(wanted);
+        let mut received =
+            HostReceived { from: *from, data: part[..len].to_vec(), len, ..Default::default() };
+        if socket.kind == kind::DGRAM {
+            if part.len() > len {
+                received.flags |= MessageFlags::TRUNC.bits();
+            }
+            if flags.contains(MessageFlags::TRUNC) {
+                received.len = part.len();
+            }
+        }
+        if !is_peek {
+            part.drain(..len);
+            if part.is_empty() || socket.kind == kind::DGRAM {
+                socket.inbox.pop_front();
+            }
+            let other = socket.other;
+            if let Some(other) = other {
+                self.edge(other);
+            }
+        }
+        Ok(received)
+    }
+
+    fn end(&mut self, other: Option<i32>) {
+        let Some(other) = other else { return };
+        if let Some(socket) = self.sockets.get_mut(&other) {
+            socket.is_at_end = true;
+        }
+        self.edge(other);
+    }
+
+    fn name(&self, address: HostAddress) -> HostAddress {
+        match self.lie {
+            Some(Lie::StrangeAddresses) => HostAddress::new(&[77, 0, 1]).unwrap_or_default(),
+            _ => address,
+        }
+    }
+}
+
+impl FakePlatform {
+    /// Makes the host lie from now on, or stop.
+    pub fn lie(&self, lie: Option<Lie>) {
+        lock(&self.net).lie = lie;
+    }
+
+    /// Makes connections take time: `connect` says EINPROGRESS.
+    pub fn slow_connections(&self) {
+        lock(&self.net).is_slow = true;
+    }
+
+    /// Sockets that are open on the host.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        lock(&self.net).sockets.len()
+    }
+
+    /// Runs a call on the network and wakes who sleeps for it.
+    fn net<T>(&self, act: impl FnOnce(&mut Net) -> T) -> T {
+        let value = act(&mut lock(&self.net));
+        let _sleepers = lock(&self.sleepers);
+        self.woken.notify_all();
+        value
+    }
+
+    /// Sleeps until `is_done`, a token comes, or the clock was moved to the deadline. Returns whether it was the deadline.
+    pub(crate) fn sleep_for_net(&self, deadline_ns: Option<u64>, is_done: impl Fn(&Net) -> bool) -> Park {
+        let me = CURRENT.with(Cell::get);
+        let mut sleepers = lock(&self.sleepers);
+        let mut naps = 0;
+        loop {
+            if sleepers.tokens.remove(&me) || is_done(&lock(&self.net)) {
+                return Park::Woken;
+            }
+            // A real moment for other threads, then the clock jumps.
+            if let Some(deadline) = deadline_ns
+                && (deadline == 0 || naps > 0)
+            {
+                self.now_ns.fetch_max(deadline, Ordering::SeqCst);
+                return Park::TimedOut;
+            }
+            let patience = Duration::from_millis(if deadline_ns.is_some() { 50 } else { 10_000 });
+            let (guard, timeout) =
+                self.woken.wait_timeout(sleepers, patience).unwrap_or_else(PoisonError::into_inner);
+            sleepers = guard;
+            naps += u32::from(timeout.timed_out());
+            assert!(naps == 0 || deadline_ns.is_some(), "thread {me} waits for the network for ever");
+        }
+    }
+}
+
+impl HostNet for FakePlatform {
+    fn host_socket(&self, family: u16, kind: u32, _protocol: u32) -> HostResult<HostFd> {
+        Ok(self.net(|net| net.add(Socket { kind, family, ..Socket::default() })))
+    }
+
+    fn host_bind(&self, fd: HostFd, address: &HostAddress) -> HostResult<()> {
+        self.net(|net| {
+            let kind = net.get(fd)?.kind;
+            if net.bound_to(address, kind).is_some() {
+                return fail(Errno::EADDRINUSE);
+            }
+            let local = if port(address) == 0 {
+                let family = net.get(fd)?.family;
+                net.free_address(family)
+            } else {
+                *address
+            };
+            net.get(fd)?.local = local;
+            Ok(())
+        })
+    }
+
+    fn host_listen(&self, fd: HostFd, _backlog: u32) -> HostResult<()> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            if socket.kind != kind::STREAM {
+                return fail(Errno::EOPNOTSUPP);
+            }
+            socket.pending.get_or_insert_default();
+            Ok(())
+        })
+    }
+
+    fn host_accept(&self, fd: HostFd) -> HostResult<(HostFd, HostAddress)> {
+        self.net(|net| {
+            let pending = net.get(fd)?.pending.as_mut().ok_or(HostError(Errno::EINVAL))?;
+            let new = HostFd(pending.pop_front().ok_or(HostError(Errno::EAGAIN))?);
+            let peer = net.get(new)?.peer;
+            Ok((new, net.name(peer)))
+        })
+    }
+
+    fn host_connect(&self, fd: HostFd, address: &HostAddress) -> HostResult<()> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            let (kind, family) = (socket.kind, socket.family);
+            if kind == kind::DGRAM {
+                socket.peer = *address;
+                return Ok(());
+            }
+            if socket.other.is_some() {
+                return fail(Errno::EISCONN);
+            }
+            let listener = net.bound_to(address, kind);
+            let Some(listener) = listener.filter(|fd| net.sockets[fd].pending.is_some()) else {
+                if net.is_slow {
+                    net.get(fd)?.error = Some(Errno::ECONNREFUSED);
+                    net.edge(fd.0);
+                    return fail(Errno::EINPROGRESS);
+                }
+                return fail(Errno::ECONNREFUSED);
+            };
+            let local = net.free_address(family);
+            let accepted =
+                Socket { kind, family, local: *address, peer: local, other: Some(fd.0), ..Socket::default() };
+            let accepted = net.add(accepted);
+            let socket = net.get(fd)?;
+            (socket.local, socket.peer, socket.other) = (local, *address, Some(accepted.0));
+            net.get(HostFd(listener))?.pending.get_or_insert_default().push_back(accepted.0);
+            net.edge(listener);
+            net.edge(fd.0);
+            if net.is_slow { fail(Errno::EINPROGRESS) } else { Ok(()) }
+        })
+    }
+
+    fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            if of_peer && socket.peer.is_none() {
+                return fail(Errno::ENOTCONN);
+            }
+            let address = if of_peer { socket.peer } else { socket.local };
+            Ok(net.name(address))
+        })
+    }
+
+    fn host_send(&self, fd: HostFd, data: &[u8], _flags: u32) -> HostResult<usize> {
+        self.net(|net| net.send(fd, &HostAddress::NONE, data))
+    }
+
+    fn host_receive(&self, fd: HostFd, wanted: usize, flags: u32, into: &mut Vec<u8>) -> HostResult<usize> {
+        let received = self.net(|net| net.receive(fd, wanted, flags))?;
+        *into = received.data;
+        Ok(received.len)
+    }
+
+    fn host_send_message(&self, fd: HostFd, message: &HostMessage<'_>) -> HostResult<usize> {
+        self.net(|net| net.send(fd, &message.to, message.data))
+    }
+
+    fn host_receive_message(
+        &self,
+        fd: HostFd,
+        wanted: usize,
+        _control: usize,
+        flags: u32,
+    ) -> HostResult<HostReceived> {
+        self.net(|net| {
+            let received = net.receive(fd, wanted, flags)?;
+            let from = if received.from.is_none() { received.from } else { net.name(received.from) };
+            Ok(HostReceived { from, ..received })
+        })
+    }
+
+    fn host_get_option(&self, fd: HostFd, level: u32, option: u32, value: &mut [u8]) -> HostResult<usize> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            let stored = if (level, option) == (SOL_SOCKET, socket::ERROR) {
+                socket.error.take().map_or(0, |errno| u32::from(errno.number())).to_le_bytes().to_vec()
+            } else {
+                socket.options.get(&(level, option)).cloned().unwrap_or_else(|| vec![0; 4])
+            };
+            let len = stored.len().min(value.len());
+            value[..len].copy_from_slice(&stored[..len]);
+            Ok(len)
+        })
+    }
+
+    fn host_set_option(&self, fd: HostFd, level: u32, option: u32, value: &[u8]) -> HostResult<()> {
+        self.net(|net| {
+            net.get(fd)?.options.insert((level, option), value.to_vec());
+            Ok(())
+        })
+    }
+
+    fn host_shutdown(&self, fd: HostFd, how: u32) -> HostResult<()> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            if socket.peer.is_none() {
+                return fail(Errno::ENOTCONN);
+            }
+            socket.is_read_shut |= how != shut::WR;
+            socket.is_write_shut |= how != shut::RD;
+            let other = socket.other.filter(|_| how != shut::RD);
+            net.end(other);
+            Ok(())
+        })
+    }
+
+    fn host_close_socket(&self, fd: HostFd) {
+        self.net(|net| {
+            let Some(socket) = net.sockets.remove(&fd.0) else { return };
+            net.end(socket.other);
+            for pending in socket.pending.into_iter().flatten() {
+                net.sockets.remove(&pending);
+            }
+        });
+    }
+
+    fn host_interfaces(&self) -> HostResult<Vec<HostInterface>> {
+        let name = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let link =
+            HostInterface { name, index: 1, flags: 0x49, prefix: 772, mtu: 65536, ..Default::default() };
+        let mut address = [0; 16];
+        address[..4].copy_from_slice(&[127, 0, 0, 1]);
+        Ok(vec![link, HostInterface { family: family::INET, address, prefix: 8, ..link }])
+    }
+}
+
+impl HostReadiness for FakePlatform {
+    fn watch(&self, fd: HostFd, token: u64) -> HostResult<()> {
+        self.net(|net| {
+            net.get(fd)?.token = Some(token);
+            net.edge(fd.0);
+            Ok(())
+        })
+    }
+
+    fn unwatch(&self, fd: HostFd) {
+        self.net(|net| {
+            if let Ok(socket) = net.get(fd) {
+                socket.token = None;
+            }
+        });
+    }
+
+    fn take_readiness(&self, each: &mut dyn FnMut(u64, PollEvents)) -> usize {
+        let (edges, lie) = {
+            let mut net = lock(&self.net);
+            (std::mem::take(&mut net.edges), net.lie)
+        };
+        for &(token, events) in &edges {
+            match lie {
+                Some(Lie::StrangeTokens) => each(!token, u16::MAX),
+                _ => each(token, events),
+            }
+        }
+        edges.len()
+    }
+
+    fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
+        self.sleep_for_net(deadline_ns, |net| !net.edges.is_empty())
+    }
+}
