@@ -1,6 +1,6 @@
 //! Everything that must hold before a change goes in, in the order in which it fails fastest.
 
-use crate::{image, layers, licences, unsafety, workspace};
+use crate::{image, layers, licences, reproducible, unsafety, workspace};
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     Full,
-    /// No whole programs: what a change needs before it is committed.
+    /// No whole programs, no second build of the image: what a change needs before it is committed.
     Fast,
 }
 
@@ -23,19 +23,25 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     step("unsafe code", unsafety::run)?;
     step("licences", licences::run)?;
     step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-    step("enclave image", || image::build().and_then(|file| image::run(&file)))?;
+    let build = step("enclave image", || {
+        let build = image::build()?;
+        image::run(&build.image).map(|()| build)
+    })?;
+    if extent == Extent::Full {
+        step("reproducible", || reproducible::run(&build))?;
+    }
     step("tests", || match extent {
         Extent::Full => cargo(&["test", "--workspace"]),
         Extent::Fast => cargo(&["test", "--workspace", "--exclude", "occlum-e2e"]),
     })
 }
 
-fn step(name: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
+fn step<T>(name: &str, check: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {name}");
     let start = Instant::now();
-    check().with_context(|| format!("{name} failed"))?;
+    let result = check().with_context(|| format!("{name} failed"))?;
     eprintln!("== {name}: {} s", start.elapsed().as_secs());
-    Ok(())
+    Ok(result)
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -21,25 +21,45 @@ const TSC: &str = "clock::";
 /// nothing and have it inlined.
 const TSC_SITES: usize = 5;
 
-/// Builds the command, and with it the image, and says where the image is.
+/// What a build of the command left.
+pub(crate) struct Build {
+    /// The image.
+    pub(crate) image: PathBuf,
+    /// The program that made it.
+    pub(crate) script: PathBuf,
+}
+
+/// Builds the command, and with it the image.
 ///
 /// # Errors
 ///
 /// When the build fails, or cargo does not say where it put the image.
-pub(crate) fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<Build> {
     let output = workspace::cargo()
         .args(["build", "--release", "--package", "occlum", "--message-format", "json-render-diagnostics"])
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot run cargo build")?;
     ensure!(output.status.success(), "the command does not build");
-    String::from_utf8_lossy(&output.stdout)
+    let messages: Vec<Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let (package, image) = messages
+        .iter()
         .filter(|message| message["reason"] == "build-script-executed")
-        .filter_map(|message| Some(Path::new(message["out_dir"].as_str()?).join("libos.elf")))
-        .find(|file| file.exists())
-        .context("cargo names no build script that left a `libos.elf`")
+        .filter_map(|message| {
+            Some((&message["package_id"], Path::new(message["out_dir"].as_str()?).join("libos.elf")))
+        })
+        .find(|(_, file)| file.exists())
+        .context("cargo names no build script that left a `libos.elf`")?;
+    let script = messages
+        .iter()
+        .filter(|message| message["reason"] == "compiler-artifact" && message["package_id"] == *package)
+        .find(|message| message["target"]["kind"][0] == "custom-build")
+        .and_then(|message| message["filenames"][0].as_str())
+        .context("cargo does not name the build script")?;
+    Ok(Build { image, script: script.into() })
 }
 
 /// Runs the check on the image in `path`.

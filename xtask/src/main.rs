@@ -7,6 +7,7 @@ mod ci;
 mod image;
 mod layers;
 mod licences;
+mod reproducible;
 mod unsafety;
 mod workspace;
 
@@ -19,6 +20,7 @@ usage: cargo xtask COMMAND
   image [FILE]    no instruction in the enclave image that is illegal in an enclave (builds the image if no FILE is given)
   layers          no crate imports what its level of trust may not see
   licences        no dependency from elsewhere than crates.io or under a licence that deny.toml does not allow
+  reproducible    the enclave image is the same bytes when it is built in another folder
   unsafe          no unsafe code outside the crates that may have it, and no more of it than the budget
 ";
 
@@ -28,10 +30,11 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         ["ci"] => ci::run(ci::Extent::Full),
         ["ci", "--fast"] => ci::run(ci::Extent::Fast),
-        ["image"] => image::build().and_then(|file| image::run(&file)),
+        ["image"] => image::build().and_then(|build| image::run(&build.image)),
         ["image", file] => image::run(file.as_ref()),
         ["layers"] => layers::run(),
         ["licences"] => licences::run(),
+        ["reproducible"] => image::build().and_then(|build| reproducible::run(&build)),
         ["unsafe"] => unsafety::run(),
         _ => {
             eprint!("{USAGE}");
