@@ -2,6 +2,7 @@
 
 use crate::error::PalError;
 use crate::pool::Pool;
+use crate::readiness::Readiness;
 use crate::slot::{Slot, Slots};
 use crate::timer::Timer;
 use crate::{cpuid, ocalls, signals};
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) log: LogSink,
     pub(crate) timer: Timer,
     pub(crate) pool: Pool,
+    pub(crate) readiness: Readiness,
     pub(crate) slots: Slots,
     counts: Vec<AtomicU64>,
     image: Mapping,
@@ -113,6 +115,7 @@ impl Enclave {
             log: options.log,
             timer: Timer::new(),
             pool: Pool::default(),
+            readiness: Readiness::default(),
             slots,
             counts: (0..=highest_ocall()).map(|_| AtomicU64::new(0)).collect(),
             image: Mapping::of(image).map_err(host("map the image file"))?,

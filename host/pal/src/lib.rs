@@ -20,6 +20,7 @@ mod files;
 mod ocalls;
 mod park;
 mod pool;
+mod readiness;
 mod signals;
 mod slot;
 mod sockets;

@@ -87,6 +87,14 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         Ocall::MapPermissions => unit(enclave.map_permissions(a0, a1, a2)),
         Ocall::Poll => poll(slot, buffer, a0, a1),
         Ocall::Read => read(slot, buffer, a0, a1),
+        Ocall::Watch | Ocall::Unwatch | Ocall::ReadinessRing => {
+            shared.readiness.answer(slot, call, &frame.args)
+        }
+        Ocall::ParkReady => Ok(u64::from(shared.readiness.park(&shared.slots, slot, a0))),
+        Ocall::Accept | Ocall::Receive | Ocall::ReceiveMessage => {
+            shared.readiness.note_use(slot, a0);
+            sockets::answer(call, &frame.args, buffer)
+        }
         _ if (Ocall::Socket..=Ocall::Interfaces).contains(&call) => {
             sockets::answer(call, &frame.args, buffer)
         }

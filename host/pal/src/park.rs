@@ -1,20 +1,28 @@
 //! Sleeping: one futex word and one eventfd per thread.
 //!
-//! An unpark is a token: it ends the current sleep, or the next one at once. A thread sleeps in a futex wait, or
-//! in one `ppoll` over host descriptors and its eventfd, so that every sleep can be ended the same way.
+//! An unpark is a token: it ends the current sleep, or the next one at once. A thread sleeps in a futex wait, in one
+//! `ppoll` over host descriptors and its eventfd, or as the leader of [`crate::readiness`], so that every sleep can be ended
+//! the same way.
 
 use edge_abi::ocall::WirePoll;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// "No deadline" in OCALL arguments.
 pub(crate) const FOREVER: u64 = u64::MAX;
 
+/// Bits of the futex word: unparked, and asked to take the lead of [`crate::readiness`].
+const TOKEN: u32 = 1;
+const PROMOTED: u32 = 2;
+/// The sleep is in the futex.
+const FUTEX: i32 = -1;
+
 /// How a thread sleeps and is woken.
 pub(crate) struct Parker {
-    token: AtomicU32,
-    polling: AtomicBool,
+    word: AtomicU32,
+    /// The eventfd that ends the present sleep, or [`FUTEX`].
+    wake_fd: AtomicI32,
     event: OwnedFd,
 }
 
@@ -27,32 +35,40 @@ impl Parker {
         }
         // SAFETY: a new descriptor that nobody else owns.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { token: AtomicU32::new(0), polling: AtomicBool::new(false), event })
+        Ok(Self { word: AtomicU32::new(0), wake_fd: AtomicI32::new(FUTEX), event })
     }
 
     /// Ends the current sleep or the next one.
     pub(crate) fn unpark(&self) {
-        self.token.store(1, Ordering::SeqCst);
-        if self.polling.load(Ordering::SeqCst) {
-            let one = 1u64;
-            // SAFETY: eight readable bytes.
-            unsafe { libc::write(self.event.as_raw_fd(), (&raw const one).cast(), 8) };
-        } else {
-            // SAFETY: the futex word is valid; FUTEX_WAKE reads no memory.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    self.token.as_ptr(),
-                    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                    1,
-                )
-            };
+        self.wake(TOKEN);
+    }
+
+    /// Ends a [`Self::follow`], so that the thread looks whether it is to lead.
+    pub(crate) fn promote(&self) {
+        self.wake(PROMOTED);
+    }
+
+    fn wake(&self, bit: u32) {
+        self.word.fetch_or(bit, Ordering::SeqCst);
+        match self.wake_fd.load(Ordering::SeqCst) {
+            FUTEX => {
+                // SAFETY: the futex word is valid; FUTEX_WAKE reads no memory.
+                unsafe {
+                    libc::syscall(
+                        libc::SYS_futex,
+                        self.word.as_ptr(),
+                        libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                        1,
+                    )
+                };
+            }
+            fd => signal(fd),
         }
     }
 
     /// Whether a token is there; takes it.
-    fn take_token(&self) -> bool {
-        self.token.swap(0, Ordering::SeqCst) != 0
+    pub(crate) fn take_token(&self) -> bool {
+        self.word.swap(0, Ordering::SeqCst) & TOKEN != 0
     }
 
     /// Sleeps until unparked or the deadline (ns of CLOCK_MONOTONIC). Returns whether the deadline passed.
@@ -60,13 +76,19 @@ impl Parker {
         if self.take_token() {
             return false;
         }
+        let timed_out = self.follow(deadline_ns);
+        !self.take_token() && timed_out
+    }
+
+    /// Sleeps until unparked, promoted or the deadline, and takes no token. Returns whether the deadline passed.
+    pub(crate) fn follow(&self, deadline_ns: u64) -> bool {
         let until = timespec(deadline_ns);
         let until = if deadline_ns == FOREVER { std::ptr::null() } else { &raw const until };
         // SAFETY: the futex word and the timespec are valid for the call.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                self.token.as_ptr(),
+                self.word.as_ptr(),
                 libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
                 0,
                 until,
@@ -74,8 +96,16 @@ impl Parker {
                 u32::MAX,
             )
         };
-        let timed_out = result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT);
-        !self.take_token() && timed_out
+        result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+    }
+
+    /// Sleeps in `sleep`, which a write to the eventfd `fd` ends, unless a token is there.
+    pub(crate) fn with_wake_fd<T>(&self, fd: i32, sleep: impl FnOnce() -> T) -> Option<T> {
+        self.wake_fd.store(fd, Ordering::SeqCst);
+        let has_token = self.word.load(Ordering::SeqCst) & TOKEN != 0;
+        let value = if has_token { None } else { Some(sleep()) };
+        self.wake_fd.store(FUTEX, Ordering::SeqCst);
+        value
     }
 
     /// Waits for events on `rows`; an unpark ends it with EINTR. Returns the number of rows with events.
@@ -85,15 +115,12 @@ impl Parker {
             .map(|row| libc::pollfd { fd: row.fd, events: row.events.cast_signed(), revents: 0 })
             .collect();
         fds.push(libc::pollfd { fd: self.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-        self.polling.store(true, Ordering::SeqCst);
-        let result =
-            if self.token.load(Ordering::SeqCst) != 0 { Ok(()) } else { ppoll(&mut fds, deadline_ns) };
-        self.polling.store(false, Ordering::SeqCst);
+        let result = self.with_wake_fd(self.event.as_raw_fd(), || ppoll(&mut fds, deadline_ns));
         let mut drained = 0u64;
         // SAFETY: eight writable bytes.
         unsafe { libc::read(self.event.as_raw_fd(), (&raw mut drained).cast(), 8) };
         let woken = self.take_token();
-        result?;
+        result.unwrap_or(Ok(()))?;
         let mut ready = 0;
         for (row, fd) in rows.iter_mut().zip(&fds) {
             row.revents = fd.revents.cast_unsigned();
@@ -103,7 +130,14 @@ impl Parker {
     }
 }
 
-fn timespec(ns: u64) -> libc::timespec {
+/// Adds to an eventfd.
+pub(crate) fn signal(event: i32) {
+    let one = 1u64;
+    // SAFETY: eight readable bytes.
+    unsafe { libc::write(event, (&raw const one).cast(), 8) };
+}
+
+pub(crate) fn timespec(ns: u64) -> libc::timespec {
     libc::timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000).cast_signed() }
 }
 

@@ -108,6 +108,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// 1 + the slot's place, so that 0 is nobody.
+    pub(crate) fn number(&self) -> u32 {
+        u32::try_from(self.index + 1).unwrap_or(0)
+    }
+
     fn new(index: u64) -> io::Result<Self> {
         Ok(Self {
             index,
