@@ -5,16 +5,15 @@
 extern crate alloc;
 
 mod error;
+pub mod event;
 pub mod sync;
 mod user;
-mod wait;
 
 pub use error::{Error, Result};
 pub use linux_abi::Errno;
 pub use user::{
     ByteSink, ByteSource, SliceSink, SliceSource, UserAddr, UserPtr, UserSink, UserSource, UserSpace,
 };
-pub use wait::{WaitQueue, Wake};
 
 /// Fails with an errno and a note for the log.
 #[macro_export]

@@ -4,14 +4,47 @@
 //! spins. Who waits longer than a descheduled holder would explain still makes progress when the holder runs.
 //!
 //! Lock order, outermost first: process table, process, address space, file table, file, directory, inode,
-//! page cache, wait queue. Two locks of one rank: the lower address (or identifier) first.
+//! page cache, queue or notifier. Two locks of one rank: the lower address (or identifier) first.
+//!
+//! Under `cfg(loom)` the event primitives are built on the types of that model checker.
 
 pub use spin::mutex::SpinMutexGuard as MutexGuard;
 pub use spin::rwlock::{RwLockReadGuard, RwLockWriteGuard};
 
 /// A mutual exclusion lock.
+#[cfg(not(all(test, loom)))]
 pub type Mutex<T> = spin::mutex::SpinMutex<T>;
 /// A lock with many readers or one writer.
 pub type RwLock<T> = spin::rwlock::RwLock<T>;
 /// A value that is set once.
 pub type Once<T> = spin::Once<T>;
+
+#[cfg(not(all(test, loom)))]
+pub(crate) use core::hint::spin_loop;
+#[cfg(not(all(test, loom)))]
+pub(crate) use core::sync::atomic;
+#[cfg(all(test, loom))]
+pub(crate) use model::{Mutex, atomic, spin_loop};
+
+#[cfg(all(test, loom))]
+mod model {
+    pub(crate) use loom::sync::atomic;
+
+    /// [`loom::sync::Mutex`] with the interface of the real one.
+    #[derive(Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+
+    pub(crate) fn spin_loop() {
+        loom::thread::yield_now();
+    }
+}

@@ -11,8 +11,9 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use kbase::event::Waker;
 use kbase::sync::{Mutex, MutexGuard};
-use kbase::{Errno, Error, Result, UserAddr, Wake, bail};
+use kbase::{Errno, Error, Result, UserAddr, bail};
 use linux_abi::process::futex::{BITSET_MATCH_ANY, OWNER_DIED, TID_MASK, WAITERS};
 
 /// Number of queues that words are spread over; a power of two.
@@ -64,7 +65,7 @@ impl Key {
 
 /// A thread that waits.
 struct Waiter {
-    waker: Arc<dyn Wake>,
+    waker: Waker,
     bits: u32,
     /// Index of the queue that it is in.
     bucket: AtomicUsize,
@@ -146,7 +147,7 @@ impl FutexTable {
         &self,
         key: Key,
         bits: u32,
-        waker: Arc<dyn Wake>,
+        waker: Waker,
         is_same: impl FnOnce() -> Result<bool>,
         mut sleep: impl FnMut() -> Result<()>,
     ) -> Result<()> {
@@ -284,7 +285,8 @@ pub(crate) fn wait(ctx: &Ctx<'_>, wait: Wait) -> Result<()> {
         }
         ctx.park(wait.deadline_ns).map(|_| ())
     };
-    let Err(failure) = ctx.kernel.futexes.wait(key, wait.bits, ctx.thread.waker(), is_same, sleep) else {
+    let Err(failure) = ctx.kernel.futexes.wait(key, wait.bits, ctx.thread.waker().clone(), is_same, sleep)
+    else {
         return Ok(());
     };
     if failure.errno() == Errno::ERESTARTSYS && !wait.begins_anew {
@@ -479,6 +481,7 @@ fn release(ctx: &Ctx<'_>, word: UserAddr, was_pending: bool) -> Result<()> {
 mod tests {
     use super::*;
     use crate::testing::{SCRATCH, World};
+    use kbase::event::Unpark;
 
     const NONE: Wait = Wait {
         address: UserAddr(SCRATCH),
@@ -491,13 +494,13 @@ mod tests {
 
     struct Nobody;
 
-    impl Wake for Nobody {
-        fn wake(&self) {}
+    impl Unpark for Nobody {
+        fn unpark(&self) {}
     }
 
     fn waiter(table: &FutexTable, key: Key, bits: u32) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter {
-            waker: Arc::new(Nobody),
+            waker: kbase::event::Waiter::new(Arc::new(Nobody)).waker().clone(),
             bits,
             bucket: AtomicUsize::new(0),
             is_woken: AtomicBool::new(false),
@@ -609,10 +612,10 @@ mod tests {
         });
     }
 
-    struct Unpark(std::thread::Thread);
+    struct Parked(std::thread::Thread);
 
-    impl Wake for Unpark {
-        fn wake(&self) {
+    impl Unpark for Parked {
+        fn unpark(&self) {
             self.0.unpark();
         }
     }
@@ -631,15 +634,15 @@ mod tests {
                 return;
             }
             while word.swap(2, Ordering::SeqCst) != 0 {
-                let waker = Arc::new(Unpark(std::thread::current()));
+                let rest = kbase::event::Waiter::new(Arc::new(Parked(std::thread::current())));
                 let is_same = || Ok(word.load(Ordering::SeqCst) == 2);
                 let started = std::time::Instant::now();
                 let sleep = || {
-                    std::thread::park_timeout(std::time::Duration::from_secs(20));
+                    rest.rest(|| false, || std::thread::park_timeout(std::time::Duration::from_secs(20)));
                     assert!(started.elapsed().as_secs() < 20, "a wake was lost");
                     Ok(())
                 };
-                let _ = table.wait(key, BITSET_MATCH_ANY, waker, is_same, sleep);
+                let _ = table.wait(key, BITSET_MATCH_ANY, rest.waker().clone(), is_same, sleep);
             }
         };
         std::thread::scope(|scope| {

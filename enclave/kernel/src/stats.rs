@@ -21,6 +21,10 @@ pub(crate) struct Statistics {
     pub(crate) page_faults: AtomicU64,
     /// Pages committed to them.
     pub(crate) committed_pages: AtomicU64,
+    /// Sleeps in the host.
+    pub(crate) sleeps: AtomicU64,
+    /// Times that a thread looked for a wake before it slept, or instead.
+    pub(crate) spins: AtomicU64,
     /// Interrupts.
     pub(crate) interrupts: AtomicU64,
     /// Signals delivered to handlers.
@@ -37,6 +41,8 @@ impl Statistics {
             rewritten_sites: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),
             committed_pages: AtomicU64::new(0),
+            sleeps: AtomicU64::new(0),
+            spins: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             signals: AtomicU64::new(0),
         }
@@ -65,6 +71,8 @@ impl Statistics {
             ("trapped_syscalls", &self.trapped_syscalls),
             ("rewritten_cpuids", &self.rewritten_cpuids),
             ("trapped_cpuids", &self.trapped_cpuids),
+            ("sleeps", &self.sleeps),
+            ("spins", &self.spins),
             ("interrupts", &self.interrupts),
             ("signals", &self.signals),
         ];

@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::any::Any;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace, WaitQueue};
+use kbase::event::{Event, EventFilter, Notifier};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace};
 use platform::HostFd;
 
 bitflags! {
@@ -26,6 +27,19 @@ bitflags! {
         const RDHUP = 0x2000;
     }
 }
+
+/// What may have become possible: somebody who waits for one of these looks again.
+impl Event for Readiness {}
+
+/// The readiness that somebody waits for.
+impl EventFilter<Readiness> for Readiness {
+    fn accepts(&self, event: &Readiness) -> bool {
+        self.intersects(*event)
+    }
+}
+
+/// Tells those who wait for a file what may have become possible. Who registers adds ERR and HUP to what it waits for.
+pub type ReadinessNotifier = Notifier<Readiness, Readiness>;
 
 /// An open file of any kind. The default of each method is what Linux answers for files that cannot.
 ///
@@ -75,13 +89,18 @@ pub trait File: Send + Sync + Any {
 
     /// Who wants to know when [`File::ready`] changes. Files that have one never block themselves: they answer EAGAIN,
     /// and the caller waits.
-    fn wait_queue(&self) -> Option<&WaitQueue> {
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
         None
     }
 
     /// When [`File::ready`] changes without a wake: a time of CLOCK_MONOTONIC in nanoseconds that has not come yet.
     fn next_change_ns(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether [`File::ready`] may change though no notifier tells: with time, or in the host.
+    fn changes_unannounced(&self) -> bool {
+        self.host_fd().is_some()
     }
 
     /// `ioctl(2)`.

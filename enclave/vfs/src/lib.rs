@@ -25,7 +25,7 @@ mod node;
 mod walk;
 
 pub use dentry::{Dentry, PathName};
-pub use file::{File, NodeFile, Readiness};
+pub use file::{File, NodeFile, Readiness, ReadinessNotifier};
 pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
 pub use mount::{Mount, MountOptions};
 pub use namespace::{Namespace, same_mount};

@@ -1,96 +1,187 @@
 //! `epoll(7)`.
 //!
-//! An instance keeps its interests and looks at all of them on every wait. Edge-triggered interests report again when the
-//! file was woken, or read or written, since the last report: more often than Linux, never less.
+//! An instance keeps a queue of the interests whose files told of something since it last looked at them, and looks at no
+//! others: a wait costs what is ready, not what is watched. An edge-triggered interest leaves the queue when it is looked at; a
+//! level-triggered one comes back to the end for as long as its file is ready. Files that change unannounced (host
+//! streams, timers, other instances) are looked at every time.
 //!
-//! Lock order: the interests are locked before a file is asked what is ready; nothing that a file does in answer
-//! locks an epoll instance, because instances do not watch each other's readiness under the lock.
+//! Lock order: the locks here are leaves; none is held while a file is asked what is ready.
 
 use super::pipe::anonymous_metadata;
-use super::poll::{ALWAYS, Watched, poll};
-use super::wait::wait_until;
+use super::wait::{ALWAYS, Source, host_row, wait_until};
 use super::{FsShared, OpenFile};
 use crate::Ctx;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kbase::event::Observer;
 use kbase::sync::Mutex;
-use kbase::{Errno, Error, Result, WaitQueue, Wake};
+use kbase::{Errno, Error, Result, bail};
 use linux_abi::fs::{EpollEvent, OpenFlags};
-use vfs::{File, FileType, Metadata, Readiness};
+use platform::HostPoll;
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
+/// EPOLLEXCLUSIVE. Every waiter is woken nevertheless, which `epoll_ctl(2)` allows ("one or more").
+const EXCLUSIVE: u32 = 1 << 28;
 /// EPOLLONESHOT.
 const ONESHOT: u32 = 1 << 30;
 /// EPOLLET.
 const EDGE: u32 = 1 << 31;
+/// Instances that may watch each other in a row (EP_MAX_NESTS).
+const NESTING: u32 = 5;
 
 /// An instance.
 pub(crate) struct Epoll {
+    me: Weak<Self>,
     ino: u64,
     created_ns: i64,
-    interests: Mutex<BTreeMap<Key, Interest>>,
-    changed: Arc<WaitQueue>,
+    interests: Mutex<BTreeMap<Key, Arc<Interest>>>,
+    /// Those to look at.
+    queue: Mutex<VecDeque<Arc<Interest>>>,
+    /// Those to look at every time.
+    unannounced: Mutex<Vec<Arc<Interest>>>,
+    /// Counts changes of what is to be looked at every time.
+    generation: AtomicU64,
+    notifier: ReadinessNotifier,
 }
 
 /// A descriptor number and the open file description that it led to.
 type Key = (u32, u64);
 
-struct Interest {
-    open: Weak<OpenFile>,
+/// What an instance wants to know of one file.
+pub(crate) struct Interest {
+    me: Weak<Self>,
+    key: Key,
+    epoll: Weak<Epoll>,
+    file: Weak<dyn File>,
+    is_unannounced: bool,
+    setting: Mutex<Setting>,
+    is_queued: AtomicBool,
+    is_removed: AtomicBool,
+    /// Of an edge-triggered interest in a file that changes unannounced: something happened since it was last reported.
+    is_armed: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Setting {
     events: u32,
     data: (u32, u32),
-    watcher: Arc<Watcher>,
-    as_wake: Arc<dyn Wake>,
-    /// Counters of wakes and of reads and writes when it was last reported.
-    reported: Option<(u64, u64)>,
+    /// Reported, with EPOLLONESHOT.
     is_disarmed: bool,
 }
 
-/// Hears from one file and passes it on.
-struct Watcher {
-    wakes: AtomicU64,
-    changed: Arc<WaitQueue>,
+impl Setting {
+    const fn new(event: EpollEvent) -> Self {
+        Self { events: event.events, data: (event.data_low, event.data_high), is_disarmed: false }
+    }
+
+    /// What is waited for.
+    fn wanted(&self) -> Readiness {
+        let bits = u16::try_from(self.events & 0xffff).unwrap_or_default();
+        Readiness::from_bits_truncate(bits) | ALWAYS
+    }
+
+    const fn is_edge(&self) -> bool {
+        self.events & EDGE != 0
+    }
 }
 
-impl Wake for Watcher {
-    fn wake(&self) {
-        self.wakes.fetch_add(1, Ordering::Relaxed);
-        self.changed.wake_all();
+impl Observer<Readiness> for Interest {
+    fn on_event(&self, _event: &Readiness) {
+        self.is_armed.store(true, Ordering::SeqCst);
+        if let Some(epoll) = self.epoll.upgrade() {
+            epoll.enqueue(self);
+        }
     }
 }
 
 impl Interest {
-    /// Whether it may be reported now.
-    fn is_armed(&self, open: &OpenFile) -> bool {
-        if self.is_disarmed {
-            return false;
-        }
-        self.events & EDGE == 0 || self.reported != Some(self.counters(open))
+    fn setting(&self) -> Setting {
+        *self.setting.lock()
     }
 
-    fn counters(&self, open: &OpenFile) -> (u64, u64) {
-        (self.watcher.wakes.load(Ordering::Relaxed), open.transfers())
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        if let Some(open) = self.open.upgrade() {
-            queue_of(&open).remove(&self.as_wake);
+    /// Begins to hear from the file.
+    fn attach(&self) {
+        if let Some(file) = self.file.upgrade()
+            && let Some(notifier) = file.notifier()
+        {
+            notifier.register(self.me.clone(), self.setting().wanted());
         }
+    }
+
+    fn detach(&self) {
+        if let Some(file) = self.file.upgrade()
+            && let Some(notifier) = file.notifier()
+        {
+            let me: Weak<dyn Observer<Readiness>> = self.me.clone();
+            notifier.unregister(&me);
+        }
+    }
+
+    /// Something happened to a file that changes unannounced.
+    pub(super) fn arm(&self) {
+        if !self.is_armed.swap(true, Ordering::SeqCst)
+            && let Some(epoll) = self.epoll.upgrade()
+        {
+            epoll.look_anew();
+        }
+    }
+
+    /// The open file description is closed.
+    pub(super) fn close(&self) {
+        if let Some(epoll) = self.epoll.upgrade() {
+            let removed = epoll.interests.lock().remove(&self.key);
+            if removed.is_some() {
+                epoll.forget(self);
+            }
+        }
+    }
+
+    /// What can be reported; `ready` is what the file is ready for.
+    fn found(&self, ready: Readiness) -> Option<(Setting, Readiness)> {
+        if self.is_removed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let setting = self.setting();
+        let found = ready & setting.wanted();
+        let is_muted = self.is_unannounced && setting.is_edge() && !self.is_armed.load(Ordering::SeqCst);
+        (!found.is_empty() && !setting.is_disarmed && !is_muted).then_some((setting, found))
+    }
+
+    /// The event to report, which mutes what is to be reported once.
+    fn report(&self, ready: Readiness) -> Option<(EpollEvent, bool)> {
+        let (setting, found) = self.found(ready)?;
+        if setting.events & ONESHOT != 0 {
+            self.setting.lock().is_disarmed = true;
+        }
+        if setting.is_edge() {
+            self.is_armed.store(false, Ordering::SeqCst);
+        }
+        let comes_back = setting.events & (EDGE | ONESHOT) == 0;
+        let (data_low, data_high) = setting.data;
+        Some((EpollEvent { events: found.bits().into(), data_low, data_high }, comes_back))
+    }
+
+    /// What the file is ready for.
+    fn ready(&self) -> Readiness {
+        self.file.upgrade().map_or(Readiness::empty(), |file| file.ready())
     }
 }
 
 /// A new instance.
 pub(crate) fn epoll(shared: &Arc<FsShared>) -> Arc<OpenFile> {
-    let file = Arc::new(Epoll {
+    let file = Arc::new_cyclic(|me| Epoll {
+        me: me.clone(),
         ino: shared.next_id(),
         created_ns: shared.platform().realtime_ns().cast_signed(),
         interests: Mutex::default(),
-        changed: Arc::default(),
+        queue: Mutex::default(),
+        unannounced: Mutex::default(),
+        generation: AtomicU64::new(0),
+        notifier: ReadinessNotifier::new(),
     });
     OpenFile::new(shared, file, None, OpenFlags::RDWR)
 }
@@ -111,53 +202,62 @@ impl Epoll {
     /// EEXIST the descriptor is there; EPERM the file cannot be waited for; ELOOP the instance would watch itself.
     pub(crate) fn add(&self, fd: u32, open: &Arc<OpenFile>, event: EpollEvent) -> Result<()> {
         if open.file().node().is_some() {
-            kbase::bail!(EPERM, "a file or directory is always ready");
+            bail!(EPERM, "a file or directory is always ready");
         }
         if let Some(other) = open.file().as_any().downcast_ref::<Self>()
-            && other.watches(self, 5)
+            && other.watches(self, NESTING)
         {
-            kbase::bail!(ELOOP, "the instance would watch itself");
+            bail!(ELOOP, "the instance would watch itself");
         }
         let key = (fd, open.id());
-        let watcher = Arc::new(Watcher { wakes: AtomicU64::new(0), changed: Arc::clone(&self.changed) });
-        let as_wake: Arc<dyn Wake> = watcher.clone();
+        let interest = Arc::new_cyclic(|me| Interest {
+            me: me.clone(),
+            key,
+            epoll: self.me.clone(),
+            file: Arc::downgrade(open.file()),
+            is_unannounced: open.file().changes_unannounced(),
+            setting: Mutex::new(Setting::new(event)),
+            is_queued: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
+            is_armed: AtomicBool::new(true),
+        });
         {
             let mut interests = self.interests.lock();
-            interests.retain(|_, interest| interest.open.strong_count() > 0);
             if interests.contains_key(&key) {
-                kbase::bail!(EEXIST, "the descriptor is there already");
+                bail!(EEXIST, "the descriptor is there already");
             }
-            let interest = Interest {
-                open: Arc::downgrade(open),
-                events: event.events,
-                data: (event.data_low, event.data_high),
-                watcher,
-                as_wake: Arc::clone(&as_wake),
-                reported: None,
-                is_disarmed: false,
-            };
-            interests.insert(key, interest);
+            interests.insert(key, interest.clone());
         }
-        queue_of(open).add(&as_wake);
-        // Somebody who waits already has to look at the new file too.
-        self.changed.wake_all();
+        open.watch(&interest);
+        if interest.is_unannounced {
+            self.unannounced.lock().push(interest.clone());
+        }
+        interest.attach();
+        if interest.is_removed.load(Ordering::SeqCst) {
+            // Somebody deleted it before it was attached.
+            interest.detach();
+        }
+        // It may be ready already.
+        self.enqueue(&interest);
+        self.look_anew();
         Ok(())
     }
 
     /// EPOLL_CTL_MOD.
     ///
     /// # Errors
-    /// ENOENT the descriptor is not there.
+    /// ENOENT the descriptor is not there; EINVAL with EPOLLEXCLUSIVE.
     pub(crate) fn modify(&self, fd: u32, open: &OpenFile, event: EpollEvent) -> Result<()> {
-        {
-            let mut interests = self.interests.lock();
-            let interest = interests.get_mut(&(fd, open.id())).ok_or_else(absent)?;
-            interest.events = event.events;
-            interest.data = (event.data_low, event.data_high);
-            interest.reported = None;
-            interest.is_disarmed = false;
+        let interest = self.interests.lock().get(&(fd, open.id())).cloned().ok_or_else(absent)?;
+        if (event.events | interest.setting().events) & EXCLUSIVE != 0 {
+            bail!(EINVAL, "an exclusive interest stays as it is");
         }
-        self.changed.wake_all();
+        interest.detach();
+        *interest.setting.lock() = Setting::new(event);
+        interest.is_armed.store(true, Ordering::SeqCst);
+        interest.attach();
+        self.enqueue(&interest);
+        self.look_anew();
         Ok(())
     }
 
@@ -167,7 +267,34 @@ impl Epoll {
     /// ENOENT the descriptor is not there.
     pub(crate) fn remove(&self, fd: u32, open: &OpenFile) -> Result<()> {
         let removed = self.interests.lock().remove(&(fd, open.id()));
-        removed.map(drop).ok_or_else(absent)
+        self.forget(&*removed.ok_or_else(absent)?);
+        Ok(())
+    }
+
+    /// An interest is not in the table any more.
+    fn forget(&self, interest: &Interest) {
+        interest.is_removed.store(true, Ordering::SeqCst);
+        interest.detach();
+        if interest.is_unannounced {
+            self.unannounced.lock().retain(|there| !core::ptr::eq(&raw const **there, interest));
+            self.look_anew();
+        }
+    }
+
+    /// Has an interest looked at.
+    fn enqueue(&self, interest: &Interest) {
+        if let Some(interest) = interest.me.upgrade()
+            && !interest.is_queued.swap(true, Ordering::SeqCst)
+        {
+            self.queue.lock().push_back(interest);
+        }
+        self.notifier.broadcast(&Readiness::IN);
+    }
+
+    /// Makes those who wait look at what changes unannounced.
+    fn look_anew(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.notifier.broadcast(&Readiness::IN);
     }
 
     /// Whether this instance watches `other`, through at most `depth` others.
@@ -175,27 +302,14 @@ impl Epoll {
         if core::ptr::eq(self, other) || depth == 0 {
             return true;
         }
-        let watched: Vec<Arc<OpenFile>> =
-            self.interests.lock().values().filter_map(|interest| interest.open.upgrade()).collect();
-        watched.iter().any(|open| {
-            let inner = open.file().as_any().downcast_ref::<Self>();
+        self.unannounced_interests().iter().filter_map(|interest| interest.file.upgrade()).any(|file| {
+            let inner = file.as_any().downcast_ref::<Self>();
             inner.is_some_and(|inner| inner.watches(other, depth - 1))
         })
     }
 
-    /// What could be reported now.
-    fn armed(&self) -> Vec<(Key, Watched)> {
-        let mut armed = Vec::new();
-        for (&key, interest) in self.interests.lock().iter() {
-            if let Some(open) = interest.open.upgrade()
-                && interest.is_armed(&open)
-            {
-                let wanted = u16::try_from(interest.events & 0xffff).unwrap_or_default();
-                let events = Readiness::from_bits_truncate(wanted);
-                armed.push((key, Watched { open, events, found: Readiness::empty() }));
-            }
-        }
-        armed
+    fn unannounced_interests(&self) -> Vec<Arc<Interest>> {
+        self.unannounced.lock().clone()
     }
 
     /// `epoll_wait(2)`: at most `max` events. The deadline is a time of CLOCK_MONOTONIC in ns; 0: do not wait.
@@ -209,38 +323,82 @@ impl Epoll {
         deadline_ns: Option<u64>,
     ) -> Result<Vec<EpollEvent>> {
         loop {
-            let (keys, mut watched): (Vec<Key>, Vec<Watched>) = self.armed().into_iter().unzip();
-            let found = poll(ctx, &mut watched, Some(0))?;
-            if found > 0 {
-                let events = self.report(&keys, &watched, max);
-                if !events.is_empty() {
-                    return Ok(events);
-                }
-            }
+            let mut events = Vec::new();
+            self.collect(max, &mut events);
+            self.collect_unannounced(ctx, max, &mut events)?;
             let is_over = deadline_ns.is_some_and(|at| at == 0 || ctx.platform().monotonic_ns() >= at);
-            if is_over {
-                return Ok(Vec::new());
+            if !events.is_empty() || is_over {
+                return Ok(events);
             }
-            self.sleep(ctx, &watched, deadline_ns)?;
+            self.sleep(ctx, deadline_ns)?;
         }
     }
 
-    /// Sleeps until any watched file or the set of interests changes.
-    fn sleep(&self, ctx: &Ctx<'_>, watched: &[Watched], deadline_ns: Option<u64>) -> Result<()> {
-        let mut hosts: Vec<_> =
-            watched.iter().filter_map(|w| super::wait::host_row(&**w.open.file(), w.events)).collect();
-        let before = self.generation();
-        let next_change = || next_change_of(watched.iter());
-        let result = wait_until(ctx, &[&self.changed], &mut hosts, deadline_ns, next_change, |hosts| {
-            let is_host_ready = hosts.iter().any(|row| row.revents != 0);
+    /// Looks at the interests that are queued, each once.
+    fn collect(&self, max: usize, events: &mut Vec<EpollEvent>) {
+        let mut left = self.queue.lock().len();
+        let mut back = Vec::new();
+        while left > 0 && events.len() < max {
+            let Some(interest) = self.queue.lock().pop_front() else { break };
+            left -= 1;
+            // Before it is looked at, so that what happens afterwards brings it back.
+            interest.is_queued.store(false, Ordering::SeqCst);
+            if interest.is_unannounced {
+                continue;
+            }
+            if let Some((event, comes_back)) = interest.report(interest.ready()) {
+                events.push(event);
+                if comes_back {
+                    back.push(interest);
+                }
+            }
+        }
+        if !back.is_empty() {
+            {
+                let mut queue = self.queue.lock();
+                back.retain(|interest| !interest.is_queued.swap(true, Ordering::SeqCst));
+                queue.extend(back);
+            }
+            // Others who wait here may have found the queue empty meanwhile.
+            self.notifier.broadcast(&Readiness::IN);
+        }
+    }
+
+    /// Looks at the interests in files that change unannounced.
+    fn collect_unannounced(&self, ctx: &Ctx<'_>, max: usize, events: &mut Vec<EpollEvent>) -> Result<()> {
+        let interests = self.unannounced_interests();
+        let (mut rows, of_hosts) = host_rows(&interests);
+        if !rows.is_empty() {
+            ctx.platform().host_poll(&mut rows, Some(0))?;
+        }
+        let in_host = of_hosts.into_iter().zip(rows.iter().map(|row| row.revents));
+        let in_host = in_host.map(|(interest, ready)| (interest, Readiness::from_bits_truncate(ready)));
+        let inside = interests.iter().filter(|interest| host_row_of(interest).is_none());
+        for (interest, ready) in in_host.chain(inside.map(|interest| (interest, interest.ready()))) {
+            if events.len() >= max {
+                break;
+            }
+            events.extend(interest.report(ready).map(|(event, _)| event));
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there may be something to report.
+    fn sleep(&self, ctx: &Ctx<'_>, deadline_ns: Option<u64>) -> Result<()> {
+        let before = self.generation.load(Ordering::SeqCst);
+        let interests = self.unannounced_interests();
+        let (mut rows, _) = host_rows(&interests);
+        let source = Source { notifier: &self.notifier, events: Readiness::IN };
+        let next_change = || next_change_of(&interests);
+        let result = wait_until(ctx, &[source], &mut rows, deadline_ns, next_change, |rows| {
+            let is_host_ready = rows.iter().any(|row| row.revents != 0);
+            let is_queued = || !self.queue.lock().is_empty();
+            let is_changed = || self.generation.load(Ordering::SeqCst) != before;
             let is_ready = || {
-                watched.iter().any(|w| {
-                    w.open.file().host_fd().is_none()
-                        && !w.open.file().as_any().is::<Self>()
-                        && w.open.file().ready().intersects(w.events | ALWAYS)
-                })
+                let mut inside = interests.iter().filter(|interest| host_row_of(interest).is_none());
+                inside.any(|interest| interest.found(interest.ready()).is_some())
             };
-            (is_host_ready || self.generation() != before || is_ready()).then_some(())
+            (is_host_ready || is_queued() || is_changed() || is_ready()).then_some(())
         });
         match result {
             Ok(_) => Ok(()),
@@ -250,46 +408,33 @@ impl Epoll {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// A number that changes when a watched file wakes or the interests change.
-    fn generation(&self) -> u64 {
-        let interests = self.interests.lock();
-        let wakes: u64 = interests.values().map(|i| i.watcher.wakes.load(Ordering::Relaxed)).sum();
-        wakes.wrapping_mul(31).wrapping_add(interests.len() as u64)
-    }
-
-    /// Turns what was found into events, and disarms what is to be reported once.
-    fn report(&self, keys: &[Key], watched: &[Watched], max: usize) -> Vec<EpollEvent> {
-        let mut events = Vec::new();
-        let mut interests = self.interests.lock();
-        for (key, watch) in keys.iter().zip(watched) {
-            if events.len() >= max {
-                break;
-            }
-            let Some(interest) = interests.get_mut(key) else { continue };
-            let wanted = u16::try_from(interest.events & 0xffff).unwrap_or_default();
-            let found = watch.found & (Readiness::from_bits_truncate(wanted) | ALWAYS);
-            if found.is_empty() || !interest.is_armed(&watch.open) {
-                continue;
-            }
-            interest.reported = Some(interest.counters(&watch.open));
-            interest.is_disarmed |= interest.events & ONESHOT != 0;
-            let (data_low, data_high) = interest.data;
-            events.push(EpollEvent { events: found.bits().into(), data_low, data_high });
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        for interest in self.interests.get_mut().values() {
+            interest.detach();
         }
-        events
     }
 }
 
-/// When one of the files that are watched for reading changes without a wake.
-fn next_change_of<'w>(watched: impl Iterator<Item = &'w Watched>) -> Option<u64> {
-    let timed = watched.filter(|watch| watch.events.contains(Readiness::IN));
-    timed.filter_map(|watch| watch.open.file().next_change_ns()).min()
+/// The row of a host poll for an interest in a host descriptor, unless it is muted.
+fn host_row_of(interest: &Interest) -> Option<HostPoll> {
+    let setting = interest.setting();
+    let file = interest.file.upgrade()?;
+    host_row(&*file, setting.wanted())
 }
 
-/// Where to hear of a file: its own queue; for a host descriptor, which has none, that of reads and writes.
-fn queue_of(open: &OpenFile) -> &WaitQueue {
-    open.file().wait_queue().unwrap_or(open.activity())
+/// The rows of a host poll, and what they are of.
+fn host_rows(interests: &[Arc<Interest>]) -> (Vec<HostPoll>, Vec<&Arc<Interest>>) {
+    let rows = interests.iter().filter(|interest| interest.found(Readiness::all()).is_some());
+    rows.filter_map(|interest| Some((host_row_of(interest)?, interest))).unzip()
+}
+
+/// When one of the files that are watched for reading changes though nobody tells.
+fn next_change_of(interests: &[Arc<Interest>]) -> Option<u64> {
+    let timed = interests.iter().filter(|interest| interest.found(Readiness::IN).is_some());
+    timed.filter_map(|interest| interest.file.upgrade()?.next_change_ns()).min()
 }
 
 fn absent() -> Error {
@@ -302,17 +447,22 @@ impl File for Epoll {
     }
 
     fn ready(&self) -> Readiness {
-        let is_ready =
-            self.armed().iter().any(|(_, watch)| watch.open.file().ready().intersects(watch.events | ALWAYS));
-        if is_ready { Readiness::IN } else { Readiness::empty() }
+        let queued: Vec<Arc<Interest>> = self.queue.lock().iter().cloned().collect();
+        let mut all = queued.iter().chain(&*self.unannounced_interests()).cloned().collect::<Vec<_>>();
+        all.retain(|interest| interest.found(interest.ready()).is_some());
+        if all.is_empty() { Readiness::empty() } else { Readiness::IN }
     }
 
-    fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.changed)
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
+        Some(&self.notifier)
+    }
+
+    fn changes_unannounced(&self) -> bool {
+        true
     }
 
     fn next_change_ns(&self) -> Option<u64> {
-        next_change_of(self.armed().iter().map(|(_, watch)| watch))
+        next_change_of(&self.unannounced_interests())
     }
 
     fn as_any(&self) -> &dyn Any {

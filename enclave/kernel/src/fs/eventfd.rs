@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, WaitQueue};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
-use vfs::{File, FileType, Metadata, Readiness};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// The largest value of the counter.
 const MAX: u64 = u64::MAX - 1;
@@ -18,7 +18,7 @@ struct EventFd {
     created_ns: i64,
     is_semaphore: bool,
     count: Mutex<u64>,
-    changed: WaitQueue,
+    changed: ReadinessNotifier,
 }
 
 /// A new counter. `flags` is O_NONBLOCK or nothing.
@@ -33,7 +33,7 @@ pub(crate) fn eventfd(
         created_ns: shared.platform().realtime_ns().cast_signed(),
         is_semaphore,
         count: Mutex::new(initial.into()),
-        changed: WaitQueue::new(),
+        changed: ReadinessNotifier::new(),
     });
     OpenFile::new(shared, file, None, flags | OpenFlags::RDWR)
 }
@@ -57,7 +57,7 @@ impl File for EventFd {
                 }
             }
         };
-        self.changed.wake_all();
+        self.changed.broadcast(&Readiness::OUT);
         into.put(&value.to_le_bytes())
     }
 
@@ -82,7 +82,7 @@ impl File for EventFd {
         let sum = count.checked_add(value).filter(|&sum| sum <= MAX);
         *count = sum.ok_or(Error::new(Errno::EAGAIN, "the counter would overflow"))?;
         drop(count);
-        self.changed.wake_all();
+        self.changed.broadcast(&Readiness::IN);
         Ok(8)
     }
 
@@ -98,7 +98,7 @@ impl File for EventFd {
         ready
     }
 
-    fn wait_queue(&self) -> Option<&WaitQueue> {
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.changed)
     }
 

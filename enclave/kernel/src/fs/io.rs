@@ -101,7 +101,7 @@ fn write_parts(
     is_blocking: bool,
 ) -> Result<usize> {
     let file = &**open.file();
-    if file.wait_queue().is_none() {
+    if file.notifier().is_none() {
         return file.write(from, !is_blocking);
     }
     // A blocking write to a file of the kernel takes everything, in parts if it must.

@@ -6,8 +6,9 @@ use super::OpenFile;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashMap;
+use kbase::Result;
+use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
-use kbase::{Result, WaitQueue};
 
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +74,12 @@ pub(crate) struct LockTable {
     /// How many records of processes there are, so that `close(2)` is cheap where there are none.
     records: AtomicUsize,
     files: Mutex<HashMap<FileId, Vec<Lock>>>,
-    changed: WaitQueue,
+    changed: WaiterQueue,
 }
 
 impl LockTable {
     /// Who wants to know when a lock is released.
-    pub(crate) const fn queue(&self) -> &WaitQueue {
+    pub(crate) const fn queue(&self) -> &WaiterQueue {
         &self.changed
     }
 

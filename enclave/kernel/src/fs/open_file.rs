@@ -1,9 +1,12 @@
 //! Open file descriptions: what descriptors share after `dup(2)` and `fork(2)`.
 
 use super::FsShared;
-use alloc::sync::Arc;
+use super::epoll::Interest;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use kbase::{Errno, Error, Result, WaitQueue};
+use kbase::sync::Mutex;
+use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use platform::Threads;
 use vfs::{Dentry, Directory, File, Node, Regular};
@@ -23,9 +26,9 @@ pub(crate) struct OpenFile {
     shared: Arc<FsShared>,
     id: u64,
     may_hold_locks: AtomicBool,
-    /// Reads and writes so far, and who wants to know of them (edge-triggered polling).
-    transfers: AtomicU64,
-    activity: WaitQueue,
+    /// The epoll interests in it.
+    watchers: Mutex<Vec<Weak<Interest>>>,
+    is_watched: AtomicBool,
 }
 
 impl OpenFile {
@@ -47,8 +50,8 @@ impl OpenFile {
             shared: Arc::clone(shared),
             id: shared.next_id(),
             may_hold_locks: AtomicBool::new(false),
-            transfers: AtomicU64::new(0),
-            activity: WaitQueue::new(),
+            watchers: Mutex::default(),
+            is_watched: AtomicBool::new(false),
         })
     }
 
@@ -164,20 +167,23 @@ impl OpenFile {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// Notes a read or write of a file that can be waited for.
+    /// Notes a read or write. After one, an edge may come that nobody announces.
     pub(crate) fn note_transfer(&self) {
-        self.transfers.fetch_add(1, Ordering::Relaxed);
-        self.activity.wake_all();
+        if self.is_watched.load(Ordering::Relaxed) && self.file.changes_unannounced() {
+            self.watchers().iter().for_each(|interest| interest.arm());
+        }
     }
 
-    /// Reads and writes so far.
-    pub(crate) fn transfers(&self) -> u64 {
-        self.transfers.load(Ordering::Relaxed)
+    /// Adds an epoll interest, which goes when this closes.
+    pub(super) fn watch(&self, interest: &Arc<Interest>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        watchers.push(Arc::downgrade(interest));
+        self.is_watched.store(true, Ordering::Relaxed);
     }
 
-    /// Who wants to know of reads and writes.
-    pub(crate) const fn activity(&self) -> &WaitQueue {
-        &self.activity
+    fn watchers(&self) -> Vec<Arc<Interest>> {
+        self.watchers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Notes that locks may have to be released when this closes.
@@ -188,6 +194,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        if *self.is_watched.get_mut() {
+            self.watchers().iter().for_each(|interest| interest.close());
+        }
         if *self.may_hold_locks.get_mut() {
             self.shared.locks.release_description(self.id);
         }

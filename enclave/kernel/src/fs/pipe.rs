@@ -4,6 +4,7 @@
 //! takes a segment out of the queue and then copies from it: one copy each way for large transfers, and no
 //! lock over user memory. Small writes are gathered in the last segment.
 
+use super::wait::Source;
 use super::{FsShared, OpenFile};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -13,9 +14,9 @@ use alloc::vec::Vec;
 use core::any::Any;
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, WaitQueue};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
-use vfs::{File, FileType, Metadata, Readiness};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// Writes up to this size are not interleaved with others (PIPE_BUF).
 const ATOMIC: usize = 4096;
@@ -31,7 +32,7 @@ struct Pipe {
     ino: u64,
     created_ns: i64,
     state: Mutex<PipeState>,
-    changed: Arc<WaitQueue>,
+    changed: Arc<ReadinessNotifier>,
 }
 
 struct PipeState {
@@ -93,7 +94,7 @@ impl PipeState {
 }
 
 impl Pipe {
-    fn new(shared: &FsShared, changed: Arc<WaitQueue>) -> Arc<Self> {
+    fn new(shared: &FsShared, changed: Arc<ReadinessNotifier>) -> Arc<Self> {
         Arc::new(Self {
             ino: shared.next_id(),
             created_ns: shared.platform().realtime_ns().cast_signed(),
@@ -132,7 +133,7 @@ impl Pipe {
                 was_full
             };
             if was_full {
-                self.changed.wake_all();
+                self.changed.broadcast(&Readiness::OUT);
             }
             match result {
                 Ok(0) => break,
@@ -144,7 +145,7 @@ impl Pipe {
         if done > 0 || into.remaining() == 0 {
             // Who was not served by the wake of a writer is now.
             if self.state.lock().readable() > 0 {
-                self.changed.wake_all();
+                self.changed.broadcast(&Readiness::IN);
             }
             return Ok(done);
         }
@@ -168,7 +169,7 @@ impl Pipe {
             } else {
                 self.write_large(from, promised, spare)
             };
-            self.changed.wake_all();
+            self.changed.broadcast(&Readiness::IN);
             match result {
                 Ok(0) => break,
                 Ok(written) => done += written,
@@ -258,12 +259,12 @@ impl PipeEnd {
                 state.writer_openings += 1;
             }
         }
-        pipe.changed.wake_all();
+        pipe.changed.broadcast(&Readiness::all());
         Arc::new(Self { pipe: Arc::clone(pipe), reads, writes, fifo })
     }
 
     /// An end to read and an end to write of a new pipe whose changes are told to `changed`.
-    pub(super) fn pair(shared: &FsShared, changed: &Arc<WaitQueue>) -> (Arc<Self>, Arc<Self>) {
+    pub(super) fn pair(shared: &FsShared, changed: &Arc<ReadinessNotifier>) -> (Arc<Self>, Arc<Self>) {
         let pipe = Pipe::new(shared, Arc::clone(changed));
         (Self::new(&pipe, true, false, None), Self::new(&pipe, false, true, None))
     }
@@ -292,7 +293,7 @@ impl Drop for PipeEnd {
             state.readers = state.readers.saturating_sub(self.reads.into());
             state.writers = state.writers.saturating_sub(self.writes.into());
         }
-        self.pipe.changed.wake_all();
+        self.pipe.changed.broadcast(&Readiness::all());
     }
 }
 
@@ -327,7 +328,7 @@ impl File for PipeEnd {
         ready
     }
 
-    fn wait_queue(&self) -> Option<&WaitQueue> {
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.pipe.changed)
     }
 
@@ -350,7 +351,7 @@ impl File for PipeEnd {
 }
 
 /// Attributes of a file without a place.
-pub(super) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> Metadata {
+pub(crate) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> Metadata {
     Metadata {
         dev: make_dev(0, 0xf_ff00),
         ino,
@@ -431,7 +432,7 @@ pub(crate) fn wait_for_peer(ctx: &crate::Ctx<'_>, open: &OpenFile) -> Result<()>
     let before = end.openings_of_peer();
     super::wait::wait_until(
         ctx,
-        &[&end.pipe.changed],
+        &[Source { notifier: &end.pipe.changed, events: Readiness::all() }],
         &mut [],
         None,
         || None,

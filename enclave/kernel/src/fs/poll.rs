@@ -1,16 +1,13 @@
 //! Waiting for many files at once: what `poll(2)`, `select(2)` and `epoll_wait(2)` stand on.
 
 use super::OpenFile;
-use super::wait::wait_until;
+use super::wait::{ALWAYS, Source, wait_until};
 use crate::Ctx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, WaitQueue};
+use kbase::{Errno, Error, Result};
 use platform::HostPoll;
 use vfs::Readiness;
-
-/// What is found whether it is asked for or not.
-pub(crate) const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP);
 
 /// A file, and what is waited for.
 pub(crate) struct Watched {
@@ -45,13 +42,16 @@ pub(crate) fn poll(ctx: &Ctx<'_>, watched: &mut [Watched], deadline_ns: Option<u
         return Ok(look(watched, &host_of, &hosts));
     }
     let files: Vec<Arc<OpenFile>> = watched.iter().map(|watch| Arc::clone(&watch.open)).collect();
-    let queues: Vec<&WaitQueue> = files.iter().filter_map(|open| open.file().wait_queue()).collect();
     let wanted: Vec<Readiness> = watched.iter().map(|watch| watch.events).collect();
+    let files_and_events = files.iter().zip(&wanted);
+    let sources: Vec<Source<'_>> = files_and_events
+        .filter_map(|(open, &events)| Some(Source { notifier: open.file().notifier()?, events }))
+        .collect();
     let next_change = || {
         let timed = files.iter().zip(&wanted).filter(|(_, events)| events.contains(Readiness::IN));
         timed.filter_map(|(open, _)| open.file().next_change_ns()).min()
     };
-    let result = wait_until(ctx, &queues, &mut hosts, deadline_ns, next_change, |hosts| {
+    let result = wait_until(ctx, &sources, &mut hosts, deadline_ns, next_change, |hosts| {
         let found = look(watched, &host_of, hosts);
         (found > 0).then_some(found)
     });

@@ -6,15 +6,15 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, WaitQueue};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{OpenFlags, ioctl};
-use vfs::{File, FileType, Metadata, Readiness};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// One of two connected stream sockets.
 pub(crate) struct StreamSocket {
     ino: u64,
     created_ns: i64,
-    changed: Arc<WaitQueue>,
+    changed: Arc<ReadinessNotifier>,
     /// Gone after the direction was shut down.
     ends: Mutex<Ends>,
 }
@@ -26,7 +26,7 @@ struct Ends {
 
 /// Two sockets that are connected. `flags` is O_NONBLOCK or nothing.
 pub(crate) fn socketpair(shared: &Arc<FsShared>, flags: OpenFlags) -> (Arc<OpenFile>, Arc<OpenFile>) {
-    let changed = Arc::default();
+    let changed: Arc<ReadinessNotifier> = Arc::default();
     let (reader, peer_writer) = PipeEnd::pair(shared, &changed);
     let (peer_reader, writer) = PipeEnd::pair(shared, &changed);
     let open = |reader, writer| {
@@ -61,7 +61,7 @@ impl StreamSocket {
         };
         // Dropping an end wakes who waits.
         drop(gone);
-        self.changed.wake_all();
+        self.changed.broadcast(&Readiness::all());
     }
 
     fn reader(&self) -> Option<Arc<PipeEnd>> {
@@ -106,7 +106,7 @@ impl File for StreamSocket {
         ready
     }
 
-    fn wait_queue(&self) -> Option<&WaitQueue> {
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.changed)
     }
 

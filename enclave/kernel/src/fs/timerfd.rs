@@ -9,10 +9,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, Errno, Error, Result, WaitQueue};
+use kbase::{ByteSink, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
 use platform::Platform;
-use vfs::{File, FileType, Metadata, Readiness};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// When a timer expires next, and how often then. Times of CLOCK_MONOTONIC in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) struct TimerFd {
     /// Whether absolute times are those of CLOCK_REALTIME.
     is_realtime: bool,
     state: Mutex<State>,
-    changed: WaitQueue,
+    changed: ReadinessNotifier,
 }
 
 /// A new timer, which does not run. `flags` is O_NONBLOCK or nothing.
@@ -61,7 +61,7 @@ pub(crate) fn timerfd(shared: &Arc<FsShared>, is_realtime: bool, flags: OpenFlag
         created_ns: platform.realtime_ns().cast_signed(),
         is_realtime,
         state: Mutex::default(),
-        changed: WaitQueue::new(),
+        changed: ReadinessNotifier::new(),
     });
     OpenFile::new(shared, file, None, flags | OpenFlags::RDWR)
 }
@@ -99,7 +99,7 @@ impl TimerFd {
             (value, true) => Some(value),
         };
         *self.state.lock() = State { schedule: Schedule { next_ns, interval_ns }, expired: 0 };
-        self.changed.wake_all();
+        self.changed.broadcast(&Readiness::IN);
         old
     }
 }
@@ -130,8 +130,12 @@ impl File for TimerFd {
         if state.expired > 0 { Readiness::IN } else { Readiness::empty() }
     }
 
-    fn wait_queue(&self) -> Option<&WaitQueue> {
+    fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.changed)
+    }
+
+    fn changes_unannounced(&self) -> bool {
+        true
     }
 
     fn next_change_ns(&self) -> Option<u64> {

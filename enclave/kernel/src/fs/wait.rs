@@ -1,15 +1,27 @@
-//! Waiting: the one place where a thread sleeps for files.
+//! Waiting for files: the one place where a thread sleeps for them.
 //!
-//! A sleep ends by a wake of a queue, by the host where a host descriptor is among what is waited for, by a signal,
-//! or at a deadline. The thread is in all queues before it looks, so nothing is missed.
+//! A sleep ends when a notifier tells of something that is waited for, by the host where a host descriptor is among what is
+//! waited for, by a signal, or at a deadline. The thread observes all before it looks, so nothing is missed.
 
 use crate::{Ctx, signal};
-use alloc::sync::Arc;
+use alloc::sync::Weak;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, WaitQueue, Wake};
+use kbase::event::Observer;
+use kbase::{Errno, Error, Result};
 use linux_abi::signal::Signal;
 use platform::HostPoll;
-use vfs::{File, Readiness};
+use vfs::{File, Readiness, ReadinessNotifier};
+
+/// What is found whether it is asked for or not.
+pub(crate) const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP);
+
+/// Something that tells of what is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) notifier: &'a ReadinessNotifier,
+    /// What is waited for, beside [`ALWAYS`].
+    pub(crate) events: Readiness,
+}
 
 /// The earlier of two times, of which each may be never.
 pub(crate) fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
@@ -17,21 +29,20 @@ pub(crate) fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 }
 
 /// What ends a wait by the caller's look, or `None` when the deadline passed. `next_change_ns` says when to look
-/// again though nobody wakes.
+/// again though nobody tells.
 ///
 /// # Errors
 /// ERESTARTSYS a signal is to be delivered.
 pub(crate) fn wait_until<T>(
     ctx: &Ctx<'_>,
-    queues: &[&WaitQueue],
+    sources: &[Source<'_>],
     hosts: &mut [HostPoll],
     deadline_ns: Option<u64>,
     next_change_ns: impl Fn() -> Option<u64>,
     mut look: impl FnMut(&[HostPoll]) -> Option<T>,
 ) -> Result<Option<T>> {
     let platform = ctx.kernel.platform();
-    let waker = ctx.thread.waker();
-    let _queued = Queued::add(queues, &waker);
+    let _observing = Observing::begin(sources, ctx.thread.waker().observer());
     loop {
         if let Some(found) = look(hosts) {
             return Ok(Some(found));
@@ -44,12 +55,12 @@ pub(crate) fn wait_until<T>(
         }
         let until = crate::time::park_deadline(ctx, earlier(deadline_ns, next_change_ns()));
         if hosts.is_empty() {
-            ctx.outside(|| platform.park(until));
+            ctx.sleep(until);
         } else {
-            match ctx.outside(|| platform.host_poll(hosts, until)) {
-                Ok(_) => {}
-                Err(error) if error.0 == Errno::EINTR => {}
-                Err(error) => return Err(error.into()),
+            match ctx.rest(|| platform.host_poll(hosts, until)) {
+                None | Some(Ok(_)) => {}
+                Some(Err(error)) if error.0 == Errno::EINTR => {}
+                Some(Err(error)) => return Err(error.into()),
             }
         }
     }
@@ -60,24 +71,36 @@ pub(crate) fn wait_until<T>(
 /// # Errors
 /// ERESTARTSYS a signal is to be delivered.
 pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
-    let queues: Vec<&WaitQueue> = file.wait_queue().into_iter().collect();
+    wait_for_until(ctx, file, events, None).map(|_| ())
+}
+
+/// The same until a time of CLOCK_MONOTONIC in nanoseconds. Returns whether the file is ready.
+///
+/// # Errors
+/// ERESTARTSYS a signal is to be delivered.
+pub(crate) fn wait_for_until(
+    ctx: &Ctx<'_>,
+    file: &dyn File,
+    events: Readiness,
+    deadline_ns: Option<u64>,
+) -> Result<bool> {
+    let source = file.notifier().map(|notifier| Source { notifier, events });
     let mut hosts: Vec<HostPoll> = host_row(file, events).into_iter().collect();
-    let wanted = events | Readiness::ERR | Readiness::HUP;
-    wait_until(
+    let found = wait_until(
         ctx,
-        &queues,
+        source.as_slice(),
         &mut hosts,
-        None,
+        deadline_ns,
         || file.next_change_ns(),
         |hosts| {
             let ready = match hosts.first() {
                 Some(row) => Readiness::from_bits_truncate(row.revents),
                 None => file.ready(),
             };
-            ready.intersects(wanted).then_some(())
+            ready.intersects(events | ALWAYS).then_some(())
         },
     )?;
-    Ok(())
+    Ok(found.is_some())
 }
 
 /// The row of a host poll for a file that stands for a host descriptor.
@@ -90,25 +113,25 @@ pub(crate) fn raise_sigpipe(ctx: &Ctx<'_>) {
     signal::raise_self(ctx, Signal::SIGPIPE);
 }
 
-/// Membership in queues, which ends when it is dropped.
-struct Queued<'a> {
-    queues: &'a [&'a WaitQueue],
-    waker: &'a Arc<dyn Wake>,
+/// Registration with sources, which ends when it is dropped.
+struct Observing<'a> {
+    sources: &'a [Source<'a>],
+    observer: Weak<dyn Observer<Readiness>>,
 }
 
-impl<'a> Queued<'a> {
-    fn add(queues: &'a [&'a WaitQueue], waker: &'a Arc<dyn Wake>) -> Self {
-        for queue in queues {
-            queue.add(waker);
+impl<'a> Observing<'a> {
+    fn begin(sources: &'a [Source<'a>], observer: Weak<dyn Observer<Readiness>>) -> Self {
+        for source in sources {
+            source.notifier.register(observer.clone(), source.events | ALWAYS);
         }
-        Self { queues, waker }
+        Self { sources, observer }
     }
 }
 
-impl Drop for Queued<'_> {
+impl Drop for Observing<'_> {
     fn drop(&mut self) {
-        for queue in self.queues {
-            queue.remove(self.waker);
+        for source in self.sources {
+            source.notifier.unregister(&self.observer);
         }
     }
 }

@@ -171,17 +171,17 @@ impl Ctx<'_> {
     /// Waits until a child that borrows the memory has called `execve` or ended. Signals wait meanwhile, as on Linux.
     fn wait_for_release(&self, child: &Arc<Process>) {
         let waker = self.thread.waker();
-        child.ended.add(&waker);
         while !self.thread.has_work(crate::thread::WORK_EXIT) {
+            child.ended.enqueue(waker);
             {
                 let state = child.state.lock();
                 if state.has_ended || !state.borrows_memory {
                     break;
                 }
             }
-            self.outside(|| self.platform().park(None));
+            self.sleep(None);
         }
-        child.ended.remove(&waker);
+        child.ended.dequeue(waker);
     }
 
     /// Ends all other threads of the process, for `execve`.
@@ -190,8 +190,8 @@ impl Ctx<'_> {
     /// EAGAIN the process ends meanwhile.
     pub(crate) fn end_other_threads(&self) -> Result<()> {
         let waker = self.thread.waker();
-        self.process.ended.add(&waker);
         let result = loop {
+            self.process.ended.enqueue(waker);
             let others: Vec<_> =
                 self.process.threads().into_iter().filter(|thread| thread.tid != self.thread.tid).collect();
             if self.thread.has_work(crate::thread::WORK_EXIT) {
@@ -203,9 +203,9 @@ impl Ctx<'_> {
             for thread in others.iter().filter(|thread| !thread.has_work(crate::thread::WORK_EXIT)) {
                 thread.request(crate::thread::WORK_EXIT);
             }
-            self.outside(|| self.platform().park(None));
+            self.sleep(None);
         };
-        self.process.ended.remove(&waker);
+        self.process.ended.dequeue(waker);
         result
     }
 }

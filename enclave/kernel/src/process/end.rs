@@ -57,6 +57,7 @@ impl Kernel {
             state.has_ended = true;
         }
         ctx.process.ended.wake_all();
+        ctx.process.has_ended.broadcast(&vfs::Readiness::IN);
         self.bequeath(ctx.process);
     }
 
@@ -64,17 +65,17 @@ impl Kernel {
     /// status.
     pub(crate) fn wait_for_end(&self, process: &Arc<Process>, thread: &Arc<Thread>) -> i32 {
         let waker = thread.waker();
-        process.ended.add(&waker);
         let status = loop {
+            process.ended.enqueue(waker);
             {
                 let state = process.state.lock();
                 if state.has_ended {
                     break state.status.unwrap_or(0);
                 }
             }
-            self.platform().park(None);
+            self.park(thread, None);
         };
-        process.ended.remove(&waker);
+        process.ended.dequeue(waker);
         if process.parent() == 0 {
             self.processes.remove_process(process.pid);
         }

@@ -17,13 +17,13 @@ mod vdso;
 pub(crate) use attributes::Attributes;
 pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
-pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids};
+pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids, capability};
 pub(crate) use exec::execve;
 
 use crate::Thread;
 use crate::fs::{FileTable, FsContext};
 use crate::signal::ProcessSignals;
-use crate::thread::NewThread;
+use crate::thread::{NewThread, Workers};
 use crate::time::ProcessTimes;
 use crate::vm::AddressSpace;
 use alloc::collections::BTreeMap;
@@ -31,10 +31,12 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use boot_config::Limits;
 use core::sync::atomic::{AtomicU32, Ordering};
+use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
-use kbase::{Result, WaitQueue, bail};
+use kbase::{Result, bail};
 use linux_abi::process::{RLIM_INFINITY, RLIM_NLIMITS, Rlimit, resource};
-use platform::Platform;
+use platform::{Platform, ThreadHandle};
+use vfs::ReadinessNotifier;
 
 /// Highest number of a process or thread (`/proc/sys/kernel/pid_max`).
 const PID_MAX: u32 = 1 << 22;
@@ -60,9 +62,11 @@ pub struct Process {
     /// What it runs.
     pub(crate) program: Mutex<Program>,
     /// Woken when it ends, and when one of its threads does.
-    pub(crate) ended: WaitQueue,
+    pub(crate) ended: WaiterQueue,
+    /// Tells of the end of the process.
+    pub(crate) has_ended: ReadinessNotifier,
     /// Woken when a child ends, stops or goes on.
-    pub(crate) children: WaitQueue,
+    pub(crate) children: WaiterQueue,
     /// The signal that its end sends to its parent; 0: none.
     pub(crate) exit_signal: AtomicU32,
 }
@@ -147,6 +151,8 @@ fn initial_limits(limits: &Limits) -> [Rlimit; RLIM_NLIMITS] {
 /// All processes and threads by number.
 pub(crate) struct ProcessTable {
     state: Mutex<TableState>,
+    /// The threads that are at work.
+    pub(crate) workers: Arc<Workers>,
 }
 
 struct TableState {
@@ -156,9 +162,10 @@ struct TableState {
 }
 
 impl ProcessTable {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(TableState { next: 1, processes: BTreeMap::new(), threads: BTreeMap::new() }),
+            workers: Arc::default(),
         }
     }
 
@@ -170,6 +177,11 @@ impl ProcessTable {
     /// The thread of a number.
     pub(crate) fn thread(&self, tid: u32) -> Option<Arc<Thread>> {
         self.state.lock().threads.get(&tid).cloned()
+    }
+
+    /// The thread that a host thread runs.
+    pub(crate) fn running(&self, host: ThreadHandle) -> Option<Arc<Thread>> {
+        self.state.lock().threads.values().find(|thread| thread.handle() == Some(host)).cloned()
     }
 
     /// All processes.
@@ -212,7 +224,7 @@ impl ProcessTable {
         let mut table = self.state.lock();
         let pid = Self::allocate(&mut table, max_threads)?;
         let process = Arc::new_cyclic(|weak: &Weak<Process>| {
-            let thread = Thread::new(pid, weak, platform.clone(), new.thread);
+            let thread = Thread::new(pid, weak, platform.clone(), self.workers.clone(), new.thread);
             Process::assemble(pid, new.world, thread, new.program, new.origin)
         });
         table.processes.insert(pid, process.clone());
@@ -235,7 +247,7 @@ impl ProcessTable {
     ) -> Result<Arc<Thread>> {
         let mut table = self.state.lock();
         let tid = Self::allocate(&mut table, max_threads)?;
-        let thread = Thread::new(tid, &Arc::downgrade(process), platform.clone(), new);
+        let thread = Thread::new(tid, &Arc::downgrade(process), platform.clone(), self.workers.clone(), new);
         let mut state = process.state.lock();
         if state.status.is_some() {
             bail!(EAGAIN, "the process ends");
@@ -316,8 +328,9 @@ impl Process {
                 attributes: Attributes::new(),
                 limits: Mutex::new(initial_limits(&limits)),
                 program,
-                ended: WaitQueue::new(),
-                children: WaitQueue::new(),
+                ended: WaiterQueue::new(),
+                has_ended: ReadinessNotifier::new(),
+                children: WaiterQueue::new(),
                 exit_signal: AtomicU32::new(0),
             },
             Origin::Clone { creator, parent, exit_signal, .. } => Self {
@@ -332,8 +345,9 @@ impl Process {
                 attributes: creator.attributes.fork(),
                 limits: Mutex::new(*creator.limits.lock()),
                 program,
-                ended: WaitQueue::new(),
-                children: WaitQueue::new(),
+                ended: WaiterQueue::new(),
+                has_ended: ReadinessNotifier::new(),
+                children: WaiterQueue::new(),
                 exit_signal: AtomicU32::new(exit_signal),
             },
         }

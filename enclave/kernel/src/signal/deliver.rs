@@ -252,6 +252,6 @@ fn wait_while_stopped(ctx: &Ctx<'_>) {
         if is_killed || ctx.thread.has_work(WORK_EXIT) {
             return;
         }
-        ctx.outside(|| ctx.platform().park(None));
+        ctx.sleep(None);
     }
 }

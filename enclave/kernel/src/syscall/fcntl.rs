@@ -158,7 +158,7 @@ fn take_lock(ctx: &Ctx<'_>, open: &OpenFile, wanted: Lock, waits: bool, busy: Er
     if !waits {
         return locks.take(file, wanted).map_err(|_| Error::new(busy, "somebody else holds a lock"));
     }
-    fs::wait::wait_until(ctx, &[locks.queue()], &mut [], None, || None, |_| locks.take(file, wanted).ok())?;
+    ctx.wait_until(locks.queue(), None, || locks.take(file, wanted).ok())?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod wait;
 
 pub(crate) use schedule::{CpuSet, Schedule};
 pub(crate) use trap::ExceptionRecord;
+pub(crate) use wait::Workers;
 
 use crate::Process;
 use crate::signal::ThreadSignals;
@@ -18,7 +19,7 @@ use crate::time::ThreadTimes;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use kbase::Wake;
+use kbase::event::{Waiter, Waker};
 use kbase::sync::Mutex;
 use platform::{Platform, ThreadHandle, UserRegisters};
 
@@ -43,7 +44,9 @@ pub struct Thread {
     process: Weak<Process>,
     /// Things to do before user code runs again.
     work: AtomicU32,
-    waker: Arc<ThreadWaker>,
+    host: Arc<ThreadWaker>,
+    waiter: Waiter,
+    spin: wait::SpinHabit,
     is_running: AtomicBool,
     /// The registers and the extended state to start with; no state: that of a new program.
     start: Mutex<(UserRegisters, Option<Vec<u8>>)>,
@@ -83,10 +86,11 @@ impl NewThread {
     }
 }
 
-/// What wakes a thread.
+/// The host thread that runs a thread.
 struct ThreadWaker {
     platform: Arc<dyn Platform>,
     handle: AtomicU32,
+    workers: Arc<Workers>,
 }
 
 impl ThreadWaker {
@@ -96,27 +100,23 @@ impl ThreadWaker {
     }
 }
 
-impl Wake for ThreadWaker {
-    fn wake(&self) {
-        if let Some(handle) = self.handle() {
-            self.platform.unpark(handle);
-        }
-    }
-}
-
 impl Thread {
     /// A thread that has not run.
     pub(crate) fn new(
         tid: u32,
         process: &Weak<Process>,
         platform: Arc<dyn Platform>,
+        workers: Arc<Workers>,
         new: NewThread,
     ) -> Arc<Self> {
+        let host = Arc::new(ThreadWaker { platform, handle: AtomicU32::new(NO_HANDLE), workers });
         Arc::new(Self {
             tid,
             process: process.clone(),
             work: AtomicU32::new(0),
-            waker: Arc::new(ThreadWaker { platform, handle: AtomicU32::new(NO_HANDLE) }),
+            waiter: Waiter::new(host.clone()),
+            host,
+            spin: wait::SpinHabit::new(),
             is_running: AtomicBool::new(false),
             start: Mutex::new((new.registers, new.xstate)),
             signals: new.signals,
@@ -134,13 +134,13 @@ impl Thread {
     }
 
     /// What wakes it.
-    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
-        self.waker.clone()
+    pub(crate) const fn waker(&self) -> &Waker {
+        self.waiter.waker()
     }
 
     /// The host thread that runs it.
     pub(crate) fn handle(&self) -> Option<ThreadHandle> {
-        self.waker.handle()
+        self.host.handle()
     }
 
     /// Whether one of these bits is set.
@@ -161,17 +161,28 @@ impl Thread {
     /// Sets a bit and makes the thread look at it soon, wherever it is.
     pub(crate) fn request(&self, bits: u32) {
         self.add_work(bits);
+        if self.waker().wake() {
+            // It was asleep.
+            return;
+        }
         if let Some(handle) = self.handle()
-            && handle != self.waker.platform.current()
+            && handle != self.host.platform.current()
         {
-            self.waker.platform.interrupt(handle);
+            self.host.platform.interrupt(handle);
         }
     }
 
     /// Ties it to the calling host thread.
     pub(crate) fn attach(&self) {
-        self.waker.handle.store(self.waker.platform.current().0, Ordering::SeqCst);
-        self.times.start(self.waker.platform.thread_cpu_ns());
+        self.host.handle.store(self.host.platform.current().0, Ordering::SeqCst);
+        self.host.workers.come();
+        self.times.start(self.host.platform.thread_cpu_ns());
+    }
+
+    /// Unties it from its host thread, which goes on to something else.
+    pub(crate) fn detach(&self) {
+        self.host.workers.go();
+        self.host.handle.store(NO_HANDLE, Ordering::SeqCst);
     }
 
     /// The registers that it starts with.

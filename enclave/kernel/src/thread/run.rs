@@ -1,7 +1,7 @@
 //! The life of a thread: user code runs, traps, is served, and runs again.
 
 use super::trap::Repeated;
-use super::{NO_HANDLE, WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
+use super::{WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
 use crate::ctx::{After, Ctx, InterruptedCall};
 use crate::stats::count;
 use crate::{Kernel, signal, syscall};
@@ -56,7 +56,7 @@ impl Kernel {
         // The host asks only for the status of what it started itself.
         let is_first = tid == process.pid && process.parent() == 0;
         let status = if is_first { self.wait_for_end(&process, &thread) } else { 0 };
-        thread.waker.handle.store(NO_HANDLE, Ordering::SeqCst);
+        thread.detach();
         Ok(status)
     }
 }

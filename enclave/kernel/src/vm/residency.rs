@@ -19,8 +19,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
+use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
-use kbase::{Result, WaitQueue, bail};
+use kbase::{Result, bail};
 use linux_abi::mm::PAGE_SIZE;
 use platform::{Level, Protection};
 use vfs::Page;
@@ -37,7 +38,7 @@ pub(super) struct Group {
     pub(super) owner: u64,
     state: Mutex<GroupState>,
     /// Woken when the last thread leaves the resident space.
-    left: WaitQueue,
+    left: WaiterQueue,
 }
 
 struct GroupState {
@@ -128,7 +129,7 @@ impl AddressSpace {
     }
 
     /// What is woken when threads leave the spaces at these addresses.
-    pub(crate) fn with_left_queue<T>(&self, use_it: impl FnOnce(Option<&WaitQueue>) -> T) -> T {
+    pub(crate) fn with_left_queue<T>(&self, use_it: impl FnOnce(Option<&WaiterQueue>) -> T) -> T {
         let group = self.group();
         use_it(group.as_ref().map(|group| &group.left))
     }
@@ -209,7 +210,7 @@ impl AddressSpace {
                     wanted: None,
                     members: alloc::vec![Arc::downgrade(self)],
                 }),
-                left: WaitQueue::new(),
+                left: WaiterQueue::new(),
             })
         };
         self.group.lock().get_or_insert_with(new).clone()
