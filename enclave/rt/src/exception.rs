@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use edge_abi::ecall::EXIT_ABORT;
 use edge_abi::layout::{PAGE_SIZE, SSA_FRAME_PAGES};
 use platform::UserRegisters;
-use sgx_arch::{EXINFO_FROM_END, Exinfo, GPRSGX_FROM_END, Gprsgx, XSAVE_LEGACY};
+use sgx_arch::{EXINFO_FROM_END, Exinfo, ExitInfo, GPRSGX_FROM_END, Gprsgx, XSAVE_LEGACY};
 
 const PAGE_FAULT: u8 = 14;
 const GENERAL_PROTECTION: u8 = 13;
@@ -72,6 +72,9 @@ pub(crate) extern "C" fn handle() {
         crate::panic::report_fault(&registers, &exinfo);
         return;
     }
+    // It is dealt with. The host may enter here again without another exit of this thread, as it does for an interrupt that
+    // comes before ERESUME is through, and must not have the same exception seen twice.
+    registers.exitinfo = ExitInfo::default();
     // SAFETY: as for the read above.
     unsafe { gpr.write(registers) };
 }

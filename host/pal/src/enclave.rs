@@ -20,8 +20,8 @@ use sgx_image::{Content, SignedEnclave};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Takes log lines: a level of [`LogLevel`] (0 is `--strace` output) and a text.
 pub type LogSink = Box<dyn Fn(u64, &str) + Send + Sync>;
@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     counts: Vec<AtomicU64>,
     image: Mapping,
+    /// Why the enclave stopped. No thread enters it again.
+    lost: OnceLock<String>,
 }
 
 /// A loaded enclave whose LibOS runs.
@@ -119,6 +121,7 @@ impl Enclave {
             slots,
             counts: (0..=highest_ocall()).map(|_| AtomicU64::new(0)).collect(),
             image: Mapping::of(image).map_err(host("map the image file"))?,
+            lost: OnceLock::new(),
         });
         if options.forward_signals {
             let weak = Arc::downgrade(&shared);
@@ -336,6 +339,9 @@ impl Shared {
             r9: 0,
         };
         loop {
+            if let Some(reason) = self.lost.get() {
+                return Err(PalError::Lost(reason.clone()));
+            }
             match self.enclave.enter(&mut run) {
                 Exit::Eexit if run.rdi == EXIT_OCALL => {
                     ocalls::serve(self, slot);
@@ -344,16 +350,16 @@ impl Shared {
                 }
                 Exit::Eexit if run.rdi == EXIT_RESUME => run.leaf = Leaf::Eresume,
                 Exit::Eexit if run.rdi == EXIT_DONE => break,
-                Exit::Eexit if run.rdi == EXIT_ABORT => return Err(PalError::Lost(abort_reason(slot))),
+                Exit::Eexit if run.rdi == EXIT_ABORT => return Err(self.lose(abort_reason(slot))),
                 Exit::Eexit => {
-                    return Err(PalError::Lost(format!("it left with an unknown code {}", run.rdi)));
+                    return Err(self.lose(format!("it left with an unknown code {}", run.rdi)));
                 }
                 // The enclave looks at what happened in its SSA.
                 Exit::Exception { .. } | Exit::Interrupt => {
                     run.leaf = Leaf::Eenter;
                     run.rdi = 0;
                 }
-                Exit::Failed => return Err(PalError::Lost("its thread cannot be entered".to_owned())),
+                Exit::Failed => return Err(self.lose("its thread cannot be entered".to_owned())),
             }
         }
         let result = slot.channel.frame().result;
@@ -361,6 +367,15 @@ impl Shared {
             Some(errno) => Err(errno),
             None => Ok(result),
         })
+    }
+
+    /// Ends all that run in an enclave that stopped: what one thread left undone, the others would wait for without end.
+    fn lose(&self, reason: String) -> PalError {
+        let first = self.lost.get_or_init(|| reason).clone();
+        for index in 0..self.slots.len() {
+            self.interrupt(index);
+        }
+        PalError::Lost(first)
     }
 
     /// Passes a signal to every program.
@@ -422,6 +437,81 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::park::FOREVER;
+    use sgx_arch::Secinfo;
+    use std::time::{Duration, Instant};
+
+    const SLEEPER: u64 = 1;
+
+    /// An enclave whose first thread sleeps for ever in an OCALL and whose other threads find that the LibOS is broken.
+    struct Stopping;
+
+    impl SgxEnclave for Stopping {
+        fn enter(&self, run: &mut EnclaveRun) -> Exit {
+            // SAFETY: the frame of the slot that `Shared::enter` passes, or left there.
+            let frame = unsafe { &mut *(run.rsi as *mut edge_abi::ocall::EdgeFrame) };
+            if run.rdi == ENTER_OCALL_RETURN || frame.args[0] == SLEEPER {
+                frame.number = Ocall::Park as u64;
+                frame.args = [FOREVER, 0, 0, 0, 0, 0];
+                run.rdi = EXIT_OCALL;
+            } else {
+                run.rdi = EXIT_ABORT;
+            }
+            Exit::Eexit
+        }
+
+        fn add_pages(&self, _: &[u8], _: u64, _: &Secinfo, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+        fn init(&self, _: &sgx_arch::Sigstruct) -> io::Result<()> {
+            Ok(())
+        }
+        fn restrict_permissions(&self, _: u64, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn modify_types(&self, _: u64, _: u64, _: u8) -> io::Result<()> {
+            Ok(())
+        }
+        fn remove_pages(&self, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn map_permissions(&self, _: u64, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn prepare_thread(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_learns_that_the_enclave_stopped() {
+        let slots = Slots::new(2);
+        slots.grow(2).unwrap();
+        let shared = Arc::new(Shared {
+            enclave: Box::new(Stopping),
+            log: Box::new(|_, _| ()),
+            timer: Timer::new(),
+            pool: Pool::default(),
+            readiness: Readiness::default(),
+            slots,
+            counts: Vec::new(),
+            image: Mapping { address: std::ptr::null_mut(), len: 0 },
+            lost: OnceLock::new(),
+        });
+        // What the machine would do with the signal that ends a sleep.
+        // SAFETY: the disposition of a signal that nothing else here uses.
+        unsafe { libc::signal(ocalls::INTERRUPT_SIGNAL, libc::SIG_IGN) };
+        let sleeper = Arc::clone(&shared);
+        let sleeper = std::thread::spawn(move || sleeper.ecall("RunThread", Ecall::RunThread, [SLEEPER, 0]));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(matches!(shared.ecall("RunThread", Ecall::RunThread, [2, 0]), Err(PalError::Lost(_))));
+        let start = Instant::now();
+        while !sleeper.is_finished() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it sleeps on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(matches!(sleeper.join().unwrap(), Err(PalError::Lost(_))));
+    }
 
     #[test]
     fn a_wait_status_becomes_what_a_shell_shows() {

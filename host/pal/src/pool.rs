@@ -6,6 +6,7 @@
 //! Lock order: `idle` alone; it is not held while a worker is woken.
 
 use crate::enclave::Shared;
+use crate::error::PalError;
 use crate::threads::spawn_enclave_thread;
 use edge_abi::ecall::LogLevel;
 use std::io;
@@ -73,14 +74,17 @@ impl Pool {
 fn work(shared: &Arc<Shared>, first: u64) -> Result<(), String> {
     shared.enclave.prepare_thread().map_err(|error| error.to_string())?;
     let worker = Arc::new(Worker { tid: AtomicU64::new(NONE), thread: std::thread::current() });
-    shared
-        .with_slot(|slot| {
-            let mut next = Some(first);
-            while let Some(tid) = next {
-                shared.run_thread(slot, tid)?;
-                next = shared.pool.wait(&worker);
-            }
-            Ok(())
-        })
-        .map_err(|error| error.to_string())
+    let result = shared.with_slot(|slot| {
+        let mut next = Some(first);
+        while let Some(tid) = next {
+            shared.run_thread(slot, tid)?;
+            next = shared.pool.wait(&worker);
+        }
+        Ok(())
+    });
+    match result {
+        // Whoever runs the first program hears the same, and tells the user.
+        Err(PalError::Lost(_)) => Ok(()),
+        result => result.map_err(|error| error.to_string()),
+    }
 }

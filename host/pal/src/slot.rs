@@ -170,6 +170,11 @@ impl Slots {
         self.all.get(usize::try_from(index).ok()?)
     }
 
+    /// How many there can be.
+    pub(crate) fn len(&self) -> u64 {
+        self.all.len() as u64
+    }
+
     /// Slot `index`, if it exists.
     pub(crate) fn get(&self, index: u64) -> Option<&Slot> {
         self.get_place(index)?.get()

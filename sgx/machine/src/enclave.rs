@@ -244,8 +244,11 @@ impl SoftwareEnclave {
                 block.fsbase.store(control.fsbase, Ordering::Relaxed);
                 block.gsbase.store(control.gsbase, Ordering::Relaxed);
                 block.tcs_address.store(control.address, Ordering::Relaxed);
-                // The enclave looks at what is pending after it was entered.
-                block.pending.store(0, Ordering::Relaxed);
+                // The enclave looks at what it was told before it runs user code again. An exception handler looks at
+                // one exception: what came since then is for the ERESUME that follows.
+                if index == 0 {
+                    block.pending.store(0, Ordering::Relaxed);
+                }
             }
             Leaf::Eresume => {
                 block.xsave.store(frame, Ordering::Relaxed);

@@ -101,6 +101,11 @@ fn signals_are_delivered_as_by_linux() {
 }
 
 #[test]
+fn exceptions_and_interrupts_do_not_hide_each_other() {
+    same("storm", &BOTH, |case| case);
+}
+
+#[test]
 fn memory_is_mapped_protected_and_freed_as_by_linux() {
     let folder = folder();
     same("memory", &BOTH, |case| case.args([folder.path()]).flags(["--mount".into(), rw(folder.path())]));
