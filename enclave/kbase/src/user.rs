@@ -193,6 +193,9 @@ pub trait ByteSource {
     /// # Errors
     /// EFAULT the memory is not readable and nothing was taken by this call.
     fn take(&mut self, into: &mut [u8]) -> Result<usize>;
+
+    /// Gives back the last `len` bytes that were taken, to be taken again.
+    fn give_back(&mut self, len: usize);
 }
 
 /// A sink into kernel memory.
@@ -236,29 +239,34 @@ impl ByteSink for SliceSink<'_> {
 #[derive(Debug)]
 pub struct SliceSource<'a> {
     from: &'a [u8],
+    done: usize,
 }
 
 impl<'a> SliceSource<'a> {
     /// A source of all of `from`.
     #[must_use]
     pub const fn new(from: &'a [u8]) -> Self {
-        Self { from }
+        Self { from, done: 0 }
     }
 }
 
 impl ByteSource for SliceSource<'_> {
     fn remaining(&self) -> usize {
-        self.from.len()
+        self.from.len() - self.done
     }
 
     fn take(&mut self, into: &mut [u8]) -> Result<usize> {
-        let len = self.from.len().min(into.len());
-        let (head, tail) = self.from.split_at(len);
-        if let Some(to) = into.get_mut(..len) {
-            to.copy_from_slice(head);
+        let rest = self.from.get(self.done..).unwrap_or_default();
+        let len = rest.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..len), rest.get(..len)) {
+            to.copy_from_slice(from);
         }
-        self.from = tail;
+        self.done += len;
         Ok(len)
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.done = self.done.saturating_sub(len);
     }
 }
 
@@ -324,7 +332,9 @@ impl ByteSink for UserSink<'_> {
 pub struct UserSource<'a> {
     space: &'a dyn UserSpace,
     buffers: Vec<(UserAddr, usize)>,
+    /// The buffer that the next byte is in, and its place there.
     next: usize,
+    offset: usize,
     remaining: usize,
 }
 
@@ -339,7 +349,7 @@ impl<'a> UserSource<'a> {
     #[must_use]
     pub fn vectored(space: &'a dyn UserSpace, buffers: Vec<(UserAddr, usize)>) -> Self {
         let remaining = buffers.iter().fold(0usize, |sum, &(_, len)| sum.saturating_add(len));
-        Self { space, buffers, next: 0, remaining }
+        Self { space, buffers, next: 0, offset: 0, remaining }
     }
 }
 
@@ -351,22 +361,40 @@ impl ByteSource for UserSource<'_> {
     fn take(&mut self, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while done < into.len() {
-            let Some((address, len)) = self.buffers.get_mut(self.next) else { break };
-            if *len == 0 {
+            let Some(&(address, len)) = self.buffers.get(self.next) else { break };
+            let left = len.saturating_sub(self.offset);
+            if left == 0 {
                 self.next += 1;
+                self.offset = 0;
                 continue;
             }
-            let part = (*len).min(into.len() - done);
+            let part = left.min(into.len() - done);
             let Some(to) = into.get_mut(done..done + part) else { break };
-            if let Err(error) = self.space.load(*address, to) {
+            let loaded = address.offset(self.offset as u64).and_then(|address| self.space.load(address, to));
+            if let Err(error) = loaded {
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
-            *address = address.offset(part as u64)?;
-            *len -= part;
+            self.offset += part;
             self.remaining -= part;
             done += part;
         }
         Ok(done)
+    }
+
+    fn give_back(&mut self, len: usize) {
+        let mut left = len;
+        while left > 0 {
+            if self.offset == 0 {
+                let Some(previous) = self.next.checked_sub(1) else { break };
+                self.next = previous;
+                self.offset = self.buffers.get(previous).map_or(0, |&(_, len)| len);
+                continue;
+            }
+            let part = left.min(self.offset);
+            self.offset -= part;
+            self.remaining += part;
+            left -= part;
+        }
     }
 }
 
@@ -413,6 +441,28 @@ mod tests {
         assert_eq!(sink.put(b"defg").unwrap(), 2);
         assert_eq!(&space.0.borrow()[..3], b"cde");
         assert_eq!(&space.0.borrow()[8..10], b"ab");
+    }
+
+    #[test]
+    fn what_a_source_gets_back_is_taken_again() {
+        let space = Small(RefCell::new(*b"0123456789abcdef"));
+        let buffers = vec![(UserAddr(8), 2), (UserAddr(0), 0), (UserAddr(0), 3)];
+        let mut source = UserSource::vectored(&space, buffers);
+        let mut into = [0; 8];
+        assert_eq!(source.take(&mut into[..4]).unwrap(), 4);
+        assert_eq!(&into[..4], b"8901");
+        source.give_back(3);
+        assert_eq!(source.remaining(), 4);
+        assert_eq!(source.take(&mut into).unwrap(), 4);
+        assert_eq!(&into[..4], b"9012");
+        source.give_back(99);
+        assert_eq!(source.remaining(), 5);
+
+        let mut source = SliceSource::new(b"abc");
+        assert_eq!(source.take(&mut into).unwrap(), 3);
+        source.give_back(2);
+        assert_eq!(source.take(&mut into).unwrap(), 2);
+        assert_eq!(&into[..2], b"bc");
     }
 
     #[test]

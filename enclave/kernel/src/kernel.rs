@@ -2,6 +2,7 @@
 
 use crate::fs::Mounts;
 use crate::futex::FutexTable;
+use crate::net::inet::readiness::HostSockets;
 use crate::process::ProcessTable;
 use crate::stats::Statistics;
 use crate::vm::Backend;
@@ -52,6 +53,7 @@ pub struct Kernel {
     pub(crate) memory: Arc<Backend>,
     pub(crate) next_space: AtomicU64,
     pub(crate) futexes: FutexTable,
+    pub(crate) host_sockets: Arc<HostSockets>,
     /// Whether decoded system calls are wanted.
     pub(crate) wants_strace: bool,
 }
@@ -76,6 +78,7 @@ impl Kernel {
             )),
             next_space: AtomicU64::new(1),
             futexes: FutexTable::new(),
+            host_sockets: Arc::default(),
             wants_strace: platform.wants_strace(),
             platform,
             config,

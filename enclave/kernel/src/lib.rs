@@ -17,6 +17,7 @@ mod ctx;
 mod fs;
 mod futex;
 mod kernel;
+mod net;
 mod process;
 mod signal;
 mod stats;

@@ -85,7 +85,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         Ocall::ModifyTypes => unit(enclave.modify_types(a0, a1, a2 as u8)),
         Ocall::RemovePages => unit(enclave.remove_pages(a0, a1)),
         Ocall::MapPermissions => unit(enclave.map_permissions(a0, a1, a2)),
-        Ocall::Poll => poll(slot, buffer, a0, a1),
+        Ocall::Poll => poll(shared, slot, buffer, a0, a1),
         Ocall::Read => read(slot, buffer, a0, a1),
         Ocall::Watch | Ocall::Unwatch | Ocall::ReadinessRing => {
             shared.readiness.answer(slot, call, &frame.args)
@@ -102,11 +102,11 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
     }
 }
 
-fn poll(slot: &Slot, buffer: &mut [u8], count: u64, deadline_ns: u64) -> Result<u64, i32> {
+fn poll(shared: &Shared, slot: &Slot, buffer: &mut [u8], count: u64, deadline_ns: u64) -> Result<u64, i32> {
     let bytes = (count as usize).checked_mul(size_of::<WirePoll>()).ok_or(libc::EINVAL)?;
     let table = buffer.get_mut(..bytes).ok_or(libc::EINVAL)?;
     let rows = <[WirePoll]>::mut_from_bytes(table).map_err(|_| libc::EINVAL)?;
-    slot.parker.poll(rows, deadline_ns)
+    shared.readiness.poll(slot, rows, deadline_ns)
 }
 
 /// Waits until the descriptor is readable, so that an unpark can end the wait, and reads.
@@ -114,9 +114,9 @@ fn read(slot: &Slot, buffer: &mut [u8], fd: u64, len: u64) -> Result<u64, i32> {
     let fd = files::descriptor(fd)?;
     let into = buffer.get_mut(..len as usize).ok_or(libc::EINVAL)?;
     let mut row = [WirePoll { fd, events: libc::POLLIN.cast_unsigned(), revents: 0 }];
-    let is_ready = matches!(slot.parker.poll(&mut row, 0), Ok(1..));
+    let is_ready = matches!(slot.parker.poll(&mut row, 0, None), Ok(1..));
     if !is_ready && files::is_blocking(fd) {
-        slot.parker.poll(&mut row, FOREVER)?;
+        slot.parker.poll(&mut row, FOREVER, None)?;
     }
     // SAFETY: `into` is a valid buffer of its length.
     files::checked(unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) } as i64)

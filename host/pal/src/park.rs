@@ -108,13 +108,20 @@ impl Parker {
         value
     }
 
-    /// Waits for events on `rows`; an unpark ends it with EINTR. Returns the number of rows with events.
-    pub(crate) fn poll(&self, rows: &mut [WirePoll], deadline_ns: u64) -> Result<u64, i32> {
+    /// Waits for events on `rows`; an unpark ends it with EINTR, and so does `other` when it is readable. Returns the number of
+    /// rows with events.
+    pub(crate) fn poll(
+        &self,
+        rows: &mut [WirePoll],
+        deadline_ns: u64,
+        other: Option<i32>,
+    ) -> Result<u64, i32> {
         let mut fds: Vec<libc::pollfd> = rows
             .iter()
             .map(|row| libc::pollfd { fd: row.fd, events: row.events.cast_signed(), revents: 0 })
             .collect();
         fds.push(libc::pollfd { fd: self.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        fds.extend(other.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
         let result = self.with_wake_fd(self.event.as_raw_fd(), || ppoll(&mut fds, deadline_ns));
         let mut drained = 0u64;
         // SAFETY: eight writable bytes.
@@ -126,7 +133,8 @@ impl Parker {
             row.revents = fd.revents.cast_unsigned();
             ready += u64::from(row.revents != 0);
         }
-        if ready == 0 && woken { Err(libc::EINTR) } else { Ok(ready) }
+        let is_other_ready = other.is_some() && fds.last().is_some_and(|last| last.revents != 0);
+        if ready == 0 && (woken || is_other_ready) { Err(libc::EINTR) } else { Ok(ready) }
     }
 }
 
@@ -185,7 +193,7 @@ mod tests {
         let parker = Arc::new(Parker::new().unwrap());
         let other = Arc::clone(&parker);
         let waker = std::thread::spawn(move || other.unpark());
-        assert_eq!(parker.poll(&mut [], FOREVER), Err(libc::EINTR));
+        assert_eq!(parker.poll(&mut [], FOREVER, None), Err(libc::EINTR));
         waker.join().unwrap();
     }
 }

@@ -22,6 +22,7 @@
 //! * A leader gives up the lead before it looks for a follower; a follower is on the list before it looks for a leader.
 //! * An unpark sets the token first. The leader is woken through an eventfd in the instance, registered edge-triggered, so that
 //!   nobody has to read it. One that comes late, when another leads, costs that one a look.
+//! * A thread that has to poll other descriptors too polls the instance with them.
 //! * Edges that find no room in the ring wait in [`Producer::backlog`], and the next park moves them.
 //!
 //! Lock order: `followers` and `producer`, each alone; neither is held over a wait, and nobody is woken under one.
@@ -29,7 +30,7 @@
 use crate::files::{checked, descriptor};
 use crate::park::{FOREVER, Parker, monotonic_ns};
 use crate::slot::{Slot, Slots};
-use edge_abi::ocall::Ocall;
+use edge_abi::ocall::{Ocall, WirePoll};
 use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use std::collections::VecDeque;
 use std::io;
@@ -274,6 +275,22 @@ impl Readiness {
                 return !slot.parker.take_token();
             }
         }
+    }
+
+    /// Sleeps in a poll of `rows`, which unparks and edges end too (EINTR). Returns the number of rows with events.
+    pub(crate) fn poll(&self, slot: &Slot, rows: &mut [WirePoll], deadline_ns: u64) -> Result<u64, i32> {
+        let used = if self.is_used.load(Ordering::Acquire) { self.instance.get() } else { None };
+        let (Some(instance), true) = (used, deadline_ns != 0) else {
+            return slot.parker.poll(rows, deadline_ns, None);
+        };
+        if self.has_records(instance) {
+            return Err(libc::EINTR);
+        }
+        let result = slot.parker.poll(rows, deadline_ns, Some(instance.epoll.as_raw_fd()));
+        if result == Err(libc::EINTR) || result == Ok(0) {
+            self.fetch(instance, slot.number(), 0);
+        }
+        result
     }
 
     /// Wakes the sleepers that used what is ready last; false if some of it belongs to nobody who sleeps.

@@ -322,10 +322,18 @@ impl Epoll {
         max: usize,
         deadline_ns: Option<u64>,
     ) -> Result<Vec<EpollEvent>> {
+        let sockets = &ctx.kernel.host_sockets;
+        // Who never sleeps asks the host now and then; who finds nothing and does not want to sleep, at once.
+        sockets.fetch_sometimes(ctx.platform());
+        let mut may_fetch = deadline_ns == Some(0);
         loop {
             let mut events = Vec::new();
             self.collect(max, &mut events);
             self.collect_unannounced(ctx, max, &mut events)?;
+            if events.is_empty() && may_fetch && sockets.fetch(ctx.platform()) {
+                may_fetch = false;
+                continue;
+            }
             let is_over = deadline_ns.is_some_and(|at| at == 0 || ctx.platform().monotonic_ns() >= at);
             if !events.is_empty() || is_over {
                 return Ok(events);

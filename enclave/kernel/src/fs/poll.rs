@@ -33,7 +33,12 @@ pub(crate) fn poll(ctx: &Ctx<'_>, watched: &mut [Watched], deadline_ns: Option<u
             host_of.push(index);
         }
     }
-    let found = look(watched, &host_of, &hosts);
+    let sockets = &ctx.kernel.host_sockets;
+    sockets.fetch_sometimes(ctx.platform());
+    let mut found = look(watched, &host_of, &hosts);
+    if found == 0 && deadline_ns == Some(0) && sockets.fetch(ctx.platform()) {
+        found = look(watched, &host_of, &hosts);
+    }
     if found > 0 || deadline_ns == Some(0) {
         if hosts.is_empty() {
             return Ok(found);

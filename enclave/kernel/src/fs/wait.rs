@@ -3,6 +3,7 @@
 //! A sleep ends when a notifier tells of something that is waited for, by the host where a host descriptor is among what is
 //! waited for, by a signal, or at a deadline. The thread observes all before it looks, so nothing is missed.
 
+use crate::net::inet::readiness;
 use crate::{Ctx, signal};
 use alloc::sync::Weak;
 use alloc::vec::Vec;
@@ -55,9 +56,10 @@ pub(crate) fn wait_until<T>(
         }
         let until = crate::time::park_deadline(ctx, earlier(deadline_ns, next_change_ns()));
         if hosts.is_empty() {
-            ctx.sleep(until);
+            readiness::sleep(ctx, until);
         } else {
-            match ctx.rest(|| platform.host_poll(hosts, until)) {
+            // The poll ends when a host socket becomes ready too.
+            match readiness::rest(ctx, || platform.host_poll(hosts, until)) {
                 None | Some(Ok(_)) => {}
                 Some(Err(error)) if error.0 == Errno::EINTR => {}
                 Some(Err(error)) => return Err(error.into()),

@@ -1,0 +1,314 @@
+//! Sending and receiving.
+
+use super::{HostSocket, Wait};
+use alloc::vec::Vec;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
+use linux_abi::net::{MessageFlags, control};
+use platform::{HostAddress, HostMessage};
+use vfs::Readiness;
+
+/// Bytes of a stream that cross the border at once.
+const CHUNK: usize = 128 * 1024;
+/// Bytes of the largest datagram, and some more: a longer one is refused by the host.
+const DATAGRAM: usize = 66 * 1024;
+/// Bytes of control messages that a program may send at once.
+const CONTROL: usize = 2048;
+
+/// Flags that are for the kernel, not for the host, which never waits and never signals.
+const KEPT: MessageFlags = MessageFlags::DONTWAIT
+    .union(MessageFlags::WAITALL)
+    .union(MessageFlags::NOSIGNAL)
+    .union(MessageFlags::CMSG_CLOEXEC)
+    .union(MessageFlags::WAITFORONE);
+/// Flags of sending that the host gets.
+const SENDABLE: MessageFlags = MessageFlags::OOB
+    .union(MessageFlags::DONTROUTE)
+    .union(MessageFlags::EOR)
+    .union(MessageFlags::CONFIRM)
+    .union(MessageFlags::MORE)
+    .union(MessageFlags::FASTOPEN);
+/// Flags of receiving that the host gets.
+const RECEIVABLE: MessageFlags =
+    MessageFlags::OOB.union(MessageFlags::PEEK).union(MessageFlags::TRUNC).union(MessageFlags::ERRQUEUE);
+
+/// What was received, beside the data.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// What the call returns: more than came only with MSG_TRUNC.
+    pub(crate) len: usize,
+    /// Where from.
+    pub(crate) from: HostAddress,
+    /// Control messages.
+    pub(crate) control: Vec<u8>,
+    /// MSG_* flags.
+    pub(crate) flags: MessageFlags,
+}
+
+impl HostSocket {
+    /// `send(2)`. What could not be sent is back in `from`.
+    ///
+    /// # Errors
+    /// What `wait` says, unless something was sent; EPIPE (the caller raises SIGPIPE), ECONNRESET, ENOTCONN, EDESTADDRREQ,
+    /// EMSGSIZE, ECONNREFUSED and what else the host reports; EFAULT.
+    pub(crate) fn send_plain(
+        &self,
+        from: &mut dyn ByteSource,
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<usize> {
+        let mut bounce = Vec::new();
+        self.fill(&mut bounce, from)?;
+        self.send_all(bounce, 0, from, sendable(flags)?, wait)
+    }
+
+    /// Takes what crosses the border at once.
+    fn fill(&self, bounce: &mut Vec<u8>, from: &mut dyn ByteSource) -> Result<()> {
+        let room = if self.is_stream() { CHUNK } else { DATAGRAM };
+        bounce.resize(from.remaining().min(room), 0);
+        let taken = from.take(bounce)?;
+        bounce.truncate(taken);
+        Ok(())
+    }
+
+    /// Sends `bounce` from `start` on, and then, of a stream, all that `from` has.
+    fn send_all(
+        &self,
+        mut bounce: Vec<u8>,
+        start: usize,
+        from: &mut dyn ByteSource,
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<usize> {
+        let mut done = 0usize;
+        let mut rest = start;
+        loop {
+            let part = bounce.get(rest..).unwrap_or_default();
+            let left = part.len();
+            let before = self.pollee.before();
+            let error = match self.platform.host_send(self.fd, part, flags.bits()) {
+                Ok(sent) => {
+                    done = done.saturating_add(sent);
+                    rest = rest.saturating_add(sent);
+                    if !self.is_stream() {
+                        return Ok(done);
+                    }
+                    if sent < left {
+                        // A stream that takes a part has no room for more: the next try would say so.
+                        Errno::EAGAIN
+                    } else if from.remaining() == 0 {
+                        return Ok(done);
+                    } else {
+                        rest = 0;
+                        match self.fill(&mut bounce, from) {
+                            Ok(()) => continue,
+                            Err(_) => return Ok(done),
+                        }
+                    }
+                }
+                Err(error) => error.0,
+            };
+            let result = if error == Errno::EAGAIN {
+                self.pollee.is_not(before, Readiness::OUT);
+                wait(self, Readiness::OUT)
+            } else {
+                Err(Error::new(error, "the host could not send"))
+            };
+            if let Err(error) = result {
+                from.give_back(bounce.len().saturating_sub(rest));
+                return if done > 0 { Ok(done) } else { Err(error) };
+            }
+        }
+    }
+
+    /// `sendmsg(2)` with an address or control messages.
+    ///
+    /// # Errors
+    /// As [`Self::send_plain`]; EINVAL a control message that may not be sent, or a broken chain; EISCONN.
+    pub(crate) fn send_message(
+        &self,
+        from: &mut dyn ByteSource,
+        to: &[u8],
+        control: &[u8],
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<usize> {
+        if to.is_empty() && control.is_empty() {
+            return self.send_plain(from, flags, wait);
+        }
+        let flags = sendable(flags)?;
+        check_control(control)?;
+        let to = self.address_of_program(to)?;
+        let mut data = Vec::new();
+        self.fill(&mut data, from)?;
+        let sent = loop {
+            let message = HostMessage { to, control, data: &data, flags: flags.bits() };
+            let before = self.pollee.before();
+            match self.platform.host_send_message(self.fd, &message) {
+                Ok(sent) => break sent,
+                Err(error) if error.0 == Errno::EAGAIN => {
+                    self.pollee.is_not(before, Readiness::OUT);
+                    wait(self, Readiness::OUT)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if self.is_stream() && (sent < data.len() || from.remaining() > 0) {
+            // The rest needs neither address nor control messages again.
+            return Ok(sent.saturating_add(self.send_all(data, sent, from, flags, wait).unwrap_or(0)));
+        }
+        Ok(sent)
+    }
+
+    /// `recv(2)`.
+    ///
+    /// # Errors
+    /// What `wait` says, unless something came; ENOTCONN, ECONNRESET, ECONNREFUSED and what else the host reports; EFAULT.
+    pub(crate) fn receive_plain(
+        &self,
+        into: &mut dyn ByteSink,
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<usize> {
+        let host_flags = receivable(flags)?;
+        let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB | MessageFlags::ERRQUEUE);
+        let wants_all = flags.contains(MessageFlags::WAITALL) && self.is_stream() && takes;
+        let mut done = 0usize;
+        let mut bounce = Vec::new();
+        loop {
+            let room = if self.is_stream() { CHUNK } else { DATAGRAM };
+            let wanted = into.remaining().min(room);
+            let before = self.pollee.before();
+            let error = match self.platform.host_receive(self.fd, wanted, host_flags.bits(), &mut bounce) {
+                Ok(len) => {
+                    let put = match into.put(&bounce) {
+                        Ok(put) => put,
+                        Err(_) if done > 0 => return Ok(done),
+                        Err(error) => return Err(error),
+                    };
+                    if takes {
+                        self.note_received(before, wanted, len);
+                    }
+                    if !self.is_stream() || !takes {
+                        return Ok(len);
+                    }
+                    done = done.saturating_add(put);
+                    let is_over = len == 0 || into.remaining() == 0;
+                    // More may have come meanwhile; who asked for a lot gets it without another call.
+                    let is_full = len == wanted;
+                    if is_over || !(wants_all || is_full) {
+                        return Ok(done);
+                    }
+                    continue;
+                }
+                Err(error) => error.0,
+            };
+            if error != Errno::EAGAIN {
+                return if done > 0 {
+                    Ok(done)
+                } else {
+                    Err(Error::new(error, "the host could not receive"))
+                };
+            }
+            if flags.contains(MessageFlags::ERRQUEUE) || flags.contains(MessageFlags::OOB) {
+                bail!(EAGAIN, "the queue of errors is empty");
+            }
+            self.pollee.is_not(before, Readiness::IN);
+            if done > 0 && !wants_all {
+                return Ok(done);
+            }
+            match wait(self, Readiness::IN) {
+                Err(_) if done > 0 => return Ok(done),
+                result => result?,
+            }
+        }
+    }
+
+    /// `recvmsg(2)`, with the address and at most `control_room` bytes of control messages.
+    ///
+    /// # Errors
+    /// As [`Self::receive_plain`].
+    pub(crate) fn receive_message(
+        &self,
+        into: &mut dyn ByteSink,
+        control_room: usize,
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<Received> {
+        if self.is_stream() && control_room == 0 && !flags.contains(MessageFlags::ERRQUEUE) {
+            let len = self.receive_plain(into, flags, wait)?;
+            return Ok(Received { len, ..Received::default() });
+        }
+        let host_flags = receivable(flags)?;
+        let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB | MessageFlags::ERRQUEUE);
+        let room = if self.is_stream() { CHUNK } else { DATAGRAM };
+        let wanted = into.remaining().min(room);
+        loop {
+            let before = self.pollee.before();
+            match self.platform.host_receive_message(self.fd, wanted, control_room, host_flags.bits()) {
+                Ok(received) => {
+                    into.put(&received.data)?;
+                    if takes {
+                        self.note_received(before, wanted, received.len);
+                    } else if flags.contains(MessageFlags::ERRQUEUE) {
+                        self.pollee.is_unsure(before);
+                    }
+                    // An error report may come with an address of its sender's family.
+                    let from = self.address_of_host(received.from).unwrap_or_default();
+                    return Ok(Received {
+                        len: received.len,
+                        from,
+                        control: received.control,
+                        flags: MessageFlags::from_bits_truncate(received.flags),
+                    });
+                }
+                Err(error) if error.0 == Errno::EAGAIN && !flags.contains(MessageFlags::ERRQUEUE) => {
+                    self.pollee.is_not(before, Readiness::IN);
+                    wait(self, Readiness::IN)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Learns from what was received: a stream that gave less than was wanted has no more.
+    fn note_received(&self, before: super::readiness::Before, wanted: usize, len: usize) {
+        if self.is_stream() && len < wanted && len > 0 {
+            self.pollee.is_drained(before);
+        } else if len > 0 || !self.is_stream() {
+            self.pollee.is_unsure(before);
+        }
+    }
+}
+
+/// The flags for the host.
+fn sendable(flags: MessageFlags) -> Result<MessageFlags> {
+    if !(KEPT | SENDABLE | MessageFlags::PEEK | MessageFlags::TRUNC).contains(flags) {
+        bail!(EOPNOTSUPP, "a flag that sending does not have here");
+    }
+    Ok(flags & SENDABLE)
+}
+
+/// The flags for the host.
+fn receivable(flags: MessageFlags) -> Result<MessageFlags> {
+    if !(KEPT | RECEIVABLE | SENDABLE).contains(flags) {
+        bail!(EOPNOTSUPP, "a flag that receiving does not have here");
+    }
+    Ok(flags & RECEIVABLE)
+}
+
+/// Refuses control messages that the host has no business with.
+fn check_control(chain: &[u8]) -> Result<()> {
+    if chain.len() > CONTROL {
+        bail!(ENOBUFS, "too many control messages");
+    }
+    for message in control::messages(chain) {
+        let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
+        let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
+            bail!(EINVAL, "this control message cannot be sent");
+        };
+        if !(least..=most).contains(&message.data.len()) {
+            bail!(EINVAL, "a control message of another length");
+        }
+    }
+    Ok(())
+}
