@@ -89,7 +89,9 @@ fn load_address(ctx: &Ctx<'_>, at: UserAddr, len: u32) -> Result<Vec<u8>> {
         bail!(EINVAL, "the address is too long");
     }
     let mut address = alloc::vec![0; len];
-    ctx.user().load(at, &mut address)?;
+    if !address.is_empty() {
+        ctx.user().load(at, &mut address)?;
+    }
     Ok(address)
 }
 
@@ -294,7 +296,9 @@ fn send_one(ctx: &Ctx<'_>, open: &OpenFile, socket: &Socket, message: &Msghdr, f
         bail!(ENOBUFS, "too many control messages");
     }
     let mut control = alloc::vec![0; usize::try_from(message.control_len).unwrap_or_default()];
-    ctx.user().load(UserAddr(message.control), &mut control)?;
+    if !control.is_empty() {
+        ctx.user().load(UserAddr(message.control), &mut control)?;
+    }
     let source = &mut UserSource::vectored(ctx.user(), iovecs(ctx, message)?);
     send(ctx, open, socket, source, (&to, &control), MessageFlags::from_bits_retain(flags))
 }
@@ -313,7 +317,9 @@ fn receive_one(
         let room = message.name_len;
         message.name_len = store_address(ctx, received.from.as_bytes(), UserAddr(message.name), room)?;
     }
-    ctx.user().store(UserAddr(message.control), &received.control)?;
+    if !received.control.is_empty() {
+        ctx.user().store(UserAddr(message.control), &received.control)?;
+    }
     message.control_len = received.control.len() as u64;
     message.flags = (received.flags | (flags & MessageFlags::CMSG_CLOEXEC)).bits();
     Ok(received.len)
