@@ -32,7 +32,7 @@ pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use mounts::Mounts;
 pub(crate) use open::{OpenHow, give_owner, open};
 pub(crate) use open_file::{OpenFile, Position};
-pub(crate) use pipe::{anonymous_metadata, is_pipe, pipe, pipe_size, wait_for_peer};
+pub(crate) use pipe::{anonymous_metadata, is_pipe, pipe, pipe_size, wait_for_peer, wait_for_room};
 pub(crate) use socketpair::{StreamSocket, socketpair};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;

@@ -446,6 +446,27 @@ pub(crate) fn is_pipe(open: &OpenFile) -> bool {
     open.file().as_any().is::<PipeEnd>()
 }
 
+/// Waits until a pipe takes bytes, and says how many. Another writer may be faster.
+///
+/// # Errors
+/// EBADF not a pipe; EAGAIN it takes none and `is_blocking` is false; ERESTARTSYS.
+pub(crate) fn wait_for_room(ctx: &crate::Ctx<'_>, open: &OpenFile, is_blocking: bool) -> Result<usize> {
+    let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else {
+        kbase::bail!(EBADF, "not a pipe");
+    };
+    loop {
+        let room = end.pipe.state.lock().room();
+        // A write to where nobody reads finds that out itself.
+        if room > 0 || !end.has_peer() {
+            return Ok(room.max(1));
+        }
+        if !is_blocking {
+            kbase::bail!(EAGAIN, "the pipe is full");
+        }
+        super::wait::wait_for(ctx, &**open.file(), Readiness::OUT)?;
+    }
+}
+
 /// F_GETPIPE_SZ, and F_SETPIPE_SZ when `wanted` is given.
 ///
 /// # Errors

@@ -32,16 +32,16 @@ pub(super) fn write(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize) -> Re
 
 /// `pread64(2)`.
 pub(super) fn pread64(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize, offset: i64) -> Result<usize> {
-    check_offset(offset)?;
-    let open = ctx.files.get_file(fd)?;
+    let open = at_offset(ctx, fd, offset)?;
+    open.want_read()?;
     let count = check_buffer(buffer, count)?;
     fs::read_at(&open, offset, &mut UserSink::new(ctx.user(), buffer, count))
 }
 
 /// `pwrite64(2)`.
 pub(super) fn pwrite64(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize, offset: i64) -> Result<usize> {
-    check_offset(offset)?;
-    let open = ctx.files.get_file(fd)?;
+    let open = at_offset(ctx, fd, offset)?;
+    open.want_write()?;
     let count = check_buffer(buffer, count)?;
     fs::write_at(&open, offset, &mut UserSource::new(ctx.user(), buffer, count))
 }
@@ -71,8 +71,8 @@ pub(super) fn preadv(
     offset: i64,
     _high: u64,
 ) -> Result<usize> {
-    check_offset(offset)?;
-    let open = ctx.files.get_file(fd)?;
+    let open = at_offset(ctx, fd, offset)?;
+    open.want_read()?;
     let buffers = buffers(ctx, vector, len)?;
     fs::read_at(&open, offset, &mut UserSink::vectored(ctx.user(), buffers))
 }
@@ -86,8 +86,8 @@ pub(super) fn pwritev(
     offset: i64,
     _high: u64,
 ) -> Result<usize> {
-    check_offset(offset)?;
-    let open = ctx.files.get_file(fd)?;
+    let open = at_offset(ctx, fd, offset)?;
+    open.want_write()?;
     let buffers = buffers(ctx, vector, len)?;
     fs::write_at(&open, offset, &mut UserSource::vectored(ctx.user(), buffers))
 }
@@ -171,11 +171,16 @@ fn check_rw_flags(flags: u32) -> Result<()> {
     Ok(())
 }
 
-fn check_offset(offset: i64) -> Result<()> {
+/// The file of a call that brings its own offset. Linux looks at the two before it looks at buffers.
+fn at_offset(ctx: &Ctx<'_>, fd: Fd, offset: i64) -> Result<Arc<OpenFile>> {
     if offset < 0 {
         kbase::bail!(EINVAL, "the offset is negative");
     }
-    Ok(())
+    let open = ctx.files.get_file(fd)?;
+    if open.regular().is_none() && open.directory().is_err() {
+        kbase::bail!(ESPIPE, "the file has no positions");
+    }
+    Ok(open)
 }
 
 /// Copies an array of buffers in.

@@ -7,6 +7,9 @@ use alloc::sync::Arc;
 use kbase::{Result, SliceSink, SliceSource, UserPtr};
 use linux_abi::fs::OpenFlags;
 
+/// `splice(2)`: do not wait for a pipe.
+const SPLICE_F_NONBLOCK: u32 = 2;
+
 /// Bytes moved at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -104,7 +107,13 @@ pub(super) fn splice(
     if (is_from_pipe && from_offset.non_null().is_some()) || (is_to_pipe && to_offset.non_null().is_some()) {
         kbase::bail!(ESPIPE, "a pipe has no offset");
     }
-    transfer(ctx, &from, from_offset, &to, to_offset, count.min(CHUNK))
+    let mut count = count.min(CHUNK);
+    if is_to_pipe && count > 0 {
+        // What has no room now is for the next call: it does not wait twice, and what it reads it can write.
+        let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !to.is_nonblocking();
+        count = count.min(fs::wait_for_room(ctx, &to, is_blocking)?);
+    }
+    transfer(ctx, &from, from_offset, &to, to_offset, count)
 }
 
 /// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead.

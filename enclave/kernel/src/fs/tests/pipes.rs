@@ -40,6 +40,7 @@ fn bytes_go_through_a_pipe_in_order() {
     assert_eq!(w.read(reader, 8), Ok(Vec::new()));
     assert_eq!(w.call(8, [reader, 0, 1]), Err(Errno::ESPIPE));
     assert_eq!(w.call(17, [reader, MEMORY, 1, 0]), Err(Errno::ESPIPE));
+    assert_eq!(w.call(17, [reader, u64::MAX, 1, 0]), Err(Errno::ESPIPE), "before it looks at the buffer");
     assert_eq!(w.read(0x7fff, 1), Err(Errno::EBADF));
 }
 
@@ -295,6 +296,19 @@ fn a_fifo_connects_those_who_open_it() {
     assert_eq!(w.read(reader, 9), Ok(b"through".to_vec()));
     w.call(3, [writer]).unwrap();
     assert_eq!(w.read(reader, 9), Ok(Vec::new()));
+}
+
+#[test]
+fn splice_into_a_pipe_moves_what_has_room_and_waits_for_nothing_more() {
+    let w = World::new();
+    w.make("/f", &[7; 70_000]);
+    let file = w.open("/f", 0).unwrap();
+    let (_reader, writer) = pipe(&w, 0);
+    w.write(writer, b"x").unwrap();
+    assert_eq!(w.call(275, [file, 0, writer, 0, 70_000, 0]), Ok(65_535));
+    let nonblocking = 2;
+    assert_eq!(w.call(275, [file, 0, writer, 0, 70_000, nonblocking]), Err(Errno::EAGAIN));
+    assert_eq!(w.call(8, [file, 0, 1]), Ok(65_535), "nothing is read that cannot be written");
 }
 
 #[test]
