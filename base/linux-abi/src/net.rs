@@ -30,6 +30,8 @@ pub mod kind {
     pub const DGRAM: u32 = 2;
     pub const RAW: u32 = 3;
     pub const SEQPACKET: u32 = 5;
+    /// One more than the highest type that there is (SOCK_MAX).
+    pub const MAX: u32 = 11;
     /// The bits that are the type.
     pub const MASK: u32 = 0xf;
     pub const NONBLOCK: u32 = 0o4000;

@@ -34,9 +34,10 @@ pub(crate) fn poll(ctx: &Ctx<'_>, watched: &mut [Watched], deadline_ns: Option<u
         }
     }
     let sockets = &ctx.kernel.host_sockets;
-    sockets.fetch_sometimes(ctx.platform());
+    sockets.dispatch(ctx.platform());
     let mut found = look(watched, &host_of, &hosts);
-    if found == 0 && deadline_ns == Some(0) && sockets.fetch(ctx.platform()) {
+    // Who does not sleep is told what the host knows now.
+    if (found > 0 || deadline_ns == Some(0)) && sockets.fetch(ctx.platform()) {
         found = look(watched, &host_of, &hosts);
     }
     if found > 0 || deadline_ns == Some(0) {

@@ -28,7 +28,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, bail};
 use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, family, ioctl, kind, protocol, shut};
-use platform::{HostAddress, HostFd, HostPoll, Platform};
+use platform::{HostAddress, HostError, HostFd, HostPoll, Platform};
 use readiness::{HostSockets, Pollee};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -89,7 +89,7 @@ impl HostSocket {
             (kind::DGRAM, protocol::ICMP | protocol::ICMPV6) => of_protocol,
             (kind::STREAM | kind::DGRAM, _) => bail!(EPROTONOSUPPORT, "no such protocol for the type"),
             (kind::RAW, _) => bail!(EPERM, "raw sockets are not for an enclave"),
-            (kind::SEQPACKET, _) => bail!(ESOCKTNOSUPPORT, "no such type for the family"),
+            (0..kind::MAX, _) => bail!(ESOCKTNOSUPPORT, "no such type for the family"),
             _ => bail!(EINVAL, "no such type"),
         };
         let fd = shared.platform().host_socket(of_family, of_kind, real_protocol)?;
@@ -185,44 +185,30 @@ impl HostSocket {
     /// EHOSTUNREACH, ETIMEDOUT, ECONNRESET; EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EPERM; EINTR or ERESTARTSYS a signal came.
     pub(crate) fn connect(&self, address: &[u8], wait: Wait<'_>) -> Result<()> {
         let address = self.address_of_program(address)?;
-        let before = self.pollee.before();
-        match self.platform.host_connect(self.fd, &address) {
-            Ok(()) => {
-                self.is_connecting.store(false, Ordering::Relaxed);
-                self.pollee.is_unsure(before);
-                return Ok(());
-            }
-            Err(error) if error.0 == Errno::EINPROGRESS => {}
-            // A blocking socket whose wait was interrupted connects on.
-            Err(error) if error.0 == Errno::EALREADY && self.is_connecting.load(Ordering::Relaxed) => {}
-            Err(error) => {
-                self.pollee.is_unsure(before);
-                return Err(error.into());
-            }
-        }
-        let was_begun = self.is_connecting.swap(true, Ordering::Relaxed);
-        // It was ready for everything, as an unconnected socket is.
-        self.pollee.is_not(before, Readiness::all());
-        let busy = if was_begun { Errno::EALREADY } else { Errno::EINPROGRESS };
+        let mut was_begun = self.is_connecting.load(Ordering::Relaxed);
         loop {
-            match wait(self, Readiness::OUT) {
-                Ok(()) => {}
-                Err(error) if error.errno() == Errno::EAGAIN => {
+            let before = self.pollee.before();
+            let result = self.platform.host_connect(self.fd, &address);
+            let is_under_way = matches!(result, Err(HostError(Errno::EINPROGRESS)))
+                || (was_begun && matches!(result, Err(HostError(Errno::EALREADY))));
+            self.is_connecting.store(is_under_way, Ordering::Relaxed);
+            if !is_under_way {
+                // The call that finds it done, or failed, also brings the host's socket into that state.
+                self.pollee.is_unsure(before);
+                return Ok(result?);
+            }
+            if !was_begun {
+                // It was ready for everything, as an unconnected socket is.
+                self.pollee.is_not(before, Readiness::all());
+            }
+            if let Err(error) = wait(self, Readiness::OUT) {
+                if error.errno() == Errno::EAGAIN {
+                    let busy = if was_begun { Errno::EALREADY } else { Errno::EINPROGRESS };
                     return Err(Error::new(busy, "the connection is not made yet"));
                 }
-                Err(error) => return Err(error),
+                return Err(error);
             }
-            if self.ready().intersects(Readiness::OUT | Readiness::ERR | Readiness::HUP) {
-                break;
-            }
-        }
-        self.is_connecting.store(false, Ordering::Relaxed);
-        match self.take_error()? {
-            0 => Ok(()),
-            number => {
-                let errno = Errno::from_number(number.into()).unwrap_or(Errno::EIO);
-                Err(Error::new(errno, "the connection was not made"))
-            }
+            was_begun = true;
         }
     }
 
@@ -250,17 +236,6 @@ impl HostSocket {
         Ok(())
     }
 
-    /// SO_ERROR, which clears it.
-    fn take_error(&self) -> Result<u32> {
-        let mut value = [0; 4];
-        self.get_host_option(
-            linux_abi::net::option::SOL_SOCKET,
-            linux_abi::net::option::socket::ERROR,
-            &mut value,
-        )?;
-        Ok(u32::from_le_bytes(value))
-    }
-
     /// An address from a program, for the host.
     fn address_of_program(&self, address: &[u8]) -> Result<HostAddress> {
         if address.len() > SOCKADDR_MAX {
@@ -284,8 +259,9 @@ impl HostSocket {
 
     /// The host told of an edge.
     fn on_edge(&self, ready: Readiness) {
-        self.pollee.edge(ready);
-        self.notifier.broadcast(&ready);
+        if self.pollee.edge(ready) {
+            self.notifier.broadcast(&ready);
+        }
     }
 
     /// Has the host watch the socket from now on. False if it cannot.

@@ -70,16 +70,15 @@ impl HostSockets {
         })
     }
 
-    /// Has the host tell what it knows, and passes that on: one exit. To be called by who is about to say that nothing is
-    /// ready without having slept. Returns whether there is anything to ask about.
+    /// Has the host tell what it knows, and passes that on: one exit. To be called by who says what is ready without having
+    /// slept. Returns whether there is anything to ask about.
     pub(crate) fn fetch(&self, platform: &dyn Platform) -> bool {
         if !self.are_watched() {
             return false;
         }
-        if self.dispatch(platform) == 0 {
-            platform.park_ready(Some(0));
-            self.dispatch(platform);
-        }
+        self.dispatch(platform);
+        platform.park_ready(Some(0));
+        self.dispatch(platform);
         true
     }
 
@@ -137,14 +136,15 @@ impl Pollee {
         Self { word: AtomicU64::new(UNSURE) }
     }
 
-    /// An edge: what the socket is ready for now.
-    pub(super) fn edge(&self, ready: Readiness) {
-        let update = |word: u64| {
-            let edges = word & !(READY | UNSURE);
-            Some(edges.wrapping_add(EDGE) | u64::from(ready.bits()))
-        };
+    /// An edge: what the socket is ready for now. Returns whether that is news: the first edge, which comes because the
+    /// host began to watch, is none when all of it is known already.
+    pub(super) fn edge(&self, ready: Readiness) -> bool {
+        let ready = u64::from(ready.bits());
+        let update = |word: u64| Some((word & !(READY | UNSURE)).wrapping_add(EDGE) | ready);
         // The closure always gives a value.
-        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
+        let result = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
+        let (Ok(before) | Err(before)) = result;
+        before >= EDGE || before & UNSURE != 0 || before & ready != ready
     }
 
     /// To be called before a call on the socket is made.
@@ -202,12 +202,24 @@ mod tests {
     fn what_a_call_found_out_counts_until_the_next_edge() {
         let pollee = Pollee::new();
         assert_eq!(pollee.ready(), None);
-        pollee.edge(BOTH);
+        assert!(pollee.edge(BOTH));
         let before = pollee.before();
         pollee.is_not(before, Readiness::IN);
         assert_eq!(pollee.ready(), Some(Readiness::OUT));
         pollee.edge(BOTH);
         assert_eq!(pollee.ready(), Some(BOTH));
+    }
+
+    #[test]
+    fn the_first_edge_is_no_news_to_who_has_asked() {
+        let pollee = Pollee::new();
+        let before = pollee.before();
+        pollee.is(before, BOTH);
+        assert!(!pollee.edge(Readiness::OUT));
+        assert!(pollee.edge(Readiness::OUT));
+        let pollee = Pollee::new();
+        pollee.is(pollee.before(), Readiness::OUT);
+        assert!(pollee.edge(BOTH));
     }
 
     #[test]
