@@ -79,6 +79,11 @@ ocalls! {
     RemovePages = 12;
     /// `mprotect(2)` of the enclave mapping. a0: address, a1: bytes, a2: SECINFO permission bits.
     MapPermissions = 13;
+    /// Schedules the host thread of slot a0 otherwise until its LibOS thread ends. a1: SCHED_*; a2: real-time priority; a3: nice
+    /// value; in: a4 bytes, a set of the processors that the host gives to the enclave (none: all).
+    Schedule = 14;
+    /// The processor that the calling thread runs on, counted among those.
+    CurrentCpu = 15;
     /// `open(2)`. In: path of a0 bytes; a1: flags; a2: mode.
     Open = 20;
     /// `openat(2)`. a0: folder; in: name of a1 bytes; a2: flags; a3: mode.

@@ -260,10 +260,22 @@ pub mod futex {
     pub const WAKE_OP: u32 = 5;
     /// FUTEX_LOCK_PI.
     pub const LOCK_PI: u32 = 6;
+    /// FUTEX_UNLOCK_PI.
+    pub const UNLOCK_PI: u32 = 7;
+    /// FUTEX_TRYLOCK_PI.
+    pub const TRYLOCK_PI: u32 = 8;
     /// FUTEX_WAIT_BITSET.
     pub const WAIT_BITSET: u32 = 9;
     /// FUTEX_WAKE_BITSET.
     pub const WAKE_BITSET: u32 = 10;
+    /// FUTEX_WAIT_REQUEUE_PI.
+    pub const WAIT_REQUEUE_PI: u32 = 11;
+    /// FUTEX_CMP_REQUEUE_PI.
+    pub const CMP_REQUEUE_PI: u32 = 12;
+    /// FUTEX_LOCK_PI2: FUTEX_LOCK_PI with a clock to choose.
+    pub const LOCK_PI2: u32 = 13;
+    /// FUTEX2_SIZE_U32.
+    pub const SIZE_U32: u32 = 2;
     /// FUTEX_PRIVATE_FLAG.
     pub const PRIVATE_FLAG: u32 = 128;
     /// FUTEX_CLOCK_REALTIME.

@@ -293,6 +293,58 @@ impl SigInfo {
     }
 }
 
+/// `struct signalfd_siginfo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct SignalFdInfo {
+    /// Number.
+    pub signo: u32,
+    /// Unused.
+    pub errno: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// Sender.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// SIGIO: descriptor.
+    pub fd: i32,
+    /// Timers: number.
+    pub tid: u32,
+    /// SIGIO: events.
+    pub band: u32,
+    /// Timers: overrun.
+    pub overrun: u32,
+    /// Faults: unused.
+    pub trapno: u32,
+    /// SIGCHLD: exit status or signal.
+    pub status: i32,
+    /// Value.
+    pub int: i32,
+    /// Value.
+    pub ptr: u64,
+    /// SIGCHLD: ticks of user time.
+    pub utime: u64,
+    /// SIGCHLD: ticks of system time.
+    pub stime: u64,
+    /// Faults: address.
+    pub addr: u64,
+    /// Faults: how exact the address is.
+    pub addr_lsb: u16,
+    /// Padding.
+    pub pad2: u16,
+    /// SIGSYS: number.
+    pub syscall: i32,
+    /// SIGSYS: where.
+    pub call_addr: u64,
+    /// SIGSYS: architecture.
+    pub arch: u32,
+    /// Padding.
+    pub pad: [u8; 28],
+}
+
+const _: () = assert!(size_of::<SignalFdInfo>() == 128);
+
 /// `si_code`.
 pub mod si {
     /// SI_USER.

@@ -19,6 +19,7 @@ mod futex;
 mod kernel;
 mod net;
 mod process;
+mod sched;
 mod signal;
 mod stats;
 mod syscall;

@@ -22,7 +22,7 @@ pub use host::{
 };
 pub use memory::{OutOfMemory, PAGE_SIZE, PageRange, Protection, UserFault, UserMemory, UserPages};
 pub use net::{HostAddress, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived};
-pub use thread::{Park, ThreadHandle, Threads};
+pub use thread::{Park, Scheduling, ThreadHandle, Threads};
 pub use user::{CpuidResult, Trap, UserCpu, UserRegisters, VdsoFunctions};
 
 use core::fmt;

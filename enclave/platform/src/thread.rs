@@ -4,6 +4,20 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ThreadHandle(pub u32);
 
+/// How a thread wants to be scheduled (`sched(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduling<'a> {
+    /// SCHED_*.
+    pub policy: u32,
+    /// Real-time priority, or 0.
+    pub priority: u32,
+    /// Nice value, -20 to 19.
+    pub nice: i32,
+    /// The processors that it may run on, as bits of words, counted among those that the host gives to the enclave; none: all
+    /// of them.
+    pub cpus: &'a [u64],
+}
+
 /// How a [`Threads::park`] ended. A park may end at any time without a reason, so callers check their condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Park {
@@ -44,4 +58,13 @@ pub trait Threads {
 
     /// Gives up the processor.
     fn yield_now(&self);
+
+    /// Asks for a host thread to be scheduled otherwise, until it no longer runs this thread.
+    ///
+    /// # Errors
+    /// What the host says; nothing depends on it.
+    fn schedule(&self, thread: ThreadHandle, request: &Scheduling<'_>) -> crate::HostResult<()>;
+
+    /// The processor that the calling thread runs on, as the host says, counted among those that it may run on. Any number.
+    fn current_cpu(&self) -> u32;
 }

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WirePoll, WireStat, WireStatFs};
 use linux_abi::Errno;
 use platform::{
-    DirectoryRead, HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting,
+    DirectoryRead, HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, Scheduling,
+    ThreadHandle, TimeSetting,
 };
 use zerocopy::IntoBytes;
 
@@ -54,6 +55,16 @@ fn writing(number: Ocall, args: impl FnOnce(u64) -> [u64; 6], from: &[u8]) -> Ho
     let part = from.get(..from.len().min(channel.capacity())).unwrap_or_default();
     channel.put(0, part)?;
     Ok(channel.call(number, args(part.len() as u64), part.len() as u64)? as usize)
+}
+
+/// Asks for a thread to be scheduled otherwise.
+pub(crate) fn schedule(thread: ThreadHandle, request: &Scheduling<'_>) -> HostResult<()> {
+    let channel = channel()?;
+    let set = request.cpus.as_bytes();
+    channel.put(0, set)?;
+    let nice = i64::from(request.nice).cast_unsigned();
+    let args = [thread.0.into(), request.policy.into(), request.priority.into(), nice, set.len() as u64, 0];
+    channel.call(Ocall::Schedule, args, 0).map(|_| ())
 }
 
 fn stat(wire: &WireStat) -> HostStat {

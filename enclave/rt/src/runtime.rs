@@ -16,8 +16,8 @@ use edge_abi::ocall::{BUFFER_LEN, EdgeFrame, Ocall};
 use linux_abi::Errno;
 use platform::{
     Clocks, CpuidResult, Entropy, HostError, HostFacts, HostFd, HostResult, ImageFile, Level, Log,
-    OutOfMemory, PageRange, Park, Platform, Protection, ThreadHandle, Threads, Trap, UserCpu, UserFault,
-    UserMemory, UserPages, UserRegisters, VdsoFunctions,
+    OutOfMemory, PageRange, Park, Platform, Protection, Scheduling, ThreadHandle, Threads, Trap, UserCpu,
+    UserFault, UserMemory, UserPages, UserRegisters, VdsoFunctions,
 };
 use spin::Once;
 
@@ -450,6 +450,15 @@ impl Threads for Runtime {
 
     fn yield_now(&self) {
         let _ = ocall::call(Ocall::Yield, [0; 6], 0);
+    }
+
+    fn schedule(&self, thread: ThreadHandle, request: &Scheduling<'_>) -> HostResult<()> {
+        crate::host::schedule(thread, request)
+    }
+
+    fn current_cpu(&self) -> u32 {
+        let cpu = ocall::call(Ocall::CurrentCpu, [0; 6], u32::MAX.into()).unwrap_or(0);
+        u32::try_from(cpu).unwrap_or(0)
     }
 }
 

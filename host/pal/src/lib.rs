@@ -21,6 +21,7 @@ mod ocalls;
 mod park;
 mod pool;
 mod readiness;
+mod schedule;
 mod signals;
 mod slot;
 mod sockets;

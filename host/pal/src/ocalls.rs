@@ -3,6 +3,7 @@
 use crate::enclave::Shared;
 use crate::files;
 use crate::park::{FOREVER, clock_ns};
+use crate::schedule;
 use crate::slot::Slot;
 use crate::sockets;
 use crate::threads::signal_thread;
@@ -38,6 +39,20 @@ pub(crate) fn errno_of(error: &std::io::Error) -> i32 {
 
 fn unit(result: std::io::Result<()>) -> Result<u64, i32> {
     result.map(|()| 0).map_err(|error| errno_of(&error))
+}
+
+/// Applies what a thread asks of the scheduler to the host thread in its slot.
+fn reschedule(shared: &Shared, buffer: &[u8], args: &[u64; 6]) -> Result<u64, i32> {
+    let [slot, policy, priority, nice, len, _] = *args;
+    let slot = shared.slots.get(slot).ok_or(libc::ESRCH)?;
+    let set = usize::try_from(len).ok().and_then(|len| buffer.get(..len)).ok_or(libc::EMSGSIZE)?;
+    let request = schedule::Request::decode([policy, priority, nice], set)?;
+    let host_tid = slot.host_tid.load(Ordering::Acquire);
+    if host_tid == 0 {
+        return Err(libc::ESRCH);
+    }
+    slot.is_scheduled.store(true, Ordering::Release);
+    schedule::apply(host_tid, &request).map(|()| 0)
 }
 
 fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> Result<u64, i32> {
@@ -81,6 +96,8 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             std::thread::yield_now();
             Ok(0)
         }
+        Ocall::Schedule => reschedule(shared, buffer, &frame.args),
+        Ocall::CurrentCpu => Ok(schedule::current_cpu()),
         Ocall::RestrictPermissions => unit(enclave.restrict_permissions(a0, a1, a2)),
         Ocall::ModifyTypes => unit(enclave.modify_types(a0, a1, a2 as u8)),
         Ocall::RemovePages => unit(enclave.remove_pages(a0, a1)),

@@ -7,7 +7,8 @@
 
 use crate::enclave::Shared;
 use crate::error::PalError;
-use crate::threads::spawn_enclave_thread;
+use crate::schedule;
+use crate::threads::{current_tid, spawn_enclave_thread};
 use edge_abi::ecall::LogLevel;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +79,10 @@ fn work(shared: &Arc<Shared>, first: u64) -> Result<(), String> {
         let mut next = Some(first);
         while let Some(tid) = next {
             shared.run_thread(slot, tid)?;
+            // Where the host does not let it become better again, a new one takes its place.
+            if slot.is_scheduled.swap(false, Ordering::AcqRel) && schedule::reset(current_tid()).is_err() {
+                break;
+            }
             next = shared.pool.wait(&worker);
         }
         Ok(())

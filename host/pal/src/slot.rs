@@ -6,7 +6,7 @@ use edge_abi::layout;
 use edge_abi::ocall::{BUFFER_LEN, EdgeFrame};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The frame and the buffer of a slot, in one mapping that is never unmapped while the enclave lives.
@@ -105,6 +105,8 @@ pub(crate) struct Slot {
     pub(crate) parker: Parker,
     /// The host thread that is in it, or 0.
     pub(crate) host_tid: AtomicI32,
+    /// Whether the host thread is scheduled otherwise than all others.
+    pub(crate) is_scheduled: AtomicBool,
 }
 
 impl Slot {
@@ -120,6 +122,7 @@ impl Slot {
             channel: Channel::new()?,
             parker: Parker::new()?,
             host_tid: AtomicI32::new(0),
+            is_scheduled: AtomicBool::new(false),
         })
     }
 }

@@ -16,8 +16,8 @@ use memory::Memory;
 pub use net::Lie;
 use net::Net;
 use platform::{
-    Clocks, Entropy, HostError, HostFacts, HostResult, ImageFile, Level, Log, Park, Platform, ThreadHandle,
-    Threads, Trap, UserRegisters,
+    Clocks, Entropy, HostError, HostFacts, HostResult, ImageFile, Level, Log, Park, Platform, Scheduling,
+    ThreadHandle, Threads, Trap, UserRegisters,
 };
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Policy, priority, nice value and processors that a thread asked for.
+pub type Scheduled = (u32, u32, i32, Vec<u64>);
+
 /// Who is to be woken, and when.
 #[derive(Default)]
 struct Sleepers {
@@ -46,6 +49,8 @@ struct Sleepers {
     interrupts: BTreeSet<u32>,
     /// Requests of `interrupt_at`.
     alarms: BTreeMap<u32, u64>,
+    /// Requests of `schedule`.
+    scheduled: BTreeMap<u32, Scheduled>,
 }
 
 /// The platform.
@@ -66,6 +71,11 @@ pub struct FakePlatform {
 }
 
 impl FakePlatform {
+    /// How a thread was last asked to be scheduled.
+    pub fn scheduled(&self, thread: ThreadHandle) -> Option<Scheduled> {
+        lock(&self.sleepers).scheduled.get(&thread.0).cloned()
+    }
+
     /// A platform with 256 MiB of user memory.
     #[must_use]
     pub fn new() -> Arc<Self> {
@@ -303,6 +313,16 @@ impl Threads for FakePlatform {
     fn start_thread(&self, tid: u32) -> HostResult<()> {
         lock(&self.started).push(tid);
         Ok(())
+    }
+
+    fn schedule(&self, thread: ThreadHandle, request: &Scheduling<'_>) -> HostResult<()> {
+        let Scheduling { policy, priority, nice, cpus } = *request;
+        lock(&self.sleepers).scheduled.insert(thread.0, (policy, priority, nice, cpus.to_vec()));
+        Ok(())
+    }
+
+    fn current_cpu(&self) -> u32 {
+        0
     }
 
     fn yield_now(&self) {

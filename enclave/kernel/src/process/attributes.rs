@@ -22,6 +22,8 @@ pub(crate) struct Attributes {
     pub(crate) secure_bits: AtomicU32,
     /// `personality(2)`.
     pub(crate) personality: AtomicU32,
+    /// The commands of `membarrier(2)` that the process registered for.
+    pub(crate) membarriers: AtomicU32,
 }
 
 impl Attributes {
@@ -37,7 +39,15 @@ impl Attributes {
             timer_slack: AtomicU32::new(50_000),
             secure_bits: AtomicU32::new(0),
             personality: AtomicU32::new(0),
+            membarriers: AtomicU32::new(0),
         }
+    }
+
+    /// The process got other users, groups or capabilities: what it could be spied out by, and what its parent's end
+    /// sends, is gone.
+    pub(crate) fn reset_for_credentials(&self) {
+        self.dumpable.store(0, Ordering::Relaxed);
+        self.parent_death_signal.store(0, Ordering::Relaxed);
     }
 
     /// Of a forked child: all but what concerns the relation to parent and children.
@@ -53,6 +63,7 @@ impl Attributes {
             timer_slack: copy(&self.timer_slack),
             secure_bits: copy(&self.secure_bits),
             personality: copy(&self.personality),
+            membarriers: copy(&self.membarriers),
         }
     }
 }

@@ -51,17 +51,27 @@ impl Who {
 pub(crate) fn wait(ctx: &Ctx<'_>, who: Who, options: WaitOptions) -> Result<Option<Wait>> {
     let look = || -> Option<Result<Option<Wait>>> {
         let children = ctx.kernel.processes.children(ctx.process.pid);
-        let mut children = children.iter().filter(|child| who.includes(child)).peekable();
-        if children.peek().is_none() {
+        let wanted = || children.iter().filter(|child| who.includes(child) && is_eligible(child, options));
+        let found = wanted().find_map(|child| collect(ctx, child, options));
+        // One that has ended has nothing else to tell.
+        let may_tell =
+            |child: &Arc<Process>| options.contains(WaitOptions::EXITED) || !child.state.lock().has_ended;
+        if found.is_none() && !wanted().any(may_tell) {
             return Some(Err(Error::new(Errno::ECHILD, "no such children")));
         }
-        let found = children.find_map(|child| collect(ctx, child, options));
         if found.is_none() && !options.contains(WaitOptions::NOHANG) {
             return None;
         }
         Some(Ok(found))
     };
     ctx.wait_until(&ctx.process.children, None, look)?
+}
+
+/// Whether a wait is for this kind of child: one whose end sends SIGCHLD, or with __WCLONE one whose end does not, or with
+/// __WALL any.
+fn is_eligible(child: &Process, options: WaitOptions) -> bool {
+    let is_clone = child.exit_signal() != Some(Signal::SIGCHLD);
+    options.contains(WaitOptions::ALL) || is_clone == options.contains(WaitOptions::CLONE)
 }
 
 /// What a child has to tell, which is told once unless WNOWAIT.
@@ -145,6 +155,7 @@ impl Kernel {
         let status = child.state.lock().status.unwrap_or(0);
         let (code, value) = match status & 0x7f {
             0 => (si::CLD_EXITED, status >> 8 & 0xff),
+            signal if status & 0x80 != 0 => (si::CLD_DUMPED, signal),
             signal => (si::CLD_KILLED, signal),
         };
         let (reaps, _) = parent.signals.child_policy();

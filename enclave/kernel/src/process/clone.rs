@@ -83,7 +83,7 @@ fn first_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> NewThread {
             .thread
             .signals
             .for_child(request.flags.contains(CloneFlags::VFORK) || !request.flags.contains(CloneFlags::VM)),
-        schedule: ctx.thread.schedule.inherit(),
+        sched: ctx.thread.sched.inherit(),
         clear_child_tid: if clears { request.child_tid.address().0 } else { 0 },
     }
 }

@@ -9,8 +9,20 @@ use kbase::{Result, bail};
 
 /// All capabilities of Linux 6.1: 0 to CAP_CHECKPOINT_RESTORE.
 pub(crate) const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
-/// CAP_SETUID. CAP_SETGID is not told apart from it.
-const CAP_SETUID: u64 = 1 << 7;
+
+/// Capabilities that are asked for, as bits.
+pub(crate) mod capability {
+    /// CAP_KILL.
+    pub(crate) const KILL: u64 = 1 << 5;
+    /// CAP_SETUID. CAP_SETGID is not told apart from it.
+    pub(crate) const SETUID: u64 = 1 << 7;
+    /// CAP_SYS_PTRACE.
+    pub(crate) const SYS_PTRACE: u64 = 1 << 19;
+    /// CAP_SYS_NICE.
+    pub(crate) const SYS_NICE: u64 = 1 << 23;
+    /// CAP_SYS_RESOURCE.
+    pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
+}
 
 /// Real, effective and saved number.
 pub(crate) struct Ids([AtomicU32; 3]);
@@ -98,7 +110,12 @@ impl Credentials {
 
     /// Whether it may take any number.
     pub(crate) fn may_set_ids(&self) -> bool {
-        self.effective.load(Ordering::Relaxed) & CAP_SETUID != 0
+        self.is_capable(capability::SETUID)
+    }
+
+    /// Whether it has a capability of `capabilities(7)`, one of [`capability`].
+    pub(crate) fn is_capable(&self, capability: u64) -> bool {
+        self.effective.load(Ordering::Relaxed) & capability != 0
     }
 
     /// Sets users, and takes or gives capabilities as `capabilities(7)` says of changes from and to 0.

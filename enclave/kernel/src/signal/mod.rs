@@ -20,7 +20,9 @@ mod tests;
 mod wait;
 
 pub(crate) use deliver::{deliver, raise_fault, return_from_handler};
-pub(crate) use send::{kill, raise_self, send_from_outside, send_to_process, send_to_thread};
+pub(crate) use send::{
+    addressed, may_signal, raise_self, send_from_outside, send_to_all, send_to_process, send_to_thread,
+};
 pub(crate) use state::{ProcessSignals, ThreadSignals};
 pub(crate) use wait::{suspend, take_awaited, with_mask};
 

@@ -3,6 +3,7 @@
 //! A signal is put into a queue first; then a thread that would take it is made to look.
 
 use super::state::ProcessSignals;
+use crate::process::capability;
 use crate::thread::{Thread, WORK_SIGNAL};
 use crate::{Ctx, Process};
 use alloc::sync::Arc;
@@ -11,6 +12,7 @@ use core::sync::atomic::Ordering;
 use kbase::{Result, bail};
 use linux_abi::process::resource;
 use linux_abi::signal::{SigInfo, Signal, SignalSet, si};
+use vfs::Readiness;
 
 /// Sends a signal to a process: one of its threads takes it.
 ///
@@ -27,6 +29,9 @@ pub(crate) fn send_to_process(process: &Process, signal: Signal, info: SigInfo) 
         }
         shared.queue.push(signal, info, limit).map(|()| true)
     })?;
+    if is_queued {
+        process.signals.arrived.broadcast(&Readiness::IN);
+    }
     if signal == Signal::SIGCONT {
         // Whoever stopped looks whether it still is to.
         threads.iter().for_each(|thread| thread.request(WORK_SIGNAL));
@@ -56,6 +61,9 @@ pub(crate) fn send_to_thread(
         }
         thread.signals.with_queue(|queue| queue.push(signal, info, limit)).map(|()| true)
     })?;
+    if is_queued {
+        process.signals.arrived.broadcast(&Readiness::IN);
+    }
     if signal == Signal::SIGCONT {
         threads.iter().for_each(|thread| thread.request(WORK_SIGNAL));
     }
@@ -99,15 +107,15 @@ pub(crate) fn send_from_outside(process: &Process, signal: Signal) {
     let _ = send_to_process(process, signal, SigInfo::sent(signal, si::USER, 0, 0));
 }
 
-/// Sends a signal as `kill(2)` addresses it: a process, the own group (0), all (-1), a group (negative). Without a
-/// signal it only looks whether there is somebody.
+/// The processes that `kill(2)` means: one, the own group (0), all others (-1), a group (negative).
 ///
 /// # Errors
-/// ESRCH nobody is there; EAGAIN.
-pub(crate) fn kill(ctx: &Ctx<'_>, pid: i32, signal: Option<(Signal, SigInfo)>) -> Result<()> {
+/// ESRCH nobody is there.
+pub(crate) fn addressed(ctx: &Ctx<'_>, pid: i32) -> Result<Vec<Arc<Process>>> {
     let table = &ctx.kernel.processes;
     let own_group = ctx.process.group.load(Ordering::Relaxed);
     let targets: Vec<Arc<Process>> = match pid {
+        i32::MIN => Vec::new(),
         1.. => {
             let number = pid.unsigned_abs();
             // The number of any thread stands for its process.
@@ -127,16 +135,49 @@ pub(crate) fn kill(ctx: &Ctx<'_>, pid: i32, signal: Option<(Signal, SigInfo)>) -
     if targets.is_empty() {
         bail!(ESRCH, "no such process or group");
     }
+    Ok(targets)
+}
+
+/// Sends a signal to those whom [`addressed`] found; it is enough that one gets it.
+///
+/// # Errors
+/// EPERM the caller may signal none of them; EAGAIN.
+pub(crate) fn send_to_all(
+    ctx: &Ctx<'_>,
+    targets: &[Arc<Process>],
+    sent: Option<(Signal, SigInfo)>,
+) -> Result<()> {
     let mut result = Ok(());
     let mut is_sent = false;
     for target in targets {
-        let Some((signal, info)) = signal else { return Ok(()) };
-        match send_to_process(&target, signal, info) {
+        let one = may_signal(ctx, target, sent.map(|(signal, _)| signal)).and_then(|()| match sent {
+            Some((signal, info)) => send_to_process(target, signal, info),
+            None => Ok(()),
+        });
+        match one {
             Ok(()) => is_sent = true,
             Err(error) => result = Err(error),
         }
     }
     if is_sent { Ok(()) } else { result }
+}
+
+/// Whether the caller may send a signal to a process: it is privileged, or its real or effective user is the other's real
+/// or saved one; SIGCONT may be sent within a session.
+///
+/// # Errors
+/// EPERM it may not.
+pub(crate) fn may_signal(ctx: &Ctx<'_>, target: &Process, signal: Option<Signal>) -> Result<()> {
+    if core::ptr::eq(&raw const **ctx.process, target) || ctx.process.credentials.is_capable(capability::KILL)
+    {
+        return Ok(());
+    }
+    let [real, effective, _] = ctx.process.credentials.users.get();
+    let [target_real, _, target_saved] = target.credentials.users.get();
+    let session = |process: &Process| process.session.load(Ordering::Relaxed);
+    let is_related = [real, effective].iter().any(|user| [target_real, target_saved].contains(user));
+    let continues = signal == Some(Signal::SIGCONT) && session(target) == session(ctx.process);
+    if is_related || continues { Ok(()) } else { bail!(EPERM, "a process of another user") }
 }
 
 /// Makes other threads of the process look at `signals`, which are pending for the process and which the calling thread

@@ -12,9 +12,10 @@ use linux_abi::signal::{
     ActionFlags, DefaultAction, MINSIGSTKSZ, SIG_DFL, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
     SigAction, SigInfo, SigStack, Signal, SignalSet,
 };
+use vfs::ReadinessNotifier;
 
 /// Flags of an action that are remembered; others are dropped, so that a program can tell what is supported.
-const KNOWN_FLAGS: u64 = 0xdc00_0007;
+const KNOWN_FLAGS: u64 = 0xdc00_0807;
 
 /// What a thread has of signals.
 ///
@@ -170,6 +171,8 @@ pub(crate) struct ProcessSignals {
     /// A stop signal took effect and no SIGCONT came.
     pub(super) is_stopped: AtomicBool,
     pub(crate) timers: Timers,
+    /// Tells of every signal that is queued, for the process or one of its threads.
+    pub(crate) arrived: ReadinessNotifier,
     shared: Mutex<Shared>,
 }
 
@@ -221,6 +224,7 @@ impl ProcessSignals {
             pending: AtomicU64::new(0),
             is_stopped: AtomicBool::new(false),
             timers: Timers::new(),
+            arrived: ReadinessNotifier::new(),
             shared: Mutex::new(Shared { queue: Queue::new(), actions }),
         }
     }
@@ -293,7 +297,7 @@ impl ProcessSignals {
     }
 
     /// Takes the next signal of `wanted`, those of the thread before those of the process.
-    pub(super) fn take_quietly(
+    pub(crate) fn take_quietly(
         &self,
         thread: &ThreadSignals,
         wanted: SignalSet,

@@ -29,7 +29,7 @@ pub(super) fn gettid(ctx: &Ctx<'_>) -> Result<u32> {
 
 /// The process of a number, 0 being the calling one.
 fn find(ctx: &Ctx<'_>, pid: i32) -> Result<Arc<Process>> {
-    if pid == 0 || pid.unsigned_abs() == ctx.process.pid {
+    if pid == 0 || pid.cast_unsigned() == ctx.process.pid {
         return Ok(ctx.process.clone());
     }
     match u32::try_from(pid).ok().and_then(|pid| ctx.kernel.processes.process(pid)) {
@@ -55,7 +55,10 @@ pub(super) fn getsid(ctx: &Ctx<'_>, pid: i32) -> Result<u32> {
 
 /// `setpgid(2)`.
 pub(super) fn setpgid(ctx: &Ctx<'_>, pid: i32, group: i32) -> Result<()> {
-    let Ok(group) = u32::try_from(group) else { bail!(EINVAL, "a negative group") };
+    // A group of 0 is that of the process.
+    let Ok(group) = u32::try_from(if group == 0 { pid } else { group }) else {
+        bail!(EINVAL, "a negative group")
+    };
     let process = find(ctx, pid)?;
     if process.pid != ctx.process.pid && process.parent() != ctx.process.pid {
         bail!(ESRCH, "neither this process nor a child");
@@ -127,12 +130,18 @@ fn ids(credentials: &Credentials, kind: Kind) -> &Ids {
 /// Sets numbers, those of users with what that does to capabilities.
 fn change(ctx: &Ctx<'_>, kind: Kind, new: [Option<u32>; 3]) {
     let credentials = &ctx.process.credentials;
+    let privileges =
+        || (credentials.users.effective(), credentials.groups.effective(), credentials.capabilities());
+    let before = privileges();
     match kind {
         Kind::Users => {
             let keeps = ctx.process.attributes.keeps_capabilities.load(Ordering::Relaxed) != 0;
             credentials.set_users(new, keeps);
         }
         Kind::Groups => credentials.groups.set(new),
+    }
+    if privileges() != before {
+        ctx.process.attributes.reset_for_credentials();
     }
 }
 

@@ -16,6 +16,7 @@ mod link;
 mod memory;
 mod open;
 mod path;
+mod pidfd;
 mod pipe;
 mod poll;
 mod prctl;

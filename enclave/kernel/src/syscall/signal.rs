@@ -1,11 +1,13 @@
 //! `sigaction(2)`, `sigprocmask(2)`, `kill(2)` and their relatives.
 
 use super::arg::Arg;
+use super::{Fd, pipe};
 use crate::thread::Thread;
-use crate::{Ctx, signal, time};
+use crate::{Ctx, Process, fs, signal, time};
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use kbase::{Errno, Error, Result, UserPtr, bail};
+use linux_abi::fs::OpenFlags;
 use linux_abi::signal::{
     SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, SigStack, Signal, SignalSet, si,
 };
@@ -27,10 +29,26 @@ impl Arg for Signal {
     }
 }
 
-/// A signal, or 0: only look whether somebody is there.
-impl Arg for Option<Signal> {
+/// A number that is a signal's, or 0: only look whether somebody is there. Calls that send check it after they have found
+/// somebody, as Linux does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SignalNumber(u32);
+
+impl SignalNumber {
+    /// # Errors
+    /// EINVAL no such signal.
+    pub(super) fn check(self) -> Result<Option<Signal>> {
+        match (self.0, Signal::new(self.0.into())) {
+            (0, _) => Ok(None),
+            (_, Some(signal)) => Ok(Some(signal)),
+            _ => bail!(EINVAL, "no such signal"),
+        }
+    }
+}
+
+impl Arg for SignalNumber {
     fn from_arg(raw: u64) -> Result<Self> {
-        if u32::from_arg(raw)? == 0 { Ok(None) } else { Signal::from_arg(raw).map(Some) }
+        u32::from_arg(raw).map(Self)
     }
 
     fn show(raw: u64, ctx: &Ctx<'_>, into: &mut dyn Write) -> fmt::Result {
@@ -47,14 +65,19 @@ fn check_set_len(len: usize) -> Result<()> {
 /// `rt_sigaction(2)`.
 pub(super) fn rt_sigaction(
     ctx: &Ctx<'_>,
-    signal: Signal,
+    number: SignalNumber,
     new: UserPtr<SigAction>,
     old: UserPtr<SigAction>,
     set_len: usize,
 ) -> Result<()> {
     check_set_len(set_len)?;
-    let was = match new.non_null() {
-        Some(new) => signal::set_action(ctx, signal, &new.read(ctx.user())?)?,
+    let new = match new.non_null() {
+        Some(new) => Some(new.read(ctx.user())?),
+        None => None,
+    };
+    let Some(signal) = number.check()? else { bail!(EINVAL, "no such signal") };
+    let was = match new {
+        Some(new) => signal::set_action(ctx, signal, &new)?,
         None => ctx.process.signals.action(signal),
     };
     match old.non_null() {
@@ -156,11 +179,10 @@ fn sent(ctx: &Ctx<'_>, signal: Signal, code: i32) -> (Signal, SigInfo) {
 }
 
 /// `kill(2)`.
-pub(super) fn kill(ctx: &Ctx<'_>, pid: i32, signal: Option<Signal>) -> Result<()> {
-    if pid == i32::MIN {
-        bail!(ESRCH, "no such group");
-    }
-    signal::kill(ctx, pid, signal.map(|signal| sent(ctx, signal, si::USER)))
+pub(super) fn kill(ctx: &Ctx<'_>, pid: i32, number: SignalNumber) -> Result<()> {
+    let targets = signal::addressed(ctx, pid)?;
+    let signal = number.check()?;
+    signal::send_to_all(ctx, &targets, signal.map(|signal| sent(ctx, signal, si::USER)))
 }
 
 /// The thread of a number, in the process of a number if one is given.
@@ -173,7 +195,7 @@ fn find_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32) -> Result<Arc<Thread>>
     } else {
         ctx.kernel.processes.thread(tid.unsigned_abs())
     };
-    let is_there = |process: &crate::Process| pid.is_none_or(|pid| process.pid == pid.unsigned_abs());
+    let is_there = |process: &Process| pid.is_none_or(|pid| process.pid == pid.unsigned_abs());
     match thread {
         Some(thread) if thread.process().is_some_and(|process| is_there(&process)) => Ok(thread),
         _ => Err(Error::new(Errno::ESRCH, "no such thread")),
@@ -184,51 +206,54 @@ fn send_to_thread(
     ctx: &Ctx<'_>,
     pid: Option<i32>,
     tid: i32,
-    signal: Option<(Signal, SigInfo)>,
+    number: SignalNumber,
+    info: impl FnOnce(Signal) -> (Signal, SigInfo),
 ) -> Result<()> {
     let thread = find_thread(ctx, pid, tid)?;
-    let Some((signal, info)) = signal else { return Ok(()) };
     let Some(process) = thread.process() else { bail!(ESRCH, "no such thread") };
+    let signal = number.check()?;
+    signal::may_signal(ctx, &process, signal)?;
+    let Some((signal, info)) = signal.map(info) else { return Ok(()) };
     signal::send_to_thread(&process, &thread, signal, info)
 }
 
 /// `tkill(2)`.
-pub(super) fn tkill(ctx: &Ctx<'_>, tid: i32, signal: Option<Signal>) -> Result<()> {
-    send_to_thread(ctx, None, tid, signal.map(|signal| sent(ctx, signal, si::TKILL)))
+pub(super) fn tkill(ctx: &Ctx<'_>, tid: i32, number: SignalNumber) -> Result<()> {
+    send_to_thread(ctx, None, tid, number, |signal| sent(ctx, signal, si::TKILL))
 }
 
 /// `tgkill(2)`.
-pub(super) fn tgkill(ctx: &Ctx<'_>, pid: i32, tid: i32, signal: Option<Signal>) -> Result<()> {
-    send_to_thread(ctx, Some(pid), tid, signal.map(|signal| sent(ctx, signal, si::TKILL)))
+pub(super) fn tgkill(ctx: &Ctx<'_>, pid: i32, tid: i32, number: SignalNumber) -> Result<()> {
+    send_to_thread(ctx, Some(pid), tid, number, |signal| sent(ctx, signal, si::TKILL))
 }
 
-/// The details that a program gives itself; only to itself may it send what looks like the kernel's or `tkill`'s.
-fn given(
-    ctx: &Ctx<'_>,
-    to_pid: i32,
-    signal: Option<Signal>,
-    info: UserPtr<SigInfo>,
-) -> Result<Option<(Signal, SigInfo)>> {
-    let info = info.read(ctx.user())?;
-    let is_forged = info.code >= 0 || info.code == si::TKILL;
-    if is_forged && to_pid.unsigned_abs() != ctx.process.pid {
-        bail!(EPERM, "si_code is the kernel's");
-    }
-    Ok(signal.map(|signal| (signal, SigInfo { signo: signal.number().into(), ..info })))
+/// Whether details that a program gives are refused: only to itself may a thread send what looks like the kernel's or
+/// `tkill`'s.
+fn is_forged(info: &SigInfo) -> bool {
+    info.code >= 0 || info.code == si::TKILL
+}
+
+fn with_number(signal: Signal, info: SigInfo) -> (Signal, SigInfo) {
+    (signal, SigInfo { signo: signal.number().into(), ..info })
 }
 
 /// `rt_sigqueueinfo(2)`.
 pub(super) fn rt_sigqueueinfo(
     ctx: &Ctx<'_>,
     pid: i32,
-    signal: Option<Signal>,
+    number: SignalNumber,
     info: UserPtr<SigInfo>,
 ) -> Result<()> {
-    let signal = given(ctx, pid, signal, info)?;
+    let info = info.read(ctx.user())?;
+    if is_forged(&info) && u32::try_from(pid) != Ok(ctx.thread.tid) {
+        bail!(EPERM, "si_code is the kernel's");
+    }
     if pid <= 0 {
         bail!(ESRCH, "no such process");
     }
-    signal::kill(ctx, pid, signal)
+    let targets = signal::addressed(ctx, pid)?;
+    let signal = number.check()?;
+    signal::send_to_all(ctx, &targets, signal.map(|signal| with_number(signal, info)))
 }
 
 /// `rt_tgsigqueueinfo(2)`.
@@ -236,11 +261,73 @@ pub(super) fn rt_tgsigqueueinfo(
     ctx: &Ctx<'_>,
     pid: i32,
     tid: i32,
-    signal: Option<Signal>,
+    number: SignalNumber,
     info: UserPtr<SigInfo>,
 ) -> Result<()> {
-    let signal = given(ctx, pid, signal, info)?;
-    send_to_thread(ctx, Some(pid), tid, signal)
+    let info = info.read(ctx.user())?;
+    if pid <= 0 || tid <= 0 {
+        bail!(EINVAL, "not a number of a thread");
+    }
+    if is_forged(&info) && u32::try_from(tid) != Ok(ctx.thread.tid) {
+        bail!(EPERM, "si_code is the kernel's");
+    }
+    send_to_thread(ctx, Some(pid), tid, number, |signal| with_number(signal, info))
+}
+
+/// The signal and the details of `pidfd_send_signal(2)`.
+///
+/// # Errors
+/// EINVAL no such signal, or details of another; EPERM forged ones, or a process of another user; EFAULT.
+pub(super) fn sent_through(
+    ctx: &Ctx<'_>,
+    process: &Process,
+    number: SignalNumber,
+    info: UserPtr<SigInfo>,
+) -> Result<Option<(Signal, SigInfo)>> {
+    let info = match info.non_null() {
+        Some(info) => Some(info.read(ctx.user())?),
+        None => None,
+    };
+    if let Some(info) = info {
+        if info.signo.cast_unsigned() != number.0 {
+            bail!(EINVAL, "the details are those of another signal");
+        }
+        if is_forged(&info) && process.pid != ctx.thread.tid {
+            bail!(EPERM, "si_code is the kernel's");
+        }
+    }
+    let signal = number.check()?;
+    signal::may_signal(ctx, process, signal)?;
+    Ok(signal.map(|signal| match info {
+        Some(info) => with_number(signal, info),
+        None => sent(ctx, signal, si::USER),
+    }))
+}
+
+/// `signalfd(2)`.
+pub(super) fn signalfd(ctx: &Ctx<'_>, fd: i32, set: UserPtr<SignalSet>, set_len: usize) -> Result<Fd> {
+    signalfd4(ctx, fd, set, set_len, 0)
+}
+
+/// `signalfd4(2)`.
+pub(super) fn signalfd4(
+    ctx: &Ctx<'_>,
+    fd: i32,
+    set: UserPtr<SignalSet>,
+    set_len: usize,
+    flags: u32,
+) -> Result<Fd> {
+    check_set_len(set_len)?;
+    let set = set.read(ctx.user())?;
+    let flags = pipe::flags_of(flags, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
+    if fd == -1 {
+        let open = fs::signalfd(ctx.kernel, ctx.kernel.mounts.shared(), set, flags);
+        return ctx.files.insert(open, flags.contains(OpenFlags::CLOEXEC));
+    }
+    let Ok(number) = u32::try_from(fd) else { bail!(EBADF, "no such descriptor") };
+    let open = ctx.files.get_file(Fd(number))?;
+    fs::SignalFd::of(&open)?.set(set);
+    Ok(Fd(number))
 }
 
 /// `restart_syscall(2)`.

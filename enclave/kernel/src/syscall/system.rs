@@ -1,5 +1,6 @@
 //! What a program asks of the system: names, memory, randomness, limits.
 
+use crate::process::capability;
 use crate::{Ctx, Process};
 use alloc::sync::Arc;
 use kbase::{Result, UserAddr, UserPtr, bail};
@@ -113,7 +114,7 @@ fn limits(ctx: &Ctx<'_>, process: &Process, resource: u32, new: Option<Rlimit>) 
         if new.rlim_cur > new.rlim_max {
             bail!(EINVAL, "the soft limit is above the hard one");
         }
-        let is_privileged = ctx.process.credentials.may_set_ids();
+        let is_privileged = ctx.process.credentials.is_capable(capability::SYS_RESOURCE);
         if new.rlim_max > old.rlim_max && !is_privileged
             || resource == resource::NOFILE && new.rlim_max > NR_OPEN
         {
@@ -136,17 +137,17 @@ pub(super) fn prlimit64(
     new: UserPtr<Rlimit>,
     old: UserPtr<Rlimit>,
 ) -> Result<()> {
-    let process: Arc<Process> = if pid == 0 || pid.unsigned_abs() == ctx.process.pid {
+    let new = match new.non_null() {
+        Some(new) => Some(new.read(ctx.user())?),
+        None => None,
+    };
+    let process: Arc<Process> = if pid == 0 || pid.cast_unsigned() == ctx.process.pid {
         ctx.process.clone()
     } else {
         match u32::try_from(pid).ok().and_then(|pid| ctx.kernel.processes.process(pid)) {
             Some(process) => process,
             None => bail!(ESRCH, "no such process"),
         }
-    };
-    let new = match new.non_null() {
-        Some(new) => Some(new.read(ctx.user())?),
-        None => None,
     };
     let was = limits(ctx, &process, resource, new)?;
     match old.non_null() {

@@ -1,8 +1,9 @@
 //! `wait4(2)` and `waitid(2)`.
 
 use super::arg::Arg;
-use super::flag_args;
+use super::{Fd, flag_args};
 use crate::Ctx;
+use crate::fs::PidFd;
 use crate::process::{self, Who};
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ flag_args! {
 const P_ALL: u32 = 0;
 const P_PID: u32 = 1;
 const P_PGID: u32 = 2;
+const P_PIDFD: u32 = 3;
 
 /// What a child used.
 fn usage(cpu_ns: u64) -> Rusage {
@@ -64,15 +66,27 @@ pub(super) fn waitid(
     if !options.intersects(WaitOptions::EXITED | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
         bail!(EINVAL, "none of WEXITED, WSTOPPED, WCONTINUED");
     }
+    let mut does_not_wait = false;
     let who = match (kind, id) {
         (P_ALL, _) => Who::Any,
+        (P_PID | P_PGID | P_PIDFD, id) if id.cast_signed() < 0 => bail!(EINVAL, "a negative number"),
         (P_PID, 0) => bail!(EINVAL, "no such pid"),
         (P_PID, pid) => Who::Pid(pid),
         (P_PGID, 0) => Who::Group(ctx.process.group.load(Ordering::Relaxed)),
         (P_PGID, group) => Who::Group(group),
+        (P_PIDFD, fd) => {
+            let open = ctx.files.get(Fd(fd))?;
+            does_not_wait = open.is_nonblocking();
+            Who::Pid(PidFd::process(&open)?.pid)
+        }
         _ => bail!(EINVAL, "no such kind of identifier"),
     };
+    let looks_once = options.contains(WaitOptions::NOHANG);
+    let options = if does_not_wait { options | WaitOptions::NOHANG } else { options };
     let found = process::wait(ctx, who, options)?;
+    if found.is_none() && !looks_once {
+        bail!(EAGAIN, "the descriptor does not wait");
+    }
     let Some(info) = info.non_null() else { return Ok(()) };
     let Some(found) = found else {
         // WNOHANG and nothing: signo and pid are zero.
@@ -84,6 +98,7 @@ pub(super) fn waitid(
         STATUS_CONTINUED => (si::CLD_CONTINUED, 18),
         status if status & 0xff == 0x7f => (si::CLD_STOPPED, status >> 8 & 0xff),
         status if status & 0x7f == 0 => (si::CLD_EXITED, status >> 8 & 0xff),
+        status if status & 0x80 != 0 => (si::CLD_DUMPED, status & 0x7f),
         status => (si::CLD_KILLED, status & 0x7f),
     };
     info.write(ctx.user(), &SigInfo::child(code, found.pid, found.uid, value))?;

@@ -4,16 +4,17 @@
 //! want of it (a signal is pending, the process ends) they store first and then set a bit of [`Thread::work`], which
 //! the thread looks at on its way back to user code and whenever it wakes.
 
+mod barrier;
 mod run;
-mod schedule;
 mod trap;
 mod wait;
 
-pub(crate) use schedule::{CpuSet, Schedule};
+pub(crate) use barrier::serialise;
 pub(crate) use trap::ExceptionRecord;
 pub(crate) use wait::Workers;
 
 use crate::Process;
+use crate::sched::SchedAgent;
 use crate::signal::ThreadSignals;
 use crate::time::ThreadTimes;
 use alloc::sync::{Arc, Weak};
@@ -32,6 +33,9 @@ pub(crate) const WORK_WORLD: u32 = 4;
 
 /// Another process waits for the same addresses.
 pub(crate) const WORK_YIELD: u32 = 8;
+
+/// Somebody waits until the thread has been in the kernel.
+pub(crate) const WORK_BARRIER: u32 = 16;
 
 /// No host thread runs it.
 const NO_HANDLE: u32 = u32::MAX;
@@ -57,8 +61,10 @@ pub struct Thread {
     pub(crate) clear_child_tid: AtomicU64,
     /// Address of the list of robust futexes, or 0.
     pub(crate) robust_list: AtomicU64,
+    /// It ends, and has handed over the locks that others wait for.
+    pub(crate) gave_up_locks: AtomicBool,
     pub(crate) times: ThreadTimes,
-    pub(crate) schedule: Schedule,
+    pub(crate) sched: SchedAgent,
 }
 
 /// What a new thread begins with.
@@ -68,7 +74,7 @@ pub(crate) struct NewThread {
     pub(crate) xstate: Option<Vec<u8>>,
     pub(crate) name: [u8; 16],
     pub(crate) signals: ThreadSignals,
-    pub(crate) schedule: Schedule,
+    pub(crate) sched: SchedAgent,
     pub(crate) clear_child_tid: u64,
 }
 
@@ -80,7 +86,7 @@ impl NewThread {
             xstate: None,
             name,
             signals: ThreadSignals::new(),
-            schedule: Schedule::new(),
+            sched: SchedAgent::new(),
             clear_child_tid: 0,
         }
     }
@@ -123,8 +129,9 @@ impl Thread {
             name: Mutex::new(new.name),
             clear_child_tid: AtomicU64::new(new.clear_child_tid),
             robust_list: AtomicU64::new(0),
+            gave_up_locks: AtomicBool::new(false),
             times: ThreadTimes::new(),
-            schedule: new.schedule,
+            sched: new.sched,
         })
     }
 
@@ -177,6 +184,7 @@ impl Thread {
         self.host.handle.store(self.host.platform.current().0, Ordering::SeqCst);
         self.host.workers.come();
         self.times.start(self.host.platform.thread_cpu_ns());
+        self.sched.attach(&*self.host.platform, self.host.platform.current());
     }
 
     /// Unties it from its host thread, which goes on to something else.

@@ -1,7 +1,7 @@
 //! The life of a thread: user code runs, traps, is served, and runs again.
 
 use super::trap::Repeated;
-use super::{WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
+use super::{WORK_BARRIER, WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
 use crate::ctx::{After, Ctx, InterruptedCall};
 use crate::stats::count;
 use crate::{Kernel, signal, syscall};
@@ -101,6 +101,7 @@ fn do_work(ctx: &Ctx<'_>) -> bool {
         }
         ctx.settle_without_handler();
     }
+    ctx.thread.clear_work(WORK_BARRIER);
     if ctx.thread.has_work(WORK_YIELD) {
         ctx.thread.clear_work(WORK_YIELD);
         if ctx.space.is_wanted_by_another() {
