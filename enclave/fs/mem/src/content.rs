@@ -54,7 +54,7 @@ impl Content {
     /// Puts a page where the lower file shows, unless somebody was faster.
     pub(crate) fn cover(&mut self, index: u64, page: &Arc<Page>, shared: &Shared) -> Result<()> {
         if self.shows_below(index) {
-            shared.reserve()?;
+            shared.space.take()?;
             let (chunk, slot) = split(index);
             let chunk = self.chunks.entry(chunk).or_insert_with(|| Box::new([const { None }; CHUNK]));
             if let Some(place) = chunk.get_mut(slot) {
@@ -93,7 +93,7 @@ impl Content {
         let chunk = self.chunks.entry(chunk).or_insert_with(|| Box::new([const { None }; CHUNK]));
         let page = chunk.get_mut(slot).ok_or(Error::new(Errno::EIO, "page out of range"))?;
         if page.is_none() {
-            shared.reserve()?;
+            shared.space.take()?;
             self.pages += 1;
         }
         Ok(Arc::make_mut(page.get_or_insert_with(|| Arc::new([0; PAGE_SIZE]))))

@@ -171,7 +171,7 @@ impl MemFile {
 
 impl Drop for MemFile {
     fn drop(&mut self) {
-        self.common.shared.release(self.content.get_mut().pages());
+        self.common.shared.space.give_back(self.content.get_mut().pages());
     }
 }
 
@@ -267,7 +267,7 @@ impl Regular for MemFile {
             content.set_size(size);
             removed
         };
-        self.shared().release(removed);
+        self.shared().space.give_back(removed);
         self.common.modified();
         Ok(())
     }
@@ -312,7 +312,7 @@ impl Regular for MemFile {
                 removed
             }
         };
-        self.shared().release(removed);
+        self.shared().space.give_back(removed);
         self.common.modified();
         Ok(())
     }

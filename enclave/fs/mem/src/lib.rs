@@ -18,18 +18,20 @@ mod directory;
 mod file;
 mod inode;
 mod lower;
+mod space;
 mod special;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use directory::MemDirectory;
 use inode::Common;
+use kbase::Result;
 use kbase::sync::Mutex;
-use kbase::{Errno, Error, Result};
 use lower::{FIRST_OWN_INO, Lower};
 use vfs::{Directory, FileSystem, PAGE_SIZE, Page, Regular, StatFs};
 
 pub use file::MemFile;
+pub use space::Space;
 
 /// TMPFS_MAGIC of `statfs(2)`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -48,7 +50,7 @@ impl MemFs {
     /// An empty file system with device number `dev` that holds at most `limit_bytes` of content.
     #[must_use]
     pub fn new(dev: u64, limit_bytes: u64, mode: u32, clock: Clock) -> Arc<Self> {
-        Self::with_type("tmpfs", dev, limit_bytes, mode, clock)
+        Self::with_type("tmpfs", dev, Space::new(limit_bytes), mode, clock)
     }
 
     /// The same under another name for `/proc/mounts`, such as `devtmpfs`.
@@ -56,24 +58,24 @@ impl MemFs {
     pub fn with_type(
         type_name: &'static str,
         dev: u64,
-        limit_bytes: u64,
+        space: Arc<Space>,
         mode: u32,
         clock: Clock,
     ) -> Arc<Self> {
-        Self::build(type_name, dev, limit_bytes, mode, clock, None)
+        Self::build(type_name, dev, space, mode, clock, None)
     }
 
-    /// A file system that shows another, read-only one, and takes all changes to it into memory. At most
-    /// `limit_bytes` of changed content are kept.
+    /// A file system that shows another, read-only one, and takes all changes to it into memory, as far as
+    /// `space` goes.
     #[must_use]
-    pub fn over(lower: Arc<dyn FileSystem>, dev: u64, limit_bytes: u64, clock: Clock) -> Arc<Self> {
-        Self::build("overlay", dev, limit_bytes, 0o755, clock, Some(Lower::new(lower)))
+    pub fn over(lower: Arc<dyn FileSystem>, dev: u64, space: Arc<Space>, clock: Clock) -> Arc<Self> {
+        Self::build("overlay", dev, space, 0o755, clock, Some(Lower::new(lower)))
     }
 
     fn build(
         type_name: &'static str,
         dev: u64,
-        limit_bytes: u64,
+        space: Arc<Space>,
         mode: u32,
         clock: Clock,
         lower: Option<Lower>,
@@ -84,8 +86,7 @@ impl MemFs {
             clock,
             next_ino: AtomicU64::new(if lower.is_some() { FIRST_OWN_INO } else { 1 }),
             lower,
-            limit_pages: limit_bytes / PAGE_SIZE as u64,
-            used_pages: AtomicU64::new(0),
+            space,
             nodes: AtomicU64::new(0),
             zeros: Arc::new([0; PAGE_SIZE]),
             renames: Mutex::default(),
@@ -121,14 +122,14 @@ impl FileSystem for MemFs {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let used = self.shared.used_pages.load(Ordering::Relaxed);
+        let limit = self.shared.space.limit();
         Ok(StatFs {
             magic: TMPFS_MAGIC,
             block_size: PAGE_SIZE as u64,
-            blocks: self.shared.limit_pages,
-            free: self.shared.limit_pages.saturating_sub(used),
-            files: self.shared.limit_pages,
-            files_free: self.shared.limit_pages.saturating_sub(self.shared.nodes.load(Ordering::Relaxed)),
+            blocks: limit,
+            free: self.shared.space.free(),
+            files: limit,
+            files_free: limit.saturating_sub(self.shared.nodes.load(Ordering::Relaxed)),
             read_only: false,
         })
     }
@@ -139,8 +140,7 @@ pub(crate) struct Shared {
     dev: u64,
     clock: Clock,
     next_ino: AtomicU64,
-    limit_pages: u64,
-    used_pages: AtomicU64,
+    space: Arc<Space>,
     nodes: AtomicU64,
     zeros: Arc<Page>,
     /// What shows through, if anything.
@@ -155,19 +155,6 @@ impl Shared {
 
     fn zeros(&self) -> &Arc<Page> {
         &self.zeros
-    }
-
-    /// Takes one page of the limit.
-    fn reserve(&self) -> Result<()> {
-        let reserve = |used: u64| (used < self.limit_pages).then_some(used + 1);
-        match self.used_pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(Errno::ENOSPC, "the file system is full")),
-        }
-    }
-
-    fn release(&self, pages: u64) {
-        self.used_pages.fetch_sub(pages, Ordering::Relaxed);
     }
 }
 

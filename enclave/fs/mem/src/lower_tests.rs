@@ -1,6 +1,7 @@
 //! A file system over another one.
 
 use super::*;
+use kbase::Errno;
 use kbase::{SliceSink, SliceSource};
 use std::vec::Vec;
 use vfs::{Create, Name, Node};
@@ -50,7 +51,7 @@ fn layers() -> (Arc<MemFs>, Arc<MemFs>) {
     write(inner, "a", b"a");
     write(inner, "b", b"b");
     root.link(name("second-name"), &root.lookup(name("small")).unwrap()).unwrap();
-    let upper = MemFs::over(Arc::clone(&lower) as Arc<dyn FileSystem>, 2, 1 << 20, clock);
+    let upper = MemFs::over(Arc::clone(&lower) as Arc<dyn FileSystem>, 2, Space::new(1 << 20), clock);
     (lower, upper)
 }
 
@@ -58,7 +59,7 @@ fn layers() -> (Arc<MemFs>, Arc<MemFs>) {
 fn over_an_empty_file_system_it_keeps_the_contract() {
     let clock: Clock = Arc::new(|| 1_000_000_000);
     let lower = MemFs::new(1, 0, 0o755, Arc::clone(&clock));
-    vfs::contract::contract(MemFs::over(lower, 2, 1 << 20, clock));
+    vfs::contract::contract(MemFs::over(lower, 2, Space::new(1 << 20), clock));
 }
 
 #[test]

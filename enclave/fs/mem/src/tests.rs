@@ -1,4 +1,5 @@
 use super::*;
+use kbase::Errno;
 use kbase::{SliceSink, SliceSource};
 use vfs::{Create, MountOptions, Name, Namespace, Node, SetAttributes, Start, WalkFlags};
 

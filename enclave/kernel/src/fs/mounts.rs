@@ -13,17 +13,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boot_config::{BootConfig, MountSource};
 use fs_image::{CacheSize, ImageFs, PlatformSource};
-use fs_mem::{Clock, MemFs};
+use fs_mem::{Clock, MemFs, Space};
 use kbase::Result;
 use linux_abi::fs::make_dev;
 use platform::{Level, Platform};
 use vfs::{FileSystem, MountOptions, Namespace, Node};
 
-/// The most that a tmpfs without a size of its own holds: the kernel heap is the true bound.
-const TMPFS_DEFAULT: u64 = 256 << 20;
-
-/// The most that the volatile layer over the image holds.
-const OVERLAY_LIMIT: u64 = 256 << 20;
+/// The part of the kernel heap that files in memory may take, all file systems together. Half of the heap is for the pages of
+/// forked processes; what is left is for caches and everything else.
+const FILES_PART: u64 = 4;
 
 /// The mounted file systems.
 pub(crate) struct Mounts {
@@ -43,7 +41,8 @@ impl Mounts {
     /// # Errors
     /// EIO the image is corrupt; EINVAL a mount point is wrong.
     pub(crate) fn boot(platform: &Arc<dyn Platform>, config: &BootConfig, extra: &BootExtra) -> Result<Self> {
-        let mut builder = Builder { platform, config, next_dev: 1, proc: Vec::new() };
+        let space = files_space(platform, config.limits.kernel_heap_max);
+        let mut builder = Builder { platform, config, space, next_dev: 1, proc: Vec::new() };
         let root = config.mounts.iter().find(|mount| mount.target == "/");
         let (fs, options) = match root {
             Some(mount) => builder.make(&mount.source, mount.read_only)?,
@@ -58,7 +57,7 @@ impl Mounts {
             let (fs, options) = builder.host(&mount.host, mount.read_only)?;
             namespace.mount(&mount.guest, fs, options)?;
         }
-        let unnamed = builder.memory("tmpfs", TMPFS_DEFAULT, 0o777);
+        let unnamed = builder.memory("tmpfs", 0o777);
         for file in &extra.files {
             let node = unnamed.unnamed_file(0o644);
             node.write_at(0, &mut kbase::SliceSource::new(&file.content))?;
@@ -99,6 +98,8 @@ impl Mounts {
 struct Builder<'a> {
     platform: &'a Arc<dyn Platform>,
     config: &'a BootConfig,
+    /// What all files in memory share.
+    space: Arc<Space>,
     next_dev: u32,
     proc: Vec<Arc<ProcFs>>,
 }
@@ -111,11 +112,15 @@ impl Builder<'_> {
             MountSource::Image => (self.image()?, options("image")),
             MountSource::ImageWithTmpfs => {
                 let lower = self.image()?;
-                let fs = MemFs::over(lower, self.dev(), OVERLAY_LIMIT, clock(self.platform));
+                let fs = MemFs::over(lower, self.dev(), Arc::clone(&self.space), clock(self.platform));
                 (fs, options("overlay"))
             }
             MountSource::Tmpfs { max_size, mode } => {
-                (self.memory("tmpfs", max_size.unwrap_or(TMPFS_DEFAULT), *mode), options("tmpfs"))
+                let space = match max_size {
+                    Some(size) => Space::part(&self.space, *size),
+                    None => Arc::clone(&self.space),
+                };
+                (MemFs::with_type("tmpfs", self.dev(), space, *mode, clock(self.platform)), options("tmpfs"))
             }
             MountSource::HostFs { path } => return self.host(path.as_bytes(), read_only),
             MountSource::Proc => {
@@ -124,12 +129,12 @@ impl Builder<'_> {
                 (fs, options("proc"))
             }
             MountSource::Sys => {
-                let fs = self.memory("sysfs", TMPFS_DEFAULT, 0o555);
+                let fs = self.memory("sysfs", 0o555);
                 sys::populate(&fs.root(), self.platform.host_facts().cpus)?;
                 (fs, MountOptions { read_only: true, ..options("sysfs") })
             }
             MountSource::Dev => {
-                let fs = self.memory("devtmpfs", TMPFS_DEFAULT, 0o755);
+                let fs = self.memory("devtmpfs", 0o755);
                 device::populate(&*fs.root())?;
                 (fs, options("devtmpfs"))
             }
@@ -142,8 +147,8 @@ impl Builder<'_> {
         dev
     }
 
-    fn memory(&mut self, type_name: &'static str, limit: u64, mode: u32) -> Arc<MemFs> {
-        MemFs::with_type(type_name, self.dev(), limit, mode, clock(self.platform))
+    fn memory(&mut self, type_name: &'static str, mode: u32) -> Arc<MemFs> {
+        MemFs::with_type(type_name, self.dev(), Arc::clone(&self.space), mode, clock(self.platform))
     }
 
     fn image(&mut self) -> Result<Arc<dyn FileSystem>> {
@@ -163,6 +168,18 @@ impl Builder<'_> {
             MountOptions { source: source.to_string(), read_only, no_dev: true, ..MountOptions::default() },
         ))
     }
+}
+
+/// Room for all files in memory of a kernel whose heap grows to `heap_max` bytes. Who finds it full is told what to raise.
+fn files_space(platform: &Arc<dyn Platform>, heap_max: u64) -> Arc<Space> {
+    let platform = Arc::clone(platform);
+    let limit = heap_max / FILES_PART;
+    Space::telling(limit, move || {
+        if platform.level() >= Some(Level::Warn) {
+            let text = "files in memory are a quarter of resource_limits.kernel_space_heap_max_size: raise it in Occlum.json";
+            platform.log(Level::Warn, format_args!("no space left: {text} ({} MiB now)", limit >> 20));
+        }
+    })
 }
 
 /// The clock for times of files.
