@@ -278,7 +278,8 @@ static void datagrams(void) {
     works("connect", connect(b, (struct sockaddr *)&one, sizeof one));
     send(b, "message", 7, 0);
     struct iovec part = {text, sizeof text};
-    struct msghdr message = {&from, sizeof from, &part, 1, control, sizeof control, 0};
+    struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1,
+                             .msg_control = control, .msg_controllen = sizeof control};
     show("recvmsg", recvmsg(a, &message, 0));
     for (struct cmsghdr *one = CMSG_FIRSTHDR(&message); one; one = CMSG_NXTHDR(&message, one)) {
         printf("level %d type %d length %d\n", one->cmsg_level, one->cmsg_type, (int)one->cmsg_len);
@@ -457,7 +458,8 @@ static void interfaces(void) {
     printf("address %s\n", inet_ntoa(((struct sockaddr_in *)&request.ifr_addr)->sin_addr));
     works("SIOCGIFMTU", ioctl(fd, SIOCGIFMTU, &request));
     printf("mtu %d\n", request.ifr_mtu);
-    holds("the index of lo", if_nametoindex("lo") == 1);
+    works("SIOCGIFINDEX", ioctl(fd, SIOCGIFINDEX, &request));
+    printf("index %d\n", request.ifr_ifindex);
     strcpy(request.ifr_name, "nonesuch");
     works("no such interface", ioctl(fd, SIOCGIFFLAGS, &request));
     close(fd);

@@ -149,6 +149,11 @@ fn bad_arguments_are_an_errno_and_never_a_fault() {
 }
 
 #[test]
+fn internet_sockets_behave_as_on_linux() {
+    same("inet", &BOTH, |case| case);
+}
+
+#[test]
 fn pipes_and_poll_behave_as_on_linux() {
     same("pipes", &BOTH, |case| case);
 }

@@ -1,4 +1,5 @@
-//! `netdevice(7)`: the requests of `ioctl(2)` that tell of the host's interfaces. What they tell is the host's word.
+//! `netdevice(7)`: the requests of `ioctl(2)` that tell of the host's interfaces, on sockets of any family. What they tell is
+//! the host's word.
 
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr, UserSpace, bail};
@@ -14,7 +15,7 @@ const QUEUE_LEN: u32 = 1000;
 ///
 /// # Errors
 /// ENOTTY it is none of these; ENODEV no such interface; EADDRNOTAVAIL it has no such address; EFAULT.
-pub(super) fn ioctl(
+pub(crate) fn ioctl(
     platform: &dyn Platform,
     cmd: u32,
     argument: UserAddr,

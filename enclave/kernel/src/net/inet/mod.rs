@@ -13,7 +13,7 @@
 //!
 //! Lock order: each lock is a leaf.
 
-mod interfaces;
+pub(crate) mod interfaces;
 pub(crate) mod io;
 pub(crate) mod netlink;
 mod option;
