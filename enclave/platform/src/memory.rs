@@ -102,6 +102,14 @@ pub trait UserPages {
 
     /// Gives committed pages back (EMODT, EACCEPT, EREMOVE). Their content is lost.
     fn decommit(&self, range: PageRange);
+
+    /// Keeps accesses from pages, committed or not, by the page tables of the host: content and protection stay. What is
+    /// concealed is not committed, protected or given back before it is revealed. A host that does not do it lets stray
+    /// accesses of programs go unnoticed.
+    fn conceal(&self, range: PageRange);
+
+    /// Undoes [`UserPages::conceal`].
+    fn reveal(&self, range: PageRange);
 }
 
 /// An access to user memory failed.

@@ -47,9 +47,13 @@ fn add(range: PageRange) -> Result<(), OutOfMemory> {
 /// allowed does not change; an access that comes before the hint takes effect costs a fault.
 fn hint(range: PageRange) {
     if MAP_HINT.load(Ordering::Relaxed) {
-        let args = [range.start(), range.len(), SecinfoFlags::RWX.bits(), 0, 0, 0];
-        let _ = ocall::call(Ocall::MapPermissions, args, 0);
+        map(range, SecinfoFlags::RWX);
     }
+}
+
+/// Changes what the mapping allows, which the host decides and which only ever takes rights away from what the enclave allows.
+pub(crate) fn map(range: PageRange, permissions: SecinfoFlags) {
+    let _ = ocall::call(Ocall::MapPermissions, [range.start(), range.len(), permissions.bits(), 0, 0, 0], 0);
 }
 
 /// Takes pages out of the enclave.

@@ -19,6 +19,7 @@ use platform::{
     OutOfMemory, PageRange, Park, Platform, Protection, Scheduling, ThreadHandle, Threads, Trap, UserCpu,
     UserFault, UserMemory, UserPages, UserRegisters, VdsoFunctions,
 };
+use sgx_arch::SecinfoFlags;
 use spin::Once;
 
 /// Extended features that this LibOS lets programs use: x87, SSE, AVX, AVX-512.
@@ -383,6 +384,14 @@ impl UserPages for Runtime {
 
     fn decommit(&self, range: PageRange) {
         pages::decommit(range);
+    }
+
+    fn conceal(&self, range: PageRange) {
+        pages::map(range, SecinfoFlags::empty());
+    }
+
+    fn reveal(&self, range: PageRange) {
+        pages::map(range, SecinfoFlags::RWX);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{FakePlatform, lock};
 use platform::{OutOfMemory, PAGE_SIZE, PageRange, Protection, UserFault, UserMemory, UserPages};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The addresses that programs have.
@@ -17,12 +17,13 @@ struct PageFrame {
 /// The committed pages by number.
 pub(crate) struct Memory {
     frames: BTreeMap<u64, PageFrame>,
+    concealed: BTreeSet<u64>,
     limit: u64,
 }
 
 impl Memory {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { frames: BTreeMap::new(), limit }
+        Self { frames: BTreeMap::new(), concealed: BTreeSet::new(), limit }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -41,6 +42,9 @@ impl Memory {
         while done < len {
             let at = address.wrapping_add(done as u64);
             let fault = UserFault { done, address: at };
+            if self.concealed.contains(&(at / PAGE_SIZE)) {
+                return Err(fault);
+            }
             let frame = self.frames.get_mut(&(at / PAGE_SIZE)).ok_or(fault)?;
             if !frame.protection.contains(wanted) {
                 return Err(fault);
@@ -74,6 +78,7 @@ impl UserPages for FakePlatform {
         for page in range.start() / PAGE_SIZE..range.end() / PAGE_SIZE {
             let old = memory.frames.insert(page, PageFrame { protection, bytes: Box::new([0; 4096]) });
             assert!(old.is_none(), "page {page:#x} is committed twice");
+            assert!(!memory.concealed.contains(&page), "page {page:#x} is concealed");
         }
         Ok(())
     }
@@ -95,7 +100,17 @@ impl UserPages for FakePlatform {
         let mut memory = lock(&self.memory);
         for page in range.start() / PAGE_SIZE..range.end() / PAGE_SIZE {
             assert!(memory.frames.remove(&page).is_some(), "page {page:#x} is not committed");
+            assert!(!memory.concealed.contains(&page), "page {page:#x} is concealed");
         }
+    }
+
+    fn conceal(&self, range: PageRange) {
+        lock(&self.memory).concealed.extend(range.start() / PAGE_SIZE..range.end() / PAGE_SIZE);
+    }
+
+    fn reveal(&self, range: PageRange) {
+        let pages = range.start() / PAGE_SIZE..range.end() / PAGE_SIZE;
+        lock(&self.memory).concealed.retain(|page| !pages.contains(page));
     }
 }
 

@@ -477,7 +477,7 @@ mod tests {
                 world.install(&name, &bad);
                 if let Ok(pid) = world.start(&alloc::format!("/{name}"), &["x"]) {
                     let process = world.kernel.processes.process(pid).unwrap();
-                    process.world().0.clear();
+                    process.world().0.end();
                     world.kernel.processes.forget(pid);
                 }
             }

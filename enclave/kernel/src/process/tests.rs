@@ -151,7 +151,7 @@ fn the_end_of_a_process_ends_all_its_threads() {
     });
     assert_eq!(world.kernel.run_thread(pid).unwrap(), 4 << 8);
     other.join().unwrap();
-    assert_eq!(world.platform.committed_pages(), 0);
+    assert_eq!(world.pages_in_use(), 0);
     assert!(world.kernel.processes.all().is_empty());
 }
 
@@ -203,7 +203,7 @@ fn a_forked_child_has_a_copy_and_neither_sees_what_the_other_changes() {
         assert_eq!(ctx.peek::<u64>(SCRATCH), 1049);
         ctx.kernel.processes.forget(ctx.process.pid);
     });
-    assert_eq!(world.platform.committed_pages(), 0);
+    assert_eq!(world.pages_in_use(), 0);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_forked_child_runs_a_program_that_must_be_where_its_parent_is() {
             child.join().unwrap();
             ctx.kernel.processes.forget(ctx.process.pid);
         });
-        assert_eq!(world.platform.committed_pages(), 0);
+        assert_eq!(world.pages_in_use(), 0);
     }
 }
 
@@ -314,7 +314,7 @@ fn many_forks_leave_nothing_behind() {
         assert_eq!(ctx.kernel.processes.all().len(), 1);
         ctx.kernel.processes.forget(ctx.process.pid);
     });
-    assert_eq!(world.platform.committed_pages(), 0);
+    assert_eq!(world.pages_in_use(), 0);
 }
 
 #[test]

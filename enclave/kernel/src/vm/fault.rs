@@ -3,6 +3,7 @@
 //! A fault commits the page and some neighbours that are not committed yet: a block of 64 KiB, and twice as much
 //! each time that the next fault comes where the last one ended.
 
+use super::leftovers::Found;
 use super::pages::PageSet;
 use super::text::Text;
 use super::vma::{Backing, MappedFile, Role, Vma};
@@ -43,6 +44,8 @@ struct Fill {
     /// The page that faulted.
     wanted: u64,
     source: Source,
+    /// The pages are committed already: zeros that another program left behind.
+    is_on_zeros: bool,
 }
 
 /// Where the content comes from.
@@ -139,7 +142,18 @@ impl AddressSpace {
             }
             return Ok(None);
         }
-        let pages = window(start, vma, page, committed);
+        let mut is_on_zeros = false;
+        let pages = match self.backend.take_at(page, start, vma) {
+            Found::Ready(run) => {
+                committed.insert(run);
+                return Ok(None);
+            }
+            Found::Zeros(run) => {
+                is_on_zeros = true;
+                run.start.max(page - page % START_WINDOW)..run.end.min(page + START_WINDOW)
+            }
+            Found::Nothing => self.backend.leftovers.limit(window(start, vma, page, committed), page),
+        };
         let from_start = pages.start * PAGE_SIZE - start;
         let source = match &vma.backing {
             Backing::Anonymous => {
@@ -153,7 +167,7 @@ impl AddressSpace {
                 Source::Stubs { text: text.clone(), offset: offset + from_start }
             }
         };
-        Ok(Some(Fill { pages, wanted: page, source }))
+        Ok(Some(Fill { pages, wanted: page, source, is_on_zeros }))
     }
 
     /// Commits anonymous pages: all, or when memory is short the one that is needed.
@@ -164,12 +178,11 @@ impl AddressSpace {
         wanted: u64,
         protection: Protection,
     ) -> Result<(), Fault> {
-        let platform = &self.backend.platform;
-        let pages = if platform.commit(page_range(&pages), protection).is_ok() {
+        let pages = if self.backend.commit(&pages, protection).is_ok() {
             pages
         } else {
             let one = wanted..wanted + 1;
-            platform.commit(page_range(&one), protection).map_err(|_| Fault::OutOfMemory)?;
+            self.backend.commit(&one, protection).map_err(|_| Fault::OutOfMemory)?;
             one
         };
         self.backend.statistics.committed_pages.fetch_add(pages.end - pages.start, Ordering::Relaxed);
@@ -214,12 +227,20 @@ impl AddressSpace {
             protection.remove(Protection::WRITE);
         }
         let bytes: Vec<&Page> = content.iter().map(Content::bytes).collect();
-        let platform = &self.backend.platform;
-        if platform.commit_copy(address, &bytes, protection).is_err() {
+        if fill.is_on_zeros {
+            if !self.backend.take_zeros(&pages) {
+                return Ok(());
+            }
+            for (page, bytes) in (pages.start..).zip(&bytes) {
+                // It is committed and writable, so this cannot fail.
+                let _ = self.backend.platform.user_store(page * PAGE_SIZE, *bytes);
+            }
+        } else if self.backend.commit_copy(pages.start, &bytes, protection).is_err() {
             pages = fill.wanted..fill.wanted + 1;
             let index = usize::try_from(fill.wanted - fill.pages.start).unwrap_or(0);
             let one = bytes.get(index..=index).unwrap_or_default();
-            platform.commit_copy(fill.wanted * PAGE_SIZE, one, protection).map_err(|_| Fault::OutOfMemory)?;
+            let committed = self.backend.commit_copy(fill.wanted, one, protection);
+            committed.map_err(|_| Fault::OutOfMemory)?;
         }
         self.backend.statistics.committed_pages.fetch_add(pages.end - pages.start, Ordering::Relaxed);
         committed.insert(pages);

@@ -113,6 +113,7 @@ impl AddressSpace {
             ..Vma::anonymous(range.end, request.protection, request.role)
         };
         state.map.insert(start, vma);
+        self.take_fitting(&mut state, start);
         Ok(start)
     }
 
@@ -237,6 +238,7 @@ impl AddressSpace {
             ..Vma::anonymous(base + stubs, Protection::READ | Protection::EXEC, Role::Mapping)
         };
         state.map.insert(base, vma);
+        self.take_fitting(state, base);
         Some(text)
     }
 

@@ -13,6 +13,7 @@
 mod arena;
 mod change;
 mod fault;
+mod leftovers;
 mod map;
 mod pages;
 mod residency;
@@ -37,6 +38,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
+use leftovers::Leftovers;
 use linux_abi::mm::PAGE_SIZE;
 use pages::PageSet;
 use platform::{PageRange, Platform, Protection, UserFault};
@@ -52,6 +54,7 @@ pub(crate) struct Backend {
     /// Rewriting sites by identity of the file and its range.
     known_sites: Mutex<HashMap<SitesKey, Arc<Sites>>>,
     arena: Arena,
+    leftovers: Leftovers,
     next_share: AtomicU64,
     /// Most bytes of the kernel heap that a fork may take for copies.
     copies_limit: u64,
@@ -68,6 +71,7 @@ impl Backend {
             statistics,
             known_sites: Mutex::new(HashMap::new()),
             arena,
+            leftovers: Leftovers::default(),
             next_share: AtomicU64::new(1),
             copies_limit,
         }
@@ -169,24 +173,14 @@ impl AddressSpace {
         &self.range
     }
 
-    /// Unmaps everything.
-    pub(crate) fn clear(&self) {
-        let all = self.range.clone();
-        self.write_back(&all);
-        let mut state = self.state.lock();
-        self.unmap_locked(&mut state, &all);
-        state.heap_start = 0;
-        state.heap_end = 0;
-    }
-
-    /// Its program is over: what must reach files does, and its pages are given back, or left to the other spaces at the same
-    /// addresses to replace.
+    /// Its program is over: what must reach files does, and its pages are left behind, for the other spaces at the same
+    /// addresses or for the next program.
     pub(crate) fn end(&self) {
+        self.write_back(&self.range);
         if self.is_grouped() {
-            self.write_back(&self.range);
             self.set_over();
         } else {
-            self.clear();
+            self.leave_behind();
         }
     }
 
@@ -287,23 +281,10 @@ impl AddressSpace {
     }
 }
 
-impl AddressSpace {
-    /// Gives all pages back, whatever the map says.
-    fn give_back_all(&self) {
-        let mut state = self.state.lock();
-        let mut rest = self.range.start / PAGE_SIZE..self.range.end.div_ceil(PAGE_SIZE);
-        while let Some(run) = state.committed.next_run(rest.clone()) {
-            self.backend.platform.decommit(page_range(&run));
-            rest.start = run.end;
-        }
-        state.committed = PageSet::default();
-    }
-}
-
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         if !self.leave_group() {
-            self.give_back_all();
+            self.leave_behind();
             self.backend.arena.release(self.id);
         }
     }

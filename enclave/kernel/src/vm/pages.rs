@@ -126,6 +126,15 @@ impl PageSet {
         limit
     }
 
+    /// The run of pages of the set around `page`, which is in it, as far as it lies in `range`.
+    pub(crate) fn run_around(&self, page: u64, range: &Range<u64>) -> Range<u64> {
+        let mut low = page;
+        while low > range.start && self.has(low - 1) {
+            low -= 1;
+        }
+        low..self.next_clear(page, range.end)
+    }
+
     /// First page not in the set going down from `from` (inclusive) to `limit` (inclusive), as the end of the run
     /// of pages outside the set: returns the lowest page such that it up to `from` are all outside.
     pub(crate) fn clear_down(&self, from: u64, limit: u64) -> u64 {

@@ -272,7 +272,7 @@ impl AddressSpace {
         let next = others.iter().find(|other| Some(other.id) == state.wanted).or(others.first());
         let Some(next) = next else {
             drop(state);
-            self.give_back_all();
+            self.leave_behind();
             self.backend.arena.release(group.owner);
             return true;
         };
@@ -311,32 +311,13 @@ const fn is_pure(vma: &Vma) -> bool {
     !vma.was_writable && !matches!(vma.backing, Backing::Anonymous)
 }
 
-/// The offset in its backing of an address.
-fn offset_at(start: u64, vma: &Vma, address: u64) -> u64 {
-    match vma.backing {
-        Backing::Anonymous => 0,
-        Backing::File { offset, .. } | Backing::Stubs { offset, .. } => offset.wrapping_add(address - start),
-    }
-}
-
 /// Whether a page that is in place for one space is right for another.
 fn is_common(page: u64, one: (u64, &Vma), other: Option<(u64, &Vma)>) -> bool {
     let Some(other) = other else { return false };
     if one.1.share != 0 || other.1.share != 0 {
         return one.1.share == other.1.share;
     }
-    let address = page * PAGE_SIZE;
-    let same_backing = match (&one.1.backing, &other.1.backing) {
-        (Backing::File { file, text, .. }, Backing::File { file: of, text: of_text, .. }) => {
-            Arc::ptr_eq(file, of) && text.as_ref().map(Arc::as_ptr) == of_text.as_ref().map(Arc::as_ptr)
-        }
-        (Backing::Stubs { text, .. }, Backing::Stubs { text: of, .. }) => Arc::ptr_eq(text, of),
-        _ => false,
-    };
-    same_backing
-        && is_pure(one.1)
-        && is_pure(other.1)
-        && offset_at(one.0, one.1, address) == offset_at(other.0, other.1, address)
+    is_pure(one.1) && is_pure(other.1) && Vma::shows_same(one, other, page * PAGE_SIZE)
 }
 
 /// What a page has to become.
@@ -458,7 +439,7 @@ fn restore(to: &AddressSpace, state: &mut State, wanted: Copies) {
             }
         }
         let pages: Vec<&Page> = run.iter().map(|page| &**page).collect();
-        if to.backend.platform.commit_copy(first * PAGE_SIZE, &pages, protection).is_err() {
+        if to.backend.commit_copy(first, &pages, protection).is_err() {
             // The next access finds nothing there and the process is killed.
             to.backend.log(Level::Error, format_args!("no memory to bring a forked process back"));
             state.is_broken = true;

@@ -36,7 +36,7 @@ const SCAN_CHUNK: usize = 64 << 10;
 const SCAN_OVERLAP: usize = 9;
 
 /// Bytes of the file that change.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Patch {
     /// File offset.
     offset: u64,
@@ -255,6 +255,16 @@ impl Text {
         let [a, b, c, d] = relative(next, self.base.wrapping_add(stub))?;
         self.patches.push(Patch { offset, len: 5, bytes: [0xe9, a, b, c, d] });
         Some(())
+    }
+
+    /// Whether another rewriting gives the same bytes at the same addresses.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+            || (self.bias == other.bias
+                && self.base == other.base
+                && self.range == other.range
+                && self.stubs == other.stubs
+                && self.patches == other.patches)
     }
 
     /// Whether the page of the file that starts at `offset` changes.

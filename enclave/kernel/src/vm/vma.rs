@@ -108,6 +108,37 @@ impl Vma {
         self.is_shared && matches!(self.backing, Backing::File { .. })
     }
 
+    /// Of a range from `start` on, makes this the part from `address` on.
+    pub(crate) fn skip_to(&mut self, start: u64, address: u64) {
+        self.skip(address.saturating_sub(start));
+    }
+
+    /// Whether two ranges, which begin at these addresses and were never written to, show the same content from `address` on.
+    /// Anonymous ones do not.
+    pub(crate) fn shows_same(one: (u64, &Self), other: (u64, &Self), address: u64) -> bool {
+        let is_same_place = |offset: u64, of_offset: u64| {
+            offset.wrapping_add(address.wrapping_sub(one.0))
+                == of_offset.wrapping_add(address.wrapping_sub(other.0))
+        };
+        match (&one.1.backing, &other.1.backing) {
+            (
+                Backing::File { file, offset, text },
+                Backing::File { file: of, offset: of_offset, text: of_text },
+            ) => {
+                let is_same_text = match (text, of_text) {
+                    (None, None) => true,
+                    (Some(text), Some(of)) => text.is_same(of),
+                    _ => false,
+                };
+                Arc::ptr_eq(&file.file, &of.file) && is_same_place(*offset, *of_offset) && is_same_text
+            }
+            (Backing::Stubs { text, offset }, Backing::Stubs { text: of, offset: of_offset }) => {
+                is_same_place(*offset, *of_offset) && text.is_same(of)
+            }
+            _ => false,
+        }
+    }
+
     /// The part from `by` bytes on.
     fn skip(&mut self, by: u64) {
         match &mut self.backing {

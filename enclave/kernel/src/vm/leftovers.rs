@@ -1,0 +1,448 @@
+//! Pages that ended programs left behind, for the next program at the same addresses.
+//!
+//! Committing pages is most of what starting a program costs: each goes through the host, and through a fault or two. So a
+//! space that ends keeps its pages committed. Content that is that of an image file for sure stays as it is, and so do the
+//! stubs of rewritten instructions; all other memory becomes zeros, and nothing of the ended program can be read. Programs get
+//! the same addresses again and again, and map the same libraries at the same places: what fits a new mapping is taken as it
+//! is, what does not goes when its page is needed.
+//!
+//! Invariants: a page here is committed, belongs to no address space, has the protection that its [`Vma`] says, and is
+//! concealed: an access to it faults. There are at most [`MOST`] of them, and none once memory is short.
+//!
+//! Lock order: the state of an address space, then this one, then nothing. Pages are revealed and given back without it.
+
+use super::pages::{PageSet, pages};
+use super::vma::{Backing, Role, Vma, VmaMap};
+use super::{AddressSpace, Backend, State, page_range};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kbase::sync::Mutex;
+use linux_abi::mm::PAGE_SIZE;
+use platform::{OutOfMemory, Protection};
+use vfs::Page;
+
+/// Most pages that are kept.
+const MOST: u64 = 8192;
+/// Kept pages with fewer others between them are concealed together.
+const NEAR: u64 = 256;
+
+/// What was left behind.
+#[derive(Default)]
+pub(super) struct Leftovers {
+    /// Pages concealed; while there are none, nobody needs the lock.
+    concealed: AtomicU64,
+    state: Mutex<Left>,
+}
+
+#[derive(Default)]
+struct Left {
+    /// What the pages hold.
+    map: VmaMap,
+    /// The pages.
+    committed: PageSet,
+    /// Pages that an access does not reach, of which not all are committed.
+    concealed: PageSet,
+}
+
+/// What was left at a page that a program needs.
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// These pages, which have the content and the protection that they have to have, and are the program's now.
+    Ready(Range<u64>),
+    /// These pages of zeros, which become the program's by [`Backend::take_zeros`] when their content is known.
+    Zeros(Range<u64>),
+}
+
+impl Leftovers {
+    fn is_empty(&self) -> bool {
+        self.concealed.load(Ordering::SeqCst) == 0
+    }
+
+    /// The part of `window` around `page`, where nothing is left, in which nothing is left either.
+    pub(super) fn limit(&self, window: Range<u64>, page: u64) -> Range<u64> {
+        if self.is_empty() {
+            return window;
+        }
+        let left = self.state.lock();
+        let high = left.committed.next_run(page..window.end).map_or(window.end, |run| run.start);
+        left.committed.clear_down(page, window.start)..high
+    }
+
+    /// Takes the pages in `range` that fit a mapping as they are.
+    fn take_fitting(&self, start: u64, vma: &Vma) -> Vec<Range<u64>> {
+        let mut taken = Vec::new();
+        if self.is_empty() {
+            return taken;
+        }
+        let mut left = self.state.lock();
+        for (left_start, left_vma) in left.map.overlapping(start..vma.end) {
+            let both = start.max(left_start)..vma.end.min(left_vma.end);
+            if fits(start, vma, left_start, left_vma, both.start) {
+                let mut rest = pages(&both);
+                while let Some(run) = left.committed.next_run(rest.clone()) {
+                    rest.start = run.end;
+                    taken.push(run);
+                }
+            }
+        }
+        for run in &taken {
+            left.remove(run);
+        }
+        self.count(&left);
+        taken
+    }
+
+    fn count(&self, left: &Left) {
+        self.concealed.store(left.concealed.len(), Ordering::SeqCst);
+    }
+}
+
+impl Left {
+    fn remove(&mut self, run: &Range<u64>) {
+        self.committed.remove(run.clone());
+        self.concealed.remove(run.clone());
+        self.map.carve(&(run.start * PAGE_SIZE..run.end * PAGE_SIZE));
+    }
+}
+
+/// Whether leftover pages from `address` on are what a mapping shows there.
+fn fits(start: u64, vma: &Vma, left_start: u64, left: &Vma, address: u64) -> bool {
+    vma.share == 0
+        && vma.hardware() == left.hardware()
+        && !vma.was_writable
+        && Vma::shows_same((start, vma), (left_start, left), address)
+}
+
+const fn is_zeros(left: &Vma) -> bool {
+    matches!(left.backing, Backing::Anonymous)
+}
+
+/// What becomes of the pages of a range whose program is over.
+fn remainder(vma: &Vma) -> Option<Vma> {
+    let hardware = vma.hardware();
+    if vma.share != 0 || hardware.is_empty() {
+        return None;
+    }
+    match &vma.backing {
+        Backing::Stubs { .. } if !vma.was_writable => return Some(vma.clone()),
+        Backing::File { file, .. } if !vma.was_writable => {
+            // A file that shows the image to this day has always done so.
+            return file.file.mapped_pages().is_some().then(|| vma.clone());
+        }
+        _ => {}
+    }
+    let zeros = Protection::READ | Protection::WRITE;
+    (!hardware.contains(Protection::EXEC)).then(|| Vma::anonymous(vma.end, zeros, Role::Mapping))
+}
+
+impl Backend {
+    /// Prepares pages to be committed: what is left there goes, and accesses reach them.
+    fn open(&self, range: &Range<u64>) {
+        let mut gone = Vec::new();
+        if self.leftovers.is_empty() {
+            return;
+        }
+        let is_concealed = {
+            let mut left = self.leftovers.state.lock();
+            let mut rest = range.clone();
+            while let Some(run) = left.committed.next_run(rest.clone()) {
+                rest.start = run.end;
+                gone.push(run);
+            }
+            let is_concealed = left.concealed.next_run(range.clone()).is_some();
+            left.remove(range);
+            self.leftovers.count(&left);
+            is_concealed
+        };
+        if is_concealed {
+            self.platform.reveal(page_range(range));
+        }
+        for run in gone {
+            self.platform.decommit(page_range(&run));
+        }
+    }
+
+    /// Gives everything that was left behind back, since memory is short.
+    pub(crate) fn drop_leftovers(&self) {
+        let all = pages(&self.platform.user_range());
+        loop {
+            let next = self.leftovers.state.lock().committed.next_run(all.clone());
+            let Some(run) = next else { return };
+            self.open(&run);
+        }
+    }
+
+    /// Commits pages of zeros.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; then no page of the range is committed.
+    pub(super) fn commit(&self, range: &Range<u64>, protection: Protection) -> Result<(), OutOfMemory> {
+        self.open(range);
+        self.platform.commit(page_range(range), protection).or_else(|_| {
+            self.drop_leftovers();
+            self.platform.commit(page_range(range), protection)
+        })
+    }
+
+    /// Commits pages with their content.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; then no page of the range is committed.
+    pub(super) fn commit_copy(
+        &self,
+        first: u64,
+        content: &[&Page],
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        self.open(&(first..first.saturating_add(content.len() as u64)));
+        self.platform.commit_copy(first * PAGE_SIZE, content, protection).or_else(|_| {
+            self.drop_leftovers();
+            self.platform.commit_copy(first * PAGE_SIZE, content, protection)
+        })
+    }
+
+    /// What was left at `page`, which lies in a range of a map, and around it in that range. What is of no use goes.
+    pub(super) fn take_at(&self, page: u64, start: u64, vma: &Vma) -> Found {
+        if self.leftovers.is_empty() {
+            return Found::Nothing;
+        }
+        let run = {
+            let mut left = self.leftovers.state.lock();
+            if !left.committed.has(page) {
+                return Found::Nothing;
+            }
+            let Some((left_start, left_vma)) = left.map.find(page * PAGE_SIZE) else { return Found::Nothing };
+            let both = pages(&(start.max(left_start)..vma.end.min(left_vma.end)));
+            let run = left.committed.run_around(page, &both);
+            let is_fit = fits(start, vma, left_start, left_vma, run.start * PAGE_SIZE);
+            let takes_zeros =
+                is_zeros(left_vma) && vma.hardware() == left_vma.hardware() && !vma.tracks_dirty();
+            if !is_fit && !takes_zeros {
+                drop(left);
+                self.open(&run);
+                return Found::Nothing;
+            }
+            if !is_fit && !matches!(vma.backing, Backing::Anonymous) {
+                return Found::Zeros(run);
+            }
+            left.remove(&run);
+            self.leftovers.count(&left);
+            run
+        };
+        self.platform.reveal(page_range(&run));
+        Found::Ready(run)
+    }
+
+    /// Takes pages of [`Found::Zeros`]; false: they are not there any more.
+    pub(super) fn take_zeros(&self, range: &Range<u64>) -> bool {
+        {
+            let mut left = self.leftovers.state.lock();
+            if left.committed.next_run(range.clone()) != Some(range.clone()) {
+                return false;
+            }
+            left.remove(range);
+            self.leftovers.count(&left);
+        }
+        self.platform.reveal(page_range(range));
+        true
+    }
+}
+
+impl AddressSpace {
+    /// Gives a mapping that was just made the pages that are there already.
+    pub(super) fn take_fitting(&self, state: &mut State, start: u64) {
+        let Some((_, vma)) = state.map.find(start) else { return };
+        for run in self.backend.leftovers.take_fitting(start, vma) {
+            self.backend.platform.reveal(page_range(&run));
+            state.committed.insert(run);
+        }
+    }
+
+    /// The program is over, and its space is in place and has the addresses for itself: its pages stay for the next.
+    pub(super) fn leave_behind(&self) {
+        let mut state = self.state.lock();
+        let State { map, committed, dirty, .. } = &mut *state;
+        let platform = &self.backend.platform;
+        let mut kept: Vec<(Range<u64>, Vma)> = Vec::new();
+        let mut room = MOST.saturating_sub(self.backend.leftovers.state.lock().committed.len());
+        for (start, vma) in map.carve(&self.range) {
+            let mut rest = pages(&(start..vma.end));
+            while let Some(run) = committed.next_run(rest.clone()) {
+                rest.start = run.end;
+                let remainder = remainder(&vma).filter(|_| run.end - run.start <= room);
+                let Some(mut remainder) = remainder else {
+                    platform.decommit(page_range(&run));
+                    continue;
+                };
+                if is_zeros(&remainder) {
+                    let len = usize::try_from((run.end - run.start) * PAGE_SIZE).unwrap_or(0);
+                    platform.protect(page_range(&run), vma.hardware(), remainder.hardware());
+                    if platform.user_fill(run.start * PAGE_SIZE, len, 0).is_err() {
+                        platform.decommit(page_range(&run));
+                        continue;
+                    }
+                }
+                room -= run.end - run.start;
+                remainder.skip_to(start, run.start * PAGE_SIZE);
+                remainder.end = run.end * PAGE_SIZE;
+                kept.push((run, remainder));
+            }
+        }
+        *committed = PageSet::default();
+        *dirty = PageSet::default();
+        drop(state);
+        let mut clusters: Vec<Range<u64>> = Vec::new();
+        for (run, _) in &kept {
+            match clusters.last_mut() {
+                Some(last) if run.start.saturating_sub(last.end) < NEAR => last.end = run.end,
+                _ => clusters.push(run.clone()),
+            }
+        }
+        for cluster in &clusters {
+            platform.conceal(page_range(cluster));
+        }
+        let mut left = self.backend.leftovers.state.lock();
+        for (run, vma) in kept {
+            left.committed.insert(run.clone());
+            left.map.insert(run.start * PAGE_SIZE, vma);
+        }
+        for cluster in clusters {
+            left.concealed.insert(cluster);
+        }
+        self.backend.leftovers.count(&left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::vm::{AddressSpace, MapRequest, MappedFile, Place};
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+    use kbase::{ByteSink, Result, UserAddr, UserSpace};
+    use platform::{Protection, UserMemory};
+    use vfs::{Inode, MappedPages, Metadata, Regular};
+
+    const PAGE: u64 = 4096;
+    const READ: Protection = Protection::READ;
+    const WRITE: Protection = Protection::READ.union(Protection::WRITE);
+
+    /// A file of one page of ones that shows the image.
+    struct OfImage(Arc<dyn Regular>);
+
+    impl Inode for OfImage {
+        fn metadata(&self) -> Result<Metadata> {
+            self.0.metadata()
+        }
+        fn as_any(&self) -> &dyn core::any::Any {
+            self
+        }
+    }
+
+    impl Regular for OfImage {
+        fn read_at(&self, offset: u64, into: &mut dyn ByteSink) -> Result<usize> {
+            self.0.read_at(offset, into)
+        }
+        fn mapped_pages(&self) -> Option<&dyn MappedPages> {
+            Some(self)
+        }
+    }
+
+    impl MappedPages for OfImage {
+        fn rewrite_sites(&self) -> Result<Option<Arc<[u8]>>> {
+            Ok(None)
+        }
+    }
+
+    fn file_of_image() -> Arc<dyn Regular> {
+        let file = fs_mem::MemFs::new(9, 1 << 20, 0o755, Arc::new(|| 0)).unnamed_file(0o755);
+        file.write_at(0, &mut kbase::SliceSource::new(&[1; 4096])).unwrap();
+        Arc::new(OfImage(file))
+    }
+
+    fn map(space: &AddressSpace, file: Option<&Arc<dyn Regular>>, protection: Protection) -> u64 {
+        let mapped = |file: &Arc<dyn Regular>| Arc::new(MappedFile { file: file.clone(), path: Vec::new() });
+        let request = MapRequest {
+            protection,
+            file: file.map(|file| (mapped(file), 0)),
+            ..MapRequest::reservation(Place::Any, PAGE)
+        };
+        space.map(request).unwrap()
+    }
+
+    fn first_byte(space: &AddressSpace, at: u64) -> u8 {
+        let mut byte = [0];
+        space.load(UserAddr(at), &mut byte).unwrap();
+        byte[0]
+    }
+
+    #[test]
+    fn the_next_program_finds_the_same_text_and_zeros_and_commits_nothing() {
+        let world = World::new();
+        let file = file_of_image();
+        let run = || {
+            let space = world.kernel.new_space();
+            let (text, data) = (map(&space, Some(&file), READ), map(&space, None, WRITE));
+            assert_eq!((first_byte(&space, text), first_byte(&space, data)), (1, 0));
+            space.store(UserAddr(data), &[7]).unwrap();
+            space.end();
+            (text, data, world.platform.committed_pages())
+        };
+        let first = run();
+        assert_eq!(run(), first, "the same addresses, and no page more");
+        assert_eq!(world.pages_in_use(), 0);
+    }
+
+    #[test]
+    fn nothing_can_be_read_of_what_another_program_left() {
+        let world = World::new();
+        let space = world.kernel.new_space();
+        let at = map(&space, None, WRITE);
+        space.store(UserAddr(at), &[7]).unwrap();
+        space.end();
+        assert!(world.platform.user_load(at, &mut [0]).is_err(), "it is concealed");
+        drop(space);
+        let next = world.kernel.new_space();
+        assert_eq!(map(&next, None, READ), at);
+        assert_eq!(first_byte(&next, at), 0);
+    }
+
+    #[test]
+    fn what_is_of_no_use_goes_when_its_page_is_needed() {
+        let world = World::new();
+        let file = file_of_image();
+        let space = world.kernel.new_space();
+        let at = map(&space, Some(&file), READ);
+        assert_eq!(first_byte(&space, at), 1);
+        drop(space);
+        let next = world.kernel.new_space();
+        assert_eq!(map(&next, None, WRITE), at);
+        assert_eq!(first_byte(&next, at), 0);
+        next.store(UserAddr(at), &[3]).unwrap();
+        assert_eq!(first_byte(&next, at), 3);
+        drop(next);
+        // A private page of a file that may be written gets its content though zeros are there.
+        let last = world.kernel.new_space();
+        assert_eq!(map(&last, Some(&file), WRITE), at);
+        assert_eq!(first_byte(&last, at), 1);
+    }
+
+    #[test]
+    fn memory_that_is_short_takes_what_was_left_behind() {
+        let world = World::on(fake_platform::FakePlatform::with_user_limit(4 * PAGE));
+        let fill = |space: &AddressSpace| {
+            let at = map(space, None, WRITE);
+            space.zero(UserAddr(at), PAGE).unwrap();
+            at
+        };
+        let ended = world.kernel.new_space();
+        let first = [(); 4].map(|()| fill(&ended));
+        ended.end();
+        // Its addresses are its own until it is dropped.
+        let next = world.kernel.new_space();
+        assert!([(); 4].map(|()| fill(&next)).iter().all(|at| !first.contains(at)));
+        assert_eq!(world.platform.committed_pages(), 4);
+    }
+}
