@@ -49,6 +49,8 @@ struct Socket {
     /// What came: datagrams, or parts of a stream.
     inbox: VecDeque<(HostAddress, Vec<u8>)>,
     is_at_end: bool,
+    /// A connection under way, which the next `connect` finds done.
+    is_connecting: bool,
     is_read_shut: bool,
     is_write_shut: bool,
     error: Option<Errno>,
@@ -343,15 +345,20 @@ impl HostNet for FakePlatform {
 
     fn host_connect(&self, fd: HostFd, address: &HostAddress) -> HostResult<()> {
         self.net(|net| {
+            let is_slow = net.is_slow;
             let socket = net.get(fd)?;
             let (kind, family) = (socket.kind, socket.family);
             if kind == kind::DGRAM {
                 socket.peer = *address;
                 return Ok(());
             }
+            if std::mem::take(&mut socket.is_connecting) {
+                return socket.error.take().map_or(Ok(()), fail);
+            }
             if socket.other.is_some() {
                 return fail(Errno::EISCONN);
             }
+            socket.is_connecting = is_slow;
             let listener = net.bound_to(address, kind);
             let Some(listener) = listener.filter(|fd| net.sockets[fd].pending.is_some()) else {
                 if net.is_slow {

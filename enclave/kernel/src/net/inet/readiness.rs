@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn an_edge_during_a_call_is_not_lost() {
         let pollee = Pollee::new();
-        pollee.edge(Readiness::OUT);
+        pollee.edge(BOTH);
         let before = pollee.before();
         pollee.edge(BOTH);
         pollee.is_not(before, Readiness::IN);
