@@ -1,4 +1,5 @@
-/* Nanoseconds per operation, one line each: a name, a tab, a number. `testing/bench` runs it in both worlds. */
+/* Nanoseconds per operation. `testing/bench` runs it in both worlds and says which operation it wants how often: a line of a
+   name, a tab and a count is answered with the nanoseconds that all of them took. With the argument `list` it prints the names. */
 #include "check.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,24 +16,8 @@ static double now(void) {
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
-/* Doubles the number of operations until they take 50 ms, then reports. */
-#define MEASURE(name, operation)                                    \
-    do {                                                            \
-        long count = 16;                                            \
-        double took;                                                \
-        for (;;) {                                                  \
-            double from = now();                                    \
-            for (long i = 0; i < count; i++) {                      \
-                operation;                                          \
-            }                                                       \
-            took = now() - from;                                    \
-            if (took > 5e7)                                         \
-                break;                                              \
-            count *= 2;                                             \
-        }                                                           \
-        printf("%s\t%.2f\n", name, took / count);                   \
-        fflush(stdout);                                             \
-    } while (0)
+static char block[65536], path[64], *page;
+static int file, null, ends[2];
 
 static long raw(long number) {
     long result;
@@ -42,54 +27,95 @@ static long raw(long number) {
 
 static void handler(int number) { (void)number; }
 
-int main(void) {
-    static char block[65536];
-    char path[64];
-    struct timespec t;
-    struct stat s;
+static char *map(size_t len) { return mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
 
-    MEASURE("getppid (libc)", getppid());
-    MEASURE("syscall(SYS_getppid)", syscall(SYS_getppid));
-    MEASURE("getppid (inline syscall)", raw(SYS_getppid));
-    MEASURE("clock_gettime", clock_gettime(CLOCK_MONOTONIC, &t));
+static void touch(size_t len) {
+    char *area = map(len);
+    for (size_t at = 0; at < len; at += 4096)
+        area[at] = 1;
+    munmap(area, len);
+}
 
-    MEASURE("mmap + munmap, 1 page", munmap(mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096));
-    MEASURE("mmap + touch + munmap, 1 MiB", {
-        char *area = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        for (int at = 0; at < 1 << 20; at += 4096)
-            area[at] = 1;
-        munmap(area, 1 << 20);
-    });
-    char *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    MEASURE("mprotect twice", (mprotect(page, 4096, PROT_READ), mprotect(page, 4096, PROT_READ | PROT_WRITE)));
+/* One fault in a fresh area of 64 MiB, at a page that is far from the last ones. */
+static void fault(void) {
+    enum { PAGES = 16384 };
+    static char *area;
+    static unsigned next;
+    if (next % PAGES == 0) {
+        if (area)
+            munmap(area, PAGES * 4096L);
+        area = map(PAGES * 4096L);
+    }
+    area[(next++ * 9973 % PAGES) * 4096L] = 1;
+}
 
-    snprintf(path, sizeof path, "/tmp/occlum-bench-%d", getpid());
-    int fd = open(path, O_RDWR | O_CREAT, 0600);
-    for (int i = 0; i < 16; i++)
-        if (write(fd, block, sizeof block) < 0)
-            return 1;
-    MEASURE("open + close", close(open(path, O_RDONLY)));
-    MEASURE("open + read 4 KiB + close", {
-        int file = open(path, O_RDONLY);
-        if (read(file, block, 4096) != 4096)
-            return 1;
-        close(file);
-    });
-    MEASURE("pread 4 KiB, cached", pread(fd, block, 4096, 8192));
-    MEASURE("pread 64 KiB, cached", pread(fd, block, 65536, 65536));
-    MEASURE("pwrite 4 KiB, cached", pwrite(fd, block, 4096, 8192));
-    MEASURE("stat", stat(path, &s));
+static void open_read(void) {
+    int fd = open(path, O_RDONLY);
+    if (read(fd, block, 4096) != 4096)
+        abort();
     close(fd);
-    unlink(path);
-    MEASURE("stat of what is not there", stat("/nothing/there", &s));
+}
 
-    int null = open("/dev/null", O_WRONLY), ends[2];
-    MEASURE("write 1 byte to /dev/null", write(null, block, 1));
+#define OPERATIONS(op)                                                                                     \
+    op("getppid (inline syscall)", raw(SYS_getppid))                                                       \
+    op("getppid (libc)", getppid())                                                                        \
+    op("syscall(SYS_getppid)", syscall(SYS_getppid))                                                       \
+    op("clock_gettime", clock_gettime(CLOCK_MONOTONIC, &(struct timespec){0}))                             \
+    op("mmap + munmap, 1 page", munmap(map(4096), 4096))                                                   \
+    op("mmap + touch + munmap, 64 KiB", touch(65536))                                                      \
+    op("mmap + touch + munmap, 1 MiB", touch(1 << 20))                                                     \
+    op("page fault, in no order", fault())                                                                 \
+    op("mprotect twice", (mprotect(page, 4096, PROT_READ), mprotect(page, 4096, PROT_READ | PROT_WRITE)))  \
+    op("open + close", close(open(path, O_RDONLY)))                                                        \
+    op("open + read 4 KiB + close", open_read())                                                           \
+    op("pread 4 KiB, cached", pread(file, block, 4096, 8192))                                              \
+    op("pread 64 KiB, cached", pread(file, block, 65536, 65536))                                           \
+    op("pwrite 4 KiB, cached", pwrite(file, block, 4096, 8192))                                            \
+    op("stat", stat(path, &(struct stat){0}))                                                              \
+    op("stat of what is not there", stat("/nothing/there", &(struct stat){0}))                             \
+    op("write 1 byte to /dev/null", write(null, block, 1))                                                 \
+    op("pipe: write + read 1 byte", (write(ends[1], block, 1), read(ends[0], block, 1)))                   \
+    op("pipe: write + read 64 KiB", (write(ends[1], block, 65536), read(ends[0], block, 65536)))           \
+    op("signal to itself", raise(SIGUSR1))
+
+/* The loop is by the operation: a call through a pointer would be a part of what is measured. */
+static double measure(const char *name, long count) {
+    double from = 0;
+#define RUN(of, operation)                \
+    if (!strcmp(name, of)) {              \
+        from = now();                     \
+        for (long i = 0; i < count; i++)  \
+            operation;                    \
+        return now() - from;              \
+    }
+    OPERATIONS(RUN)
+    return -1;
+}
+
+int main(int argc, char **argv) {
+    char name[64];
+    long count;
+
+    (void)argv;
+    if (argc > 1) {
+#define LIST(of, operation) puts(of);
+        OPERATIONS(LIST)
+        return 0;
+    }
+    snprintf(path, sizeof path, "/tmp/occlum-bench-%d", getpid());
+    file = open(path, O_RDWR | O_CREAT, 0600);
+    for (int i = 0; i < 16; i++)
+        if (write(file, block, sizeof block) < 0)
+            return 1;
+    page = map(4096);
+    null = open("/dev/null", O_WRONLY);
     if (pipe(ends))
         return 1;
-    MEASURE("pipe: write + read 1 byte", (write(ends[1], block, 1), read(ends[0], block, 1)));
-    MEASURE("pipe: write + read 64 KiB", (write(ends[1], block, 65536), read(ends[0], block, 65536)));
     signal(SIGUSR1, handler);
-    MEASURE("signal to itself", raise(SIGUSR1));
+    while (scanf("%63[^\t]\t%ld%*c", name, &count) == 2) {
+        printf("%.0f\n", measure(name, count));
+        fflush(stdout);
+    }
+    unlink(path);
     return 0;
 }

@@ -1,100 +1,60 @@
-//! Whole-process benchmarks: the same program natively and in an enclave, in turn, and the ratio.
+//! Whole processes: how long they take to start, and what memory they hold while they do nothing.
 //!
-//! `testing/programs/bench.c` is compiled once. Each of its tests prints nanoseconds per operation; rounds alternate between
-//! the two worlds, so that what else the machine does hits both, and medians are compared.
+//! The worlds take turns, so that what else the machine does hits both, and medians are compared.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use anyhow::{Context, Result};
+use bench::{Table, World, run};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 5;
-const STARTS: usize = 15;
+const STARTS: usize = 21;
 
 fn main() -> Result<()> {
-    let occlum = std::env::var_os("OCCLUM").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/occlum"),
-        PathBuf::from,
-    );
-    ensure!(
-        occlum.exists(),
-        "`{}` is missing: cargo build --release -p occlum, or set OCCLUM",
-        occlum.display()
-    );
-    let folder = tempfile::TempDir::with_prefix_in("occlum-bench-", "/var/tmp")?;
-    let program = compile(folder.path())?;
+    let mut starts = Table::default();
+    let python: &[&str] = &["/usr/bin/python3", "-c", "1"];
+    for line in [&["/bin/true"], python] {
+        let (program, arguments) = line.split_first().context("no program")?;
+        if !Path::new(program).exists() {
+            eprintln!("SKIPPED: `{program}` is missing");
+            continue;
+        }
+        let command = |world: World| -> Result<Command> {
+            let mut command = world.command(Path::new(program))?;
+            command.args(arguments);
+            Ok(command)
+        };
+        // The first time packs and signs.
+        run(&mut command(World::Enclave)?)?;
+        for _ in 0..STARTS {
+            for world in World::BOTH {
+                let start = Instant::now();
+                run(&mut command(world)?)?;
+                starts.add(&line.join(" "), world, start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    starts.print("ms");
 
-    println!("{:<34} {:>12} {:>12} {:>8}", "", "native", "enclave", "ratio");
-    starts(&occlum, &program)?;
-    let mut native = BTreeMap::new();
-    let mut enclave = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        collect(&mut native, run(Command::new(&program))?)?;
-        collect(&mut enclave, run(in_enclave(&occlum, &program))?)?;
+    let mut memory = Table::default();
+    for world in World::BOTH {
+        let mut child = world.command(Path::new("/bin/sleep"))?.arg("100").stdin(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_secs(2));
+        for (field, name) in [("Rss:", "idle `sleep`, resident"), ("Pss:", "idle `sleep`, its share of it")] {
+            memory.add(name, world, held(child.id(), field)?);
+        }
+        child.kill()?;
+        child.wait()?;
     }
-    for (name, times) in &mut native {
-        let there = enclave.get_mut(name).with_context(|| format!("no `{name}` in the enclave"))?;
-        row(name, median(times), median(there), "ns");
-    }
+    memory.print("MiB");
     Ok(())
 }
 
-fn compile(folder: &Path) -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../programs/bench.c");
-    let program = folder.join("bench");
-    let status = Command::new("gcc").args(["-O2", "-o"]).arg(&program).arg(source).status().context("gcc")?;
-    ensure!(status.success(), "bench.c does not compile");
-    Ok(program)
-}
-
-fn in_enclave(occlum: &Path, program: &Path) -> Command {
-    let mut command = Command::new(occlum);
-    command.arg("try").arg(program);
-    command
-}
-
-/// Time of whole processes that do nothing.
-fn starts(occlum: &Path, program: &Path) -> Result<()> {
-    let small = Path::new("/bin/true");
-    run(in_enclave(occlum, small))?; // Packs and signs.
-    run(in_enclave(occlum, program))?;
-    let (mut native, mut enclave) = (Vec::new(), Vec::new());
-    for _ in 0..STARTS {
-        native.push(time(|| run(Command::new(small)))?);
-        enclave.push(time(|| run(in_enclave(occlum, small)))?);
-    }
-    row("/bin/true, whole process", median(&mut native), median(&mut enclave), "us");
-    Ok(())
-}
-
-fn time(work: impl FnOnce() -> Result<Output>) -> Result<f64> {
-    let start = Instant::now();
-    work()?;
-    Ok(start.elapsed().as_secs_f64() * 1e6)
-}
-
-fn run(mut command: Command) -> Result<Output> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output)
-}
-
-/// Lines of a name, a tab and nanoseconds.
-fn collect(into: &mut BTreeMap<String, Vec<f64>>, output: Output) -> Result<()> {
-    for line in String::from_utf8(output.stdout)?.lines() {
-        let (name, value) = line.split_once('\t').with_context(|| format!("not a result: `{line}`"))?;
-        into.entry(name.to_owned()).or_default().push(value.parse()?);
-    }
-    Ok(())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn row(name: &str, native: f64, enclave: f64, unit: &str) {
-    println!("{name:<34} {native:>9.1} {unit} {enclave:>9.1} {unit} {:>7.2}x", enclave / native);
+/// A field of `/proc/PID/smaps_rollup` in MiB.
+fn held(pid: u32, field: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
 }
