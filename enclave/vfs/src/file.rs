@@ -98,6 +98,11 @@ pub trait File: Send + Sync + Any {
         None
     }
 
+    /// How long a wait for one of these may take, in nanoseconds: SO_RCVTIMEO and SO_SNDTIMEO of sockets.
+    fn wait_limit_ns(&self, _events: Readiness) -> Option<u64> {
+        None
+    }
+
     /// Whether [`File::ready`] may change though no notifier tells: with time, or in the host.
     fn changes_unannounced(&self) -> bool {
         self.host_fd().is_some()

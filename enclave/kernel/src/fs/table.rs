@@ -44,14 +44,20 @@ impl Slots {
         self.entries.get(index(fd))?.as_ref()
     }
 
-    /// Puts an entry at the lowest free number that is at least `from`.
-    fn insert(&mut self, entry: Entry, from: usize, limit: usize) -> Result<Fd> {
+    /// The lowest free number that is at least `from`.
+    fn free(&self, from: usize, limit: usize) -> Result<usize> {
         let start = from.max(self.lowest);
         let free = self.entries.iter().skip(start).position(Option::is_none);
         let at = free.map_or(self.entries.len().max(start), |offset| start + offset);
         if at >= limit.min(MAX_DESCRIPTORS) {
             kbase::bail!(EMFILE, "the process has too many open files");
         }
+        Ok(at)
+    }
+
+    /// Puts an entry at the lowest free number that is at least `from`.
+    fn insert(&mut self, entry: Entry, from: usize, limit: usize) -> Result<Fd> {
+        let at = self.free(from, limit)?;
         if from <= self.lowest {
             self.lowest = at + 1;
         }
@@ -154,6 +160,14 @@ impl FileTable {
             kbase::bail!(EBADF, "the descriptor is only a path");
         }
         Ok(open)
+    }
+
+    /// Fails if there is no free number now.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(crate) fn want_room(&self) -> Result<()> {
+        self.slots.read().free(0, self.limit_index()).map(|_| ())
     }
 
     /// Gives an open file the lowest free number.

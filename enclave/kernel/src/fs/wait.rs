@@ -68,15 +68,27 @@ pub(crate) fn wait_until<T>(
     }
 }
 
-/// Waits until `file` is ready for one of `events` (or has an error).
+/// Waits until `file` is ready for one of `events` (or has an error), as long as it allows.
 ///
 /// # Errors
-/// ERESTARTSYS a signal is to be delivered.
+/// ERESTARTSYS, or EINTR of a wait with a limit: a signal is to be delivered; EAGAIN the limit is over.
 pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
-    wait_for_until(ctx, file, events, None).map(|_| ())
+    let Some(limit) = file.wait_limit_ns(events) else {
+        return wait_for_until(ctx, file, events, None).map(|_| ());
+    };
+    let deadline = ctx.platform().monotonic_ns().saturating_add(limit);
+    match wait_for_until(ctx, file, events, Some(deadline)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(Errno::EAGAIN, "the time limit of the file is over")),
+        // A call with a limit is not made again.
+        Err(error) if error.errno() == Errno::ERESTARTSYS => {
+            Err(Error::new(Errno::EINTR, "a signal came while waiting"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
-/// The same until a time of CLOCK_MONOTONIC in nanoseconds. Returns whether the file is ready.
+/// Waits until a time of CLOCK_MONOTONIC in nanoseconds. Returns whether the file is ready.
 ///
 /// # Errors
 /// ERESTARTSYS a signal is to be delivered.

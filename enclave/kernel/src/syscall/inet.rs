@@ -55,26 +55,10 @@ impl Socket {
     }
 }
 
-/// The wait of a call: as long as the socket's limit allows.
+/// The wait of a call.
 fn wait_of<'c>(ctx: &'c Ctx<'c>, is_blocking: bool) -> impl FnMut(&HostSocket, Readiness) -> Result<()> + 'c {
-    let mut deadline = None;
     move |socket, events| {
-        if !is_blocking {
-            return no_wait(socket, events);
-        }
-        let limit = socket.limit_ns(events);
-        if let (None, Some(limit)) = (deadline, limit) {
-            deadline = Some(ctx.platform().monotonic_ns().saturating_add(limit));
-        }
-        match wait::wait_for_until(ctx, socket, events, deadline) {
-            Ok(true) => Ok(()),
-            Ok(false) => bail!(EAGAIN, "the time limit of the socket is over"),
-            // A call with a limit is not made again.
-            Err(error) if limit.is_some() && error.errno() == Errno::ERESTARTSYS => {
-                bail!(EINTR, "a signal came while waiting")
-            }
-            Err(error) => Err(error),
-        }
+        if is_blocking { wait::wait_for(ctx, socket, events) } else { no_wait(socket, events) }
     }
 }
 
@@ -173,6 +157,8 @@ pub(super) fn accept4(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>, 
     let socket = Socket::of(&open).ok_or(Error::new(Errno::ENOTSOCK, "not a socket"))?;
     let host = socket.host().ok_or(Error::new(Errno::EOPNOTSUPP, "the socket does not listen"))?;
     let wait = &mut wait_of(ctx, is_blocking(&open, MessageFlags::empty()));
+    // A connection is not taken from the host to be dropped.
+    ctx.files.want_room()?;
     let (new, peer) = host.accept(ctx.kernel.mounts.shared(), wait)?;
     tell_address(ctx, peer.as_bytes(), into, len)?;
     install(ctx, new, flags)

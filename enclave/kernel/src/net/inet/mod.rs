@@ -128,12 +128,6 @@ impl HostSocket {
         self.kind == kind::STREAM
     }
 
-    /// How long a wait for these events may take, in nanoseconds.
-    pub(crate) fn limit_ns(&self, events: Readiness) -> Option<u64> {
-        let limit = if events.contains(Readiness::IN) { &self.receive_limit_ns } else { &self.send_limit_ns };
-        Some(limit.load(Ordering::Relaxed)).filter(|&limit| limit != 0)
-    }
-
     /// `bind(2)`.
     ///
     /// # Errors
@@ -342,6 +336,11 @@ impl File for HostSocket {
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         self.watch().then_some(&self.notifier)
+    }
+
+    fn wait_limit_ns(&self, events: Readiness) -> Option<u64> {
+        let limit = if events.contains(Readiness::IN) { &self.receive_limit_ns } else { &self.send_limit_ns };
+        Some(limit.load(Ordering::Relaxed)).filter(|&limit| limit != 0)
     }
 
     fn host_fd(&self) -> Option<HostFd> {
