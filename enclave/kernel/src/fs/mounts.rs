@@ -14,14 +14,17 @@ use alloc::vec::Vec;
 use boot_config::{BootConfig, MountSource};
 use fs_image::{CacheSize, ImageFs, PlatformSource};
 use fs_mem::{Clock, MemFs, Space};
-use kbase::Result;
+use kbase::{Errno, Result};
 use linux_abi::fs::make_dev;
 use platform::{Level, Platform};
-use vfs::{FileSystem, MountOptions, Namespace, Node};
+use vfs::{FileSystem, MountOptions, Name, Namespace, Node};
 
 /// The part of the kernel heap that files in memory may take, all file systems together. Half of the heap is for the pages of
 /// forked processes; what is left is for caches and everything else.
 const FILES_PART: u64 = 4;
+
+/// Entries of a directory that are looked at together.
+const ENTRIES_AT_ONCE: usize = 128;
 
 /// The mounted file systems.
 pub(crate) struct Mounts {
@@ -54,8 +57,14 @@ impl Mounts {
             namespace.mount(mount.target.as_bytes(), fs, options)?;
         }
         for mount in &extra.mounts {
+            // A folder at its own place shows what the image was packed from: what was measured stays what is seen.
+            let is_at_its_place = mount.host == mount.guest;
+            let kept = if is_at_its_place { files_below(&namespace, &mount.guest)? } else { Vec::new() };
             let (fs, options) = builder.host(&mount.host, mount.read_only)?;
             namespace.mount(&mount.guest, fs, options)?;
+            for (path, node) in kept {
+                namespace.attach(&path, node)?;
+            }
         }
         let unnamed = builder.memory("tmpfs", 0o777);
         for file in &extra.files {
@@ -168,6 +177,41 @@ impl Builder<'_> {
             MountOptions { source: source.to_string(), read_only, no_dev: true, ..MountOptions::default() },
         ))
     }
+}
+
+/// The files below a folder, with their paths.
+///
+/// # Errors
+/// EIO.
+fn files_below(namespace: &Namespace, folder: &[u8]) -> Result<Vec<(Vec<u8>, Node)>> {
+    let mut found = Vec::new();
+    let mut at = namespace.root().node().clone();
+    for name in folder.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        let Node::Directory(directory) = &at else { return Ok(found) };
+        match directory.lookup(Name::new(name)?) {
+            Ok(node) => at = node,
+            Err(error) if error.errno() == Errno::ENOENT => return Ok(found),
+            Err(error) => return Err(error),
+        }
+    }
+    let mut left = alloc::vec![(folder.to_vec(), at)];
+    while let Some((path, node)) = left.pop() {
+        let Node::Directory(directory) = &node else {
+            found.push((path, node));
+            continue;
+        };
+        let mut cursor = 0;
+        loop {
+            let entries = directory.entries(cursor, ENTRIES_AT_ONCE)?;
+            let Some(last) = entries.last() else { break };
+            cursor = last.next;
+            for entry in &entries {
+                let path = [&path[..], b"/", &entry.name[..]].concat();
+                left.push((path, directory.lookup(Name::new(&entry.name)?)?));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Room for all files in memory of a kernel whose heap grows to `heap_max` bytes. Who finds it full is told what to raise.
