@@ -110,6 +110,7 @@ impl Enclave {
         enclave.init(signed.sigstruct()).map_err(step("initialize the enclave"))?;
         map(&*enclave, &signed).map_err(step("map the enclave"))?;
 
+        raise_file_limit();
         let slots = Slots::new(signed.layout().max_threads);
         slots.grow(signed.layout().initial_threads).map_err(host("make the thread channels"))?;
         let shared = Arc::new(Shared {
@@ -248,6 +249,18 @@ fn map(enclave: &dyn SgxEnclave, signed: &SignedEnclave<'_>) -> io::Result<()> {
         enclave.map_permissions(chunk.offset, chunk.content.len(), permissions.bits())?;
     }
     Ok(())
+}
+
+/// Lets the process have as many descriptors as it may: how many a program may have is for the LibOS to say.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a place for the limits.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    if known {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: limits that were read. A failure leaves the lower one.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
 }
 
 fn highest_ocall() -> u64 {

@@ -38,8 +38,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Descriptors that can be watched at most.
-const MOST_FDS: usize = 1 << 20;
+/// What is known of descriptors is kept in this many parts of this many, made when they are needed.
+const PARTS: usize = 1024;
+const PART: usize = 1024;
 /// Events fetched at once.
 const BATCH: usize = 128;
 /// What the eventfd of the leader has in place of a descriptor.
@@ -48,6 +49,7 @@ const WAKE: u64 = u64::MAX;
 const NOBODY: u32 = 0;
 
 /// What is known of a descriptor.
+#[derive(Default)]
 struct Watched {
     token: AtomicU64,
     /// 1 + the slot whose thread used it last.
@@ -58,7 +60,7 @@ struct Watched {
 struct Instance {
     epoll: OwnedFd,
     wake: OwnedFd,
-    watched: Vec<Watched>,
+    watched: [OnceLock<Box<[Watched]>>; PARTS],
     ring: Box<[AtomicU64]>,
 }
 
@@ -71,7 +73,7 @@ struct Producer {
 /// The readiness service of an enclave.
 #[derive(Default)]
 pub(crate) struct Readiness {
-    instance: OnceLock<Instance>,
+    instance: OnceLock<Box<Instance>>,
     is_used: AtomicBool,
     /// 1 + the slot of the leader.
     leader: AtomicU32,
@@ -97,15 +99,10 @@ impl Instance {
         let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: no pointers are involved.
         let wake = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a place for the limits.
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-        let most = usize::try_from(limit.rlim_cur).unwrap_or(MOST_FDS).min(MOST_FDS);
-        let unwatched = || Watched { token: AtomicU64::new(0), user: AtomicU32::new(NOBODY) };
         let instance = Self {
             epoll,
             wake,
-            watched: (0..most).map(|_| unwatched()).collect(),
+            watched: [const { OnceLock::new() }; PARTS],
             ring: (0..RING_LEN / 8).map(|_| AtomicU64::new(0)).collect(),
         };
         let edges = libc::EPOLLIN | libc::EPOLLET;
@@ -120,8 +117,17 @@ impl Instance {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// What is known of a descriptor, if it is watched or was.
     fn watched(&self, fd: i32) -> Option<&Watched> {
-        self.watched.get(usize::try_from(fd).ok()?)
+        let fd = usize::try_from(fd).ok()?;
+        self.watched.get(fd / PART)?.get()?.get(fd % PART)
+    }
+
+    /// The place for what is known of a descriptor; `None`: there is none for such a high one.
+    fn place(&self, fd: i32) -> Option<&Watched> {
+        let fd = usize::try_from(fd).ok()?;
+        let part = self.watched.get(fd / PART)?;
+        part.get_or_init(|| (0..PART).map(|_| Watched::default()).collect()).get(fd % PART)
     }
 
     fn word(&self, at: u64) -> Option<&AtomicU64> {
@@ -191,7 +197,7 @@ impl Readiness {
             return Ok(instance);
         }
         let new = Instance::new().map_err(|error| crate::ocalls::errno_of(&error))?;
-        let instance = self.instance.get_or_init(|| new);
+        let instance = self.instance.get_or_init(|| Box::new(new));
         self.is_used.store(true, Ordering::Release);
         Ok(instance)
     }
@@ -202,7 +208,7 @@ impl Readiness {
         match call {
             Ocall::Watch => {
                 let fd = descriptor(args[0])?;
-                let watched = instance.watched(fd).ok_or(libc::ENOSPC)?;
+                let watched = instance.place(fd).ok_or(libc::ENOSPC)?;
                 watched.token.store(args[1], Ordering::SeqCst);
                 watched.user.store(slot.number(), Ordering::SeqCst);
                 let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
