@@ -11,5 +11,6 @@ pub mod net;
 pub mod process;
 pub mod signal;
 pub mod time;
+pub mod tty;
 
 pub use errno::Errno;

@@ -1,16 +1,17 @@
 //! Devices: what `/dev` has and what opening it gives.
 
+use super::tty;
 use crate::Ctx;
 use crate::syscall::Fd;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
-use linux_abi::fs::{major_minor, make_dev};
+use linux_abi::fs::{OpenFlags, major_minor, make_dev};
 use platform::Platform;
 use vfs::{Create, Directory, File, FileType, Metadata, Name};
 
 /// The devices, by name and number.
-const DEVICES: [(&str, u32, u32); 7] = [
+const DEVICES: [(&str, u32, u32); 8] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -18,6 +19,7 @@ const DEVICES: [(&str, u32, u32); 7] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
     ("console", 5, 1),
+    ("ptmx", 5, 2),
 ];
 
 /// Symbolic links, by name and target.
@@ -50,7 +52,7 @@ pub(crate) fn populate(root: &dyn Directory) -> Result<()> {
 ///
 /// # Errors
 /// ENXIO there is no such device.
-pub(crate) fn open(ctx: &Ctx<'_>, metadata: &Metadata) -> Result<Arc<dyn File>> {
+pub(crate) fn open(ctx: &Ctx<'_>, metadata: &Metadata, flags: OpenFlags) -> Result<Arc<dyn File>> {
     if metadata.kind != FileType::CharDevice {
         kbase::bail!(ENXIO, "nothing serves this kind of special file");
     }
@@ -59,8 +61,16 @@ pub(crate) fn open(ctx: &Ctx<'_>, metadata: &Metadata) -> Result<Arc<dyn File>> 
         (1, 5) => Kind::Zero,
         (1, 7) => Kind::Full,
         (1, 8 | 9) => Kind::Random(Arc::clone(ctx.kernel.platform())),
-        (5, 0 | 1) => return terminal(ctx),
-        _ => return Err(Error::new(Errno::ENXIO, "there is no such device")),
+        (5, 0) => match tty::open_controlling(ctx, metadata)? {
+            Some(terminal) => return Ok(terminal),
+            None => return terminal(ctx),
+        },
+        (5, 1) => return terminal(ctx),
+        (5, 2) => return tty::open_master(ctx, metadata),
+        number => match tty::devpts::number_of(number) {
+            Some(number) => return tty::devpts::open(ctx, number, flags),
+            None => return Err(Error::new(Errno::ENXIO, "there is no such device")),
+        },
     };
     Ok(Arc::new(Device { kind, metadata: *metadata }))
 }

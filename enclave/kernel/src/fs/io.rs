@@ -1,6 +1,6 @@
 //! Reading and writing through an open file description.
 
-use super::{OpenFile, wait};
+use super::{OpenFile, tty, wait};
 use crate::Ctx;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
@@ -34,7 +34,10 @@ pub(crate) fn read_stream(
     into: &mut dyn ByteSink,
     is_blocking: bool,
 ) -> Result<usize> {
-    let result = read_parts(ctx, open, into, is_blocking);
+    let result = match tty::slave_of(open) {
+        Some(slave) => tty::read(ctx, slave, into, is_blocking),
+        None => read_parts(ctx, open, into, is_blocking),
+    };
     open.note_transfer();
     result
 }
@@ -89,6 +92,9 @@ pub(crate) fn write_stream(
     from: &mut dyn ByteSource,
     is_blocking: bool,
 ) -> Result<usize> {
+    if let Some(slave) = tty::slave_of(open) {
+        tty::before_write(ctx, slave)?;
+    }
     let result = write_parts(ctx, open, from, is_blocking);
     open.note_transfer();
     result

@@ -24,6 +24,7 @@ mod stream;
 mod sys;
 mod table;
 mod timerfd;
+pub(crate) mod tty;
 pub(crate) mod wait;
 
 pub(crate) use context::{FsContext, Places};
@@ -59,6 +60,7 @@ pub(crate) struct FsShared {
     /// The process group in the foreground of the terminal; 0: nobody said.
     pub(crate) foreground: AtomicU32,
     pub(crate) locks: LockTable,
+    pub(crate) terminals: Arc<tty::Terminals>,
 }
 
 impl FsShared {
@@ -69,6 +71,7 @@ impl FsShared {
             next_id: AtomicU64::new(1),
             foreground: AtomicU32::new(0),
             locks: LockTable::default(),
+            terminals: Arc::default(),
         })
     }
 

@@ -5,6 +5,7 @@ use super::device;
 use super::pipe::Fifos;
 use super::proc::ProcFs;
 use super::sys;
+use super::tty;
 use crate::Kernel;
 use crate::kernel::BootExtra;
 use alloc::format;
@@ -56,6 +57,12 @@ impl Mounts {
             let (fs, options) = builder.make(&mount.source, mount.read_only)?;
             namespace.mount(mount.target.as_bytes(), fs, options)?;
         }
+        let shared = FsShared::new(platform, namespace.root());
+        for mount in config.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Dev)) {
+            let terminals = tty::devpts::DevPts::new(&shared.terminals, builder.dev());
+            let options = MountOptions { source: "devpts".into(), ..MountOptions::default() };
+            namespace.mount(format!("{}/pts", mount.target).as_bytes(), terminals, options)?;
+        }
         for mount in &extra.mounts {
             // A folder at its own place shows what the image was packed from: what was measured stays what is seen.
             let is_at_its_place = mount.host == mount.guest;
@@ -72,7 +79,6 @@ impl Mounts {
             node.write_at(0, &mut kbase::SliceSource::new(&file.content))?;
             namespace.attach(&file.path, Node::Regular(node))?;
         }
-        let shared = FsShared::new(platform, namespace.root());
         Ok(Self { namespace, shared, unnamed, fifos: Fifos::default(), proc: builder.proc })
     }
 

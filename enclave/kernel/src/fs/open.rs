@@ -111,7 +111,7 @@ fn open_special(ctx: &Ctx<'_>, metadata: &Metadata, flags: OpenFlags) -> Result<
             let mounts = &ctx.kernel.mounts;
             mounts.fifos().open(mounts.shared(), metadata, flags)
         }
-        FileType::CharDevice | FileType::BlockDevice => device::open(ctx, metadata),
+        FileType::CharDevice | FileType::BlockDevice => device::open(ctx, metadata, flags),
         _ => Err(Error::new(Errno::ENXIO, "a socket is connected to, not opened")),
     }
 }

@@ -18,6 +18,8 @@ pub(crate) mod capability {
     pub(crate) const SETUID: u64 = 1 << 7;
     /// CAP_SYS_PTRACE.
     pub(crate) const SYS_PTRACE: u64 = 1 << 19;
+    /// CAP_SYS_ADMIN.
+    pub(crate) const SYS_ADMIN: u64 = 1 << 21;
     /// CAP_SYS_NICE.
     pub(crate) const SYS_NICE: u64 = 1 << 23;
     /// CAP_SYS_RESOURCE.

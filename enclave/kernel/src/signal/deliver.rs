@@ -223,7 +223,7 @@ fn stop(ctx: &Ctx<'_>, signal: Signal) {
 }
 
 /// Whether no member of the group has its parent in another group of the session (POSIX 3.264).
-fn is_orphaned_group(ctx: &Ctx<'_>) -> bool {
+pub(crate) fn is_orphaned_group(ctx: &Ctx<'_>) -> bool {
     let place =
         |process: &Process| (process.session.load(Ordering::Relaxed), process.group.load(Ordering::Relaxed));
     let (session, group) = place(ctx.process);

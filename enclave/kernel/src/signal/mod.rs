@@ -19,7 +19,7 @@ mod state;
 mod tests;
 mod wait;
 
-pub(crate) use deliver::{deliver, raise_fault, return_from_handler};
+pub(crate) use deliver::{deliver, is_orphaned_group, raise_fault, return_from_handler};
 pub(crate) use send::{
     addressed, may_signal, raise_self, send_from_outside, send_to_all, send_to_process, send_to_thread,
 };

@@ -202,6 +202,7 @@ pub(super) fn ioctl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: UserAddr) -> Resu
             let left = i32::try_from(left).unwrap_or(i32::MAX);
             UserPtr::<i32>::new(argument).write(ctx.user(), &left).map(|()| 0)
         }
+        _ if let Some(result) = fs::tty::ioctl(ctx, &open, cmd, argument) => result,
         request::TIOCGPGRP if open.file().is_terminal() => {
             let own = ctx.process.group.load(Ordering::Relaxed);
             let group = match ctx.kernel.mounts.shared().foreground.load(Ordering::Relaxed) {

@@ -99,7 +99,7 @@ syscalls! {
     13 rt_sigaction(number: signal::SignalNumber, new: UserPtr<SigAction>, old: UserPtr<SigAction>, set_len: usize) = signal::rt_sigaction, Full;
     14 rt_sigprocmask(how: u32, new: UserPtr<SignalSet>, old: UserPtr<SignalSet>, set_len: usize) = signal::rt_sigprocmask, Full;
     15 rt_sigreturn() = signal::rt_sigreturn, Full;
-    16 ioctl(fd: Fd, request: u32, argument: UserAddr) = fcntl::ioctl, Partial("terminals: what the host has; no FIOASYNC");
+    16 ioctl(fd: Fd, request: u32, argument: UserAddr) = fcntl::ioctl, Partial("terminals of the host: what the host has; no FIOASYNC");
     17 pread64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pread64, Full;
     18 pwrite64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pwrite64, Full;
     19 readv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32) = rw::readv, Full;

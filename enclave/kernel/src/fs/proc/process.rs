@@ -1,7 +1,7 @@
 //! Files of a process: `/proc/PID/…`, `/proc/PID/task/TID/…`.
 
 use super::{Text, put};
-use crate::fs::OpenFile;
+use crate::fs::{OpenFile, tty};
 use crate::vm::{Backing, Role, Vma};
 use crate::{Kernel, Process, Thread};
 use alloc::string::String;
@@ -119,12 +119,16 @@ fn stat(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "{} (", subject.thread.tid);
     name(subject.thread, text);
     let load = |number: &core::sync::atomic::AtomicU32| number.load(Ordering::Relaxed);
+    let (terminal, foreground) = tty::terminal_of(subject.kernel, process)
+        .map_or((0, -1), |(number, group)| (number, i64::from(group)));
     put!(
         text,
-        ") R {} {} {} 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 {} 0 0 {} {} 18446744073709551615",
+        ") R {} {} {} {} {} 4194304 0 0 0 0 0 0 0 0 20 0 {} 0 0 {} {} 18446744073709551615",
         load(&process.parent),
         load(&process.group),
         load(&process.session),
+        terminal,
+        foreground,
         process.threads().len(),
         sizes.total,
         sizes.resident,

@@ -4,6 +4,7 @@ mod names;
 mod pipes;
 mod proc;
 mod streams;
+mod terminals;
 
 use super::{FileTable, FsContext};
 use crate::ctx::{After, Ctx};
