@@ -17,6 +17,8 @@ pub enum FileType {
     Fifo,
     /// Socket.
     Socket,
+    /// A file of the kernel that is none of these.
+    Anonymous,
 }
 
 impl FileType {
@@ -24,6 +26,7 @@ impl FileType {
     #[must_use]
     pub const fn mode_bits(self) -> u32 {
         match self {
+            Self::Anonymous => 0,
             Self::Fifo => 0o010_000,
             Self::CharDevice => 0o020_000,
             Self::Directory => 0o040_000,
@@ -53,6 +56,7 @@ impl FileType {
     #[must_use]
     pub const fn d_type(self) -> u8 {
         match self {
+            Self::Anonymous => 0,
             Self::Fifo => 1,
             Self::CharDevice => 2,
             Self::Directory => 4,

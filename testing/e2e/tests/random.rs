@@ -40,3 +40,23 @@ fn random_signals_do_the_same() {
 fn random_processes_do_the_same() {
     same("random_processes");
 }
+
+#[test]
+fn random_futexes_do_the_same() {
+    same("random_futexes");
+}
+
+#[test]
+fn random_times_do_the_same() {
+    same("random_time");
+}
+
+#[test]
+fn random_files_do_the_same() {
+    same("random_files");
+}
+
+#[test]
+fn random_memory_does_the_same() {
+    same("random_memory");
+}

@@ -451,7 +451,7 @@ fn absent() -> Error {
 
 impl File for Epoll {
     fn metadata(&self) -> Result<Metadata> {
-        Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
+        Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
     }
 
     fn ready(&self) -> Readiness {
@@ -471,6 +471,11 @@ impl File for Epoll {
 
     fn next_change_ns(&self) -> Option<u64> {
         next_change_of(&self.unannounced_interests())
+    }
+
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        // Linux takes any place for the beginning.
+        Ok(0)
     }
 
     fn as_any(&self) -> &dyn Any {

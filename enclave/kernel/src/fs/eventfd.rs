@@ -62,8 +62,8 @@ impl File for EventFd {
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
-        if from.remaining() < 8 {
-            kbase::bail!(EINVAL, "the buffer is shorter than a counter");
+        if from.remaining() != 8 {
+            kbase::bail!(EINVAL, "the buffer is not a counter");
         }
         {
             // Nothing is taken from the program before there is room: the caller tries again.
@@ -87,7 +87,7 @@ impl File for EventFd {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
+        Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
     }
 
     fn ready(&self) -> Readiness {
@@ -100,6 +100,11 @@ impl File for EventFd {
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.changed)
+    }
+
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        // Linux takes any place for the beginning.
+        Ok(0)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -477,6 +477,9 @@ pub(crate) fn pipe_size(open: &OpenFile, wanted: Option<u32>) -> Result<u64> {
     };
     let mut state = end.pipe.state.lock();
     if let Some(wanted) = wanted {
+        if wanted > 1 << 31 {
+            kbase::bail!(EINVAL, "larger than any pipe");
+        }
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         if wanted > MAX_CAPACITY {
             kbase::bail!(EPERM, "the pipe would be too large");

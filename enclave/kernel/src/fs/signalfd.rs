@@ -117,7 +117,7 @@ impl File for SignalFd {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
+        Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
     }
 
     fn ready(&self) -> Readiness {
@@ -130,6 +130,11 @@ impl File for SignalFd {
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.changed)
+    }
+
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        // Linux takes any place for the beginning.
+        Ok(0)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -121,7 +121,7 @@ impl File for TimerFd {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
+        Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
     }
 
     fn ready(&self) -> Readiness {
@@ -142,6 +142,11 @@ impl File for TimerFd {
         let mut state = self.state.lock();
         state.advance(self.platform.monotonic_ns());
         state.schedule.next_ns.filter(|_| state.expired == 0)
+    }
+
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        // Linux takes any place for the beginning.
+        Ok(0)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -14,21 +14,19 @@ pub(crate) struct WakeOp {
     against: i32,
 }
 
+/// Twelve bits with a sign.
+const fn signed(bits: u32) -> i32 {
+    (bits << 20).cast_signed() >> 20
+}
+
 impl WakeOp {
     /// Decodes `val3`: `op << 28 | cmp << 24 | oparg << 12 | cmparg`, both arguments signed.
-    ///
-    /// # Errors
-    /// ENOSYS an unknown operation or comparison.
-    pub(crate) fn decode(encoded: u32) -> Result<Self> {
-        let signed = |bits: u32| (bits << 20).cast_signed() >> 20;
+    pub(crate) const fn decode(encoded: u32) -> Self {
         let (operation, comparison) = (encoded >> 28 & 7, encoded >> 24 & 0xf);
-        if operation > 4 || comparison > 5 {
-            bail!(ENOSYS, "unknown FUTEX_OP");
-        }
         let operand = signed(encoded >> 12 & 0xfff).cast_unsigned();
         // FUTEX_OP_OPARG_SHIFT; Linux masks shifts that are too far.
         let operand = if encoded >> 31 == 1 { 1u32.wrapping_shl(operand) } else { operand };
-        Ok(Self { operation, comparison, operand, against: signed(encoded & 0xfff) })
+        Self { operation, comparison, operand, against: signed(encoded & 0xfff) }
     }
 
     const fn apply(self, old: u32) -> u32 {
@@ -57,7 +55,7 @@ impl WakeOp {
 /// Changes the word at `second`, wakes waiters of `first`, and those of `second` if its old value fits (FUTEX_WAKE_OP).
 ///
 /// # Errors
-/// EINVAL not aligned, or a waiter for a lock; EFAULT.
+/// EINVAL not aligned, or a waiter for a lock; ENOSYS an unknown operation or comparison; EFAULT.
 pub(crate) fn wake_op(
     ctx: &Ctx<'_>,
     first: UserAddr,
@@ -67,6 +65,9 @@ pub(crate) fn wake_op(
     operation: WakeOp,
 ) -> Result<u32> {
     let (first_key, second_key) = (Key::of(ctx, first, scope)?, Key::of(ctx, second, scope)?);
+    if operation.operation > 4 {
+        bail!(ENOSYS, "unknown FUTEX_OP");
+    }
     let mut old = ctx.user().load_u32(second)?;
     loop {
         let found = ctx.user().compare_exchange_u32(second, old, operation.apply(old))?;
@@ -74,6 +75,10 @@ pub(crate) fn wake_op(
             break;
         }
         old = found;
+    }
+    if operation.comparison > 5 {
+        // Linux too has changed the word by now.
+        bail!(ENOSYS, "unknown FUTEX_OP_CMP");
     }
     let table = &ctx.kernel.futexes;
     let mut woken = table.wake(first_key, wake, BITSET_MATCH_ANY)?;
@@ -95,7 +100,7 @@ mod tests {
         World::new().with_ctx(|ctx| {
             ctx.poke(SCRATCH + 4, 7u32);
             // FUTEX_OP_ADD 3, FUTEX_OP_CMP_GT 6
-            let add = WakeOp::decode(1 << 28 | 4 << 24 | 3 << 12 | 6).unwrap();
+            let add = WakeOp::decode(1 << 28 | 4 << 24 | 3 << 12 | 6);
             let key = Key::of(ctx, UserAddr(SCRATCH + 4), Scope::Private).unwrap();
             let second = super::super::waiter_of(ctx);
             ctx.kernel.futexes.add(key, Kind::Wait(1), &second);
@@ -106,7 +111,7 @@ mod tests {
             assert_eq!(second.fate(), Fate::Done);
             assert_eq!(ctx.peek::<u32>(SCRATCH + 4), 10);
             // FUTEX_OP_ANDN with a shifted operand of 1 << 1, FUTEX_OP_CMP_LT -1
-            let clear = WakeOp::decode(0xb << 28 | 2 << 24 | 1 << 12 | 0xfff).unwrap();
+            let clear = WakeOp::decode(0xb << 28 | 2 << 24 | 1 << 12 | 0xfff);
             assert_eq!((clear.operand, clear.against), (2, -1));
             assert_eq!(
                 wake_op(ctx, UserAddr(SCRATCH), UserAddr(SCRATCH + 4), Scope::Private, (1, 1), clear)
@@ -114,7 +119,10 @@ mod tests {
                 0
             );
             assert_eq!(ctx.peek::<u32>(SCRATCH + 4), 8);
-            assert_eq!(WakeOp::decode(5 << 28).unwrap_err().errno(), Errno::ENOSYS);
+            let unknown = WakeOp::decode(5 << 28);
+            let (first, second) = (UserAddr(SCRATCH), UserAddr(SCRATCH + 4));
+            let failure = wake_op(ctx, first, second, Scope::Private, (1, 1), unknown).unwrap_err();
+            assert_eq!(failure.errno(), Errno::ENOSYS);
         });
     }
 }

@@ -13,7 +13,7 @@ use super::{sleep, waiter_of};
 use crate::Ctx;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use kbase::{Errno, Error, Result, UserAddr, bail};
+use kbase::{Errno, Error, Result, UserAddr, UserPtr, bail};
 use linux_abi::process::futex::{OWNER_DIED, TID_MASK, WAITERS};
 
 /// A wait for a lock.
@@ -35,18 +35,18 @@ enum Attempt {
     OwnedBy(u32),
 }
 
-/// Tries to get a lock for a thread. Afterwards its word says that somebody waits, unless `marks` is false.
+/// Tries to get a lock for a thread. If another has it, its word says afterwards that somebody waits.
 ///
 /// # Errors
 /// EDEADLK the thread has it; EFAULT.
-fn attempt(ctx: &Ctx<'_>, word: UserAddr, tid: u32, has_others: bool, marks: bool) -> Result<Attempt> {
+fn attempt(ctx: &Ctx<'_>, word: UserAddr, tid: u32, has_others: bool) -> Result<Attempt> {
     let mut value = ctx.user().load_u32(word)?;
     loop {
         let owner = value & TID_MASK;
         let new = match owner {
             0 => value & OWNER_DIED | tid | if has_others { WAITERS } else { value & WAITERS },
             _ if owner == tid => bail!(EDEADLK, "the thread has the lock"),
-            _ if !marks || value & WAITERS != 0 => return Ok(Attempt::OwnedBy(owner)),
+            _ if value & WAITERS != 0 => return Ok(Attempt::OwnedBy(owner)),
             _ => value | WAITERS,
         };
         let found = ctx.user().compare_exchange_u32(word, value, new)?;
@@ -78,7 +78,7 @@ fn has_waiters(table: &FutexTable, key: Key, except: Option<&Arc<Waiter>>) -> bo
 pub(crate) fn try_lock(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<()> {
     let key = Key::of(ctx, address, scope)?;
     let others = has_waiters(&ctx.kernel.futexes, key, None);
-    match attempt(ctx, address, ctx.thread.tid, others, false)? {
+    match attempt(ctx, address, ctx.thread.tid, others)? {
         Attempt::Locked => Ok(()),
         Attempt::OwnedBy(owner) if ctx.kernel.processes.thread(owner).is_none() => {
             bail!(ESRCH, "the owner has ended")
@@ -106,7 +106,7 @@ fn acquire(ctx: &Ctx<'_>, key: Key, wait: LockWait) -> Result<()> {
     loop {
         table.add(key, Kind::Lock, &waiter);
         let others = has_waiters(table, key, Some(&waiter));
-        let attempted = attempt(ctx, wait.address, waiter.tid, others, true);
+        let attempted = attempt(ctx, wait.address, waiter.tid, others);
         let owner = match attempted {
             Ok(Attempt::OwnedBy(owner)) => owner,
             done => {
@@ -212,12 +212,13 @@ fn give(ctx: &Ctx<'_>, word: UserAddr, from: u32, entry: &Entry, extra: u32) -> 
 /// # Errors
 /// EPERM the caller does not have it; EINVAL not aligned; EFAULT.
 pub(crate) fn unlock(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<()> {
-    let key = Key::of(ctx, address, scope)?;
     let tid = ctx.thread.tid;
-    let mut value = ctx.user().load_u32(address)?;
+    // Even before it is known to be aligned.
+    let mut value: u32 = UserPtr::new(address).read(ctx.user())?;
     if value & TID_MASK != tid {
         bail!(EPERM, "the caller does not have the lock");
     }
+    let key = Key::of(ctx, address, scope)?;
     let table = &ctx.kernel.futexes;
     if let Some(entry) = next_locker(table, key) {
         return give(ctx, address, tid, &entry, 0);
@@ -286,11 +287,9 @@ pub(crate) fn wait_for_requeue(
         Ok(_) => Err(Error::new(Errno::EAGAIN, "the word has another value")),
         Err(error) => Err(error),
     };
-    if compared.is_err() {
-        if table.remove(&waiter).is_some() {
-            return compared;
-        }
-        // It was moved before it looked: it waits for the lock now, or has it.
+    // One that was moved before it looked waits for the lock now, or has it.
+    if compared.is_err() && table.remove(&waiter).is_some() {
+        return compared;
     }
     let settled = sleep_until_settled(ctx, &waiter, lock_wait.deadline_ns).and_then(|fate| match fate {
         Fate::Again => acquire(ctx, target, lock_wait),

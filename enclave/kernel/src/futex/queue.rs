@@ -18,6 +18,9 @@ use linux_abi::process::futex::BITSET_MATCH_ANY;
 /// Number of queues that words are spread over; a power of two.
 const BUCKETS: usize = 256;
 
+/// End of the addresses of programs on Linux.
+const USER_END: u64 = 0x7fff_ffff_f000;
+
 /// Who may wait for a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -38,17 +41,21 @@ impl Key {
     /// The word at an address of the calling process.
     ///
     /// # Errors
-    /// EINVAL not aligned; EFAULT outside the memory of programs.
+    /// EINVAL not aligned; EFAULT no address of a program, or nothing is mapped there and others could wait for it.
     pub(super) fn of(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<Self> {
         if !address.0.is_multiple_of(4) {
             bail!(EINVAL, "a futex is an aligned word");
         }
-        if !ctx.space.range().contains(&address.0) {
-            bail!(EFAULT, "outside the memory of programs");
+        if address.0 >= USER_END {
+            bail!(EFAULT, "no address of a program");
         }
         let space = match scope {
+            // Nobody looks whether there is memory.
             Scope::Private => ctx.space.id,
-            Scope::Shared => ctx.space.word_space(address.0),
+            Scope::Shared => {
+                ctx.user().load_u32(address)?;
+                ctx.space.word_space(address.0)
+            }
         };
         Ok(Self { space, address: address.0 })
     }

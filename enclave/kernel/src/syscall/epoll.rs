@@ -25,6 +25,11 @@ pub(super) fn epoll_create1(ctx: &Ctx<'_>, flags: u32) -> Result<Fd> {
     ctx.files.insert(fs::epoll(ctx.kernel.mounts.shared()), flags.contains(OpenFlags::CLOEXEC))
 }
 
+/// EPOLLEXCLUSIVE, and what may be asked for together with it: EPOLLIN, EPOLLOUT and their bands, EPOLLERR, EPOLLHUP, EPOLLWAKEUP,
+/// EPOLLET.
+const EXCLUSIVE: u32 = 1 << 28;
+const WITH_EXCLUSIVE: u32 = EXCLUSIVE | 1 | 4 | 8 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 1 << 29 | 1 << 31;
+
 /// `epoll_ctl(2)`.
 pub(super) fn epoll_ctl(
     ctx: &Ctx<'_>,
@@ -39,10 +44,19 @@ pub(super) fn epoll_ctl(
     let event = if operation == DELETE { EpollEvent::default() } else { event.read(ctx.user())? };
     let instance = ctx.files.get_file(epoll)?;
     let open = ctx.files.get_file(fd)?;
+    if open.file().node().is_some() {
+        kbase::bail!(EPERM, "a file or directory is always ready");
+    }
     if epoll == fd {
         kbase::bail!(EINVAL, "an instance cannot watch itself");
     }
     let instance = Epoll::of(&instance)?;
+    if event.events & EXCLUSIVE != 0 {
+        let is_allowed = operation == ADD && event.events & !WITH_EXCLUSIVE == 0 && Epoll::of(&open).is_err();
+        if !is_allowed && matches!(operation, ADD | MODIFY) {
+            kbase::bail!(EINVAL, "EPOLLEXCLUSIVE is not for this");
+        }
+    }
     match operation {
         ADD => instance.add(fd.0, &open, event),
         DELETE => instance.remove(fd.0, &open),
@@ -97,10 +111,10 @@ fn wait_for(
     max: i32,
     timeout_ns: Option<u64>,
 ) -> Result<usize> {
+    let open = ctx.files.get_file(epoll)?;
     if max <= 0 || max > MAX_EVENTS {
         kbase::bail!(EINVAL, "the number of events is not positive");
     }
-    let open = ctx.files.get_file(epoll)?;
     let max = usize::try_from(max).unwrap_or_default();
     let events = Epoll::of(&open)?.wait(ctx, max, deadline(ctx, timeout_ns))?;
     for (index, event) in (0u64..).zip(&events) {

@@ -76,7 +76,7 @@ pub(super) fn futex(
         op::WAKE_OP => {
             let second_count = u32::try_from(fourth & 0xffff_ffff).unwrap_or(0);
             let counts = (at_least_one(value), at_least_one(second_count));
-            futex::wake_op(ctx, address, second, scope, counts, WakeOp::decode(third_value)?)
+            futex::wake_op(ctx, address, second, scope, counts, WakeOp::decode(third_value))
         }
         op::LOCK_PI | op::LOCK_PI2 => {
             let clock = if command == op::LOCK_PI { Clock::Realtime } else { clock };

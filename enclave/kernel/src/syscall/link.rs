@@ -181,7 +181,7 @@ pub(super) fn mknodat(ctx: &Ctx<'_>, from: DirFd, path: UserStr, mode: u32, dev:
             Create::Device(kind, linux_abi::fs::make_dev(major, minor))
         }
         FileType::Directory => kbase::bail!(EPERM, "directories are made by mkdir"),
-        FileType::Symlink => kbase::bail!(EINVAL, "symbolic links are made by symlink"),
+        FileType::Symlink | FileType::Anonymous => kbase::bail!(EINVAL, "no type that mknod makes"),
     };
     let (parent, name) = PathAt::new(ctx, from, path)?.for_new(ctx, false)?;
     let mode = mode & 0o7777 & !ctx.fs.umask();

@@ -21,7 +21,7 @@ macro_rules! lenient_flag_args {
     ($($type:ty),*) => {
         $(impl Arg for $type {
             fn from_arg(raw: u64) -> Result<Self> {
-                Ok(Self::from_bits_truncate(u32::from_arg(raw)?))
+                Ok(Self::from_bits_retain(u32::from_arg(raw)?))
             }
 
             fn show(raw: u64, _ctx: &Ctx<'_>, into: &mut dyn Write) -> fmt::Result {
@@ -68,13 +68,11 @@ pub(super) fn mmap(
     fd: i32,
     offset: u64,
 ) -> Result<u64> {
-    let is_shared = match flags.bits() & MAP_SHARED_VALIDATE {
-        0 => bail!(EINVAL, "neither MAP_SHARED nor MAP_PRIVATE"),
-        kind => kind & MapFlags::SHARED.bits() != 0,
-    };
     if !offset.is_multiple_of(PAGE_SIZE) {
         bail!(EINVAL, "the offset is not page-aligned");
     }
+    let kind = flags.bits() & MAP_SHARED_VALIDATE;
+    let is_shared = kind & MapFlags::SHARED.bits() != 0;
     if flags.contains(MapFlags::HUGETLB) {
         bail!(ENOMEM, "there are no huge pages");
     }
@@ -84,9 +82,33 @@ pub(super) fn mmap(
     if flags.contains(MapFlags::GROWSDOWN) {
         request.role = Role::Stack;
     }
-    if !flags.contains(MapFlags::ANONYMOUS) {
+    let mappable = if flags.contains(MapFlags::ANONYMOUS) {
+        None
+    } else {
         let fd = u32::try_from(fd).map_err(|_| Error::new(Errno::EBADF, "the descriptor is negative"))?;
-        let mappable = ctx.files.mappable(Fd(fd))?;
+        ctx.files.get_file(Fd(fd))?;
+        Some(Fd(fd))
+    };
+    // In the order in which Linux looks at them.
+    if len == 0 {
+        bail!(EINVAL, "no bytes");
+    }
+    if len > ADDRESSES {
+        bail!(ENOMEM, "longer than the address space");
+    }
+    if flags.contains(MapFlags::FIXED) && !address.is_multiple_of(PAGE_SIZE) {
+        bail!(EINVAL, "the address is not page-aligned");
+    }
+    if mappable.is_some() && offset.checked_add(len).is_none_or(|end| end > i64::MAX.cast_unsigned()) {
+        bail!(EOVERFLOW, "beyond the end of any file");
+    }
+    match kind {
+        0 => bail!(EINVAL, "neither MAP_SHARED nor MAP_PRIVATE"),
+        MAP_SHARED_VALIDATE if mappable.is_none() => bail!(EINVAL, "MAP_SHARED_VALIDATE is for files"),
+        _ => {}
+    }
+    if let Some(fd) = mappable {
+        let mappable = ctx.files.mappable(fd)?;
         if !mappable.readable || (is_shared && protection.contains(Protection::WRITE) && !mappable.writable) {
             bail!(EACCES, "the descriptor does not allow it");
         }
@@ -104,6 +126,9 @@ pub(super) fn mmap(
     Ok(start)
 }
 
+/// Bytes of the addresses of a program on Linux.
+const ADDRESSES: u64 = 1 << 47;
+
 /// `munmap(2)`.
 pub(super) fn munmap(ctx: &Ctx<'_>, start: u64, len: u64) -> Result<()> {
     ctx.space.unmap(start, len)
@@ -111,8 +136,19 @@ pub(super) fn munmap(ctx: &Ctx<'_>, start: u64, len: u64) -> Result<()> {
 
 /// `mprotect(2)`.
 pub(super) fn mprotect(ctx: &Ctx<'_>, start: u64, len: u64, prot: Prot) -> Result<()> {
+    /// PROT_READ, PROT_WRITE, PROT_EXEC, PROT_SEM.
+    const KNOWN: u32 = 0xf;
     if prot.intersects(Prot::GROWSDOWN | Prot::GROWSUP) {
         bail!(EINVAL, "PROT_GROWSDOWN is not supported");
+    }
+    if !start.is_multiple_of(PAGE_SIZE) {
+        bail!(EINVAL, "the address is not page-aligned");
+    }
+    if len == 0 {
+        return Ok(());
+    }
+    if prot.bits() & !KNOWN != 0 {
+        bail!(EINVAL, "unknown protection");
     }
     ctx.space.protect(start, len, protection(prot))
 }
@@ -146,6 +182,10 @@ pub(super) fn msync(ctx: &Ctx<'_>, start: u64, len: u64, flags: SyncFlags) -> Re
     }
     if !start.is_multiple_of(PAGE_SIZE) {
         bail!(EINVAL, "the address is not page-aligned");
+    }
+    // Rounded up past the end of numbers it is nothing on Linux too.
+    if len.checked_next_multiple_of(PAGE_SIZE).is_none() {
+        return Ok(());
     }
     if !ctx.space.is_mapped(start, len) {
         bail!(ENOMEM, "not all of it is mapped");

@@ -46,11 +46,19 @@ pub(super) fn pwrite64(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize, of
     fs::write_at(&open, offset, &mut UserSource::new(ctx.user(), buffer, count))
 }
 
+/// Whether there is nothing to transfer, which no file is asked about.
+fn is_empty(buffers: &[(UserAddr, usize)]) -> bool {
+    buffers.iter().all(|&(_, len)| len == 0)
+}
+
 /// `readv(2)`.
 pub(super) fn readv(ctx: &Ctx<'_>, fd: Fd, vector: UserPtr<Iovec>, len: u32) -> Result<usize> {
     let open = ctx.files.get_file(fd)?;
     open.want_read()?;
     let buffers = buffers(ctx, vector, len)?;
+    if is_empty(&buffers) {
+        return Ok(0);
+    }
     fs::read(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers))
 }
 
@@ -59,6 +67,9 @@ pub(super) fn writev(ctx: &Ctx<'_>, fd: Fd, vector: UserPtr<Iovec>, len: u32) ->
     let open = ctx.files.get_file(fd)?;
     open.want_write()?;
     let buffers = buffers(ctx, vector, len)?;
+    if is_empty(&buffers) {
+        return Ok(0);
+    }
     pipe_signal(ctx, fs::write(ctx, &open, &mut UserSource::vectored(ctx.user(), buffers)))
 }
 

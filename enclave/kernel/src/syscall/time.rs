@@ -7,7 +7,7 @@ use kbase::{Errno, Error, Result, UserAddr, UserPtr, bail};
 use linux_abi::process::Rusage;
 use linux_abi::time::{
     CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI,
-    CLOCKS_PER_SEC, NSEC_PER_SEC, TIMER_ABSTIME, Timespec, Timeval, Timezone, Tms,
+    CLOCK_THREAD_CPUTIME_ID, CLOCKS_PER_SEC, NSEC_PER_SEC, TIMER_ABSTIME, Timespec, Timeval, Timezone, Tms,
 };
 
 /// Largest absolute value of an offset of `adjtimex(2)` that says "not synchronised", microseconds.
@@ -87,13 +87,18 @@ pub(super) fn clock_nanosleep(
     remaining: UserAddr,
 ) -> Result<()> {
     let clock = Clock::of(ctx, id)?;
-    if matches!(id, CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_REALTIME_COARSE) {
+    if matches!(
+        id,
+        CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_REALTIME_COARSE | CLOCK_THREAD_CPUTIME_ID
+    ) {
         bail!(EOPNOTSUPP, "nobody sleeps on this clock");
     }
     let time = time.read(ctx.user())?;
     match clock {
         Clock::ThreadCpu(_) => bail!(EINVAL, "a thread that sleeps uses no CPU time"),
-        Clock::ProcessCpu(_) => bail!(EOPNOTSUPP, "sleeping for CPU time"),
+        Clock::ProcessCpu(pid) => {
+            return sleep_for_cpu(ctx, pid, flags & TIMER_ABSTIME != 0, time, remaining);
+        }
         Clock::Realtime | Clock::Monotonic => {}
     }
     if flags & TIMER_ABSTIME == 0 {
@@ -101,6 +106,31 @@ pub(super) fn clock_nanosleep(
     }
     let deadline = deadline_at(ctx, clock, time)?;
     ctx.sleep_until(Some(deadline)).map_err(|_| Error::new(Errno::ERESTARTNOHAND, "a signal came"))
+}
+
+/// Sleeps until a process has used so much CPU time.
+fn sleep_for_cpu(
+    ctx: &Ctx<'_>,
+    pid: u32,
+    is_absolute: bool,
+    time: Timespec,
+    remaining: UserAddr,
+) -> Result<()> {
+    let Some(ns) = time.to_ns() else { bail!(EINVAL, "not a time") };
+    let clock = Clock::ProcessCpu(pid);
+    let until = if is_absolute { ns } else { clock.now(ctx)?.saturating_add(ns) };
+    let Err(error) = crate::time::sleep_for_cpu(ctx, clock, until) else { return Ok(()) };
+    if !error.errno().is_restart() {
+        return Err(error);
+    }
+    if is_absolute {
+        bail!(ERESTARTNOHAND, "a signal came");
+    }
+    if let Some(remaining) = UserPtr::<Timespec>::new(remaining).non_null() {
+        let left = until.saturating_sub(clock.now(ctx)?);
+        remaining.write(ctx.user(), &Timespec::from_ns(left))?;
+    }
+    bail!(EINTR, "a signal came")
 }
 
 /// Ticks of CLOCKS_PER_SEC.

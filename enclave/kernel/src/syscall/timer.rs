@@ -4,11 +4,15 @@ use crate::Ctx;
 use crate::time::{Clock, Notify, Setting, TimerClock};
 use kbase::{Result, UserPtr, bail};
 use linux_abi::signal::{SigInfo, Signal, si};
-use linux_abi::time::{ITIMER_REAL, Itimerval, NSEC_PER_SEC, TIMER_ABSTIME, Timespec, Timeval};
+use linux_abi::time::{
+    CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, ITIMER_REAL, Itimerval, NSEC_PER_SEC,
+    TIMER_ABSTIME, Timespec, Timeval,
+};
 
-/// SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD_ID.
+/// SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID.
 const SIGEV_SIGNAL: u32 = 0;
 const SIGEV_NONE: u32 = 1;
+const SIGEV_THREAD: u32 = 2;
 const SIGEV_THREAD_ID: u32 = 4;
 
 /// Words of `struct sigevent`: value, signo and notify, thread, rest.
@@ -75,16 +79,21 @@ pub(super) fn timer_create(
     event: UserPtr<SigEvent>,
     into: UserPtr<i32>,
 ) -> Result<()> {
-    let clock = match Clock::of(ctx, clock)? {
+    let event = match event.non_null() {
+        Some(event) => Some(event.read(ctx.user())?),
+        None => None,
+    };
+    let id = clock;
+    let clock = Clock::of(ctx, id)?;
+    if matches!(id, CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_REALTIME_COARSE) {
+        bail!(EOPNOTSUPP, "no timers on this clock");
+    }
+    let clock = match clock {
         Clock::Realtime => TimerClock::Realtime,
         Clock::Monotonic => TimerClock::Wall,
         Clock::ProcessCpu(pid) if pid == ctx.process.pid => TimerClock::Cpu,
         Clock::ThreadCpu(tid) if tid == ctx.thread.tid => TimerClock::Cpu,
         Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => bail!(EINVAL, "another's CPU time"),
-    };
-    let event = match event.non_null() {
-        Some(event) => Some(event.read(ctx.user())?),
-        None => None,
     };
     let [value, kind, target, ..] = event.unwrap_or_default();
     let (number, notify) = (kind & 0xffff_ffff, u32::try_from(kind >> 32).unwrap_or(0));
@@ -97,8 +106,9 @@ pub(super) fn timer_create(
             None => bail!(EINVAL, "no such signal"),
         },
     };
+    // The C library makes a thread of SIGEV_THREAD; to the kernel it is a signal.
     let is_own = |tid: u32| ctx.process.threads().iter().any(|thread| thread.tid == tid);
-    if !matches!(notify, SIGEV_SIGNAL | SIGEV_NONE | SIGEV_THREAD_ID)
+    if !matches!(notify, SIGEV_SIGNAL | SIGEV_NONE | SIGEV_THREAD | SIGEV_THREAD_ID)
         || notify == SIGEV_THREAD_ID && !is_own(tid)
     {
         bail!(EINVAL, "sigev_notify");

@@ -34,7 +34,7 @@ pub(crate) const WORK_WORLD: u32 = 4;
 /// Another process waits for the same addresses.
 pub(crate) const WORK_YIELD: u32 = 8;
 
-/// Somebody waits until the thread has been in the kernel.
+/// Somebody waits until the thread has been in the kernel, or wants to know how much CPU time it has used.
 pub(crate) const WORK_BARRIER: u32 = 16;
 
 /// No host thread runs it.

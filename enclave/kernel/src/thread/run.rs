@@ -101,7 +101,10 @@ fn do_work(ctx: &Ctx<'_>) -> bool {
         }
         ctx.settle_without_handler();
     }
-    ctx.thread.clear_work(WORK_BARRIER);
+    if ctx.thread.has_work(WORK_BARRIER) {
+        ctx.thread_cpu_ns();
+        ctx.thread.clear_work(WORK_BARRIER);
+    }
     if ctx.thread.has_work(WORK_YIELD) {
         ctx.thread.clear_work(WORK_YIELD);
         if ctx.space.is_wanted_by_another() {

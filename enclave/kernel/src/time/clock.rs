@@ -67,10 +67,16 @@ impl Clock {
         Ok(match self {
             Self::Realtime => ctx.platform().realtime_ns(),
             Self::Monotonic => ctx.platform().monotonic_ns(),
-            Self::ProcessCpu(pid) if pid == ctx.process.pid => ctx.process_cpu_ns(),
+            Self::ProcessCpu(pid) if pid == ctx.process.pid => {
+                ctx.process.ask_for_cpu_times(ctx.thread.tid);
+                ctx.process_cpu_ns()
+            }
             Self::ThreadCpu(tid) if tid == ctx.thread.tid => ctx.thread_cpu_ns(),
             Self::ProcessCpu(pid) => match ctx.kernel.processes.process(pid) {
-                Some(process) => process.cpu_ns(),
+                Some(process) => {
+                    process.ask_for_cpu_times(ctx.thread.tid);
+                    process.cpu_ns()
+                }
                 None => bail!(EINVAL, "no such process"),
             },
             Self::ThreadCpu(tid) => match ctx.kernel.processes.thread(tid) {

@@ -3,6 +3,7 @@
 //! A thread can ask only about itself, so each stores what it knows of itself when it asks, is interrupted or ends; others see
 //! that. User and system time are not told apart: all of it is user time.
 
+use crate::thread::WORK_BARRIER;
 use crate::{Ctx, Process};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,6 +68,16 @@ impl ProcessTimes {
 }
 
 impl Process {
+    /// Makes its threads, but for one, note how much CPU time they have used.
+    pub(crate) fn ask_for_cpu_times(&self, except: u32) {
+        for thread in self.threads() {
+            // One that sleeps has noted it before.
+            if thread.tid != except && thread.handle().is_some() && !thread.has_work(WORK_BARRIER) {
+                thread.request(WORK_BARRIER);
+            }
+        }
+    }
+
     /// CPU time of its threads, as far as they know, in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> u64 {
         let running: u64 = self.state.lock().threads.iter().map(|thread| thread.times.used_ns()).sum();

@@ -9,12 +9,15 @@ mod timers;
 pub(crate) use clock::{Clock, deadline_after, deadline_at};
 pub(crate) use cpu::{ProcessTimes, ThreadTimes};
 pub(crate) use timers::{
-    Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, park_deadline,
+    CPU_TICK_NS, Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, park_deadline,
 };
 
 use crate::Ctx;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::time::Timespec;
+
+/// Who sleeps for CPU time looks at it at least so often.
+const MOST_CPU_WAIT_NS: u64 = 50_000_000;
 
 /// What `restart_syscall(2)` goes on with: calls with a relative timeout, which may not begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,4 +59,21 @@ pub(crate) fn sleep(ctx: &Ctx<'_>, deadline_ns: u64, remaining: UserAddr) -> Res
     }
     ctx.thread.signals.set_restart(Restart::Sleep { deadline_ns, remaining });
     Err(Error::new(Errno::ERESTART_RESTARTBLOCK, "a signal came"))
+}
+
+/// Sleeps until a clock of CPU time shows `until`. Those who use the time are asked now and then how much it was.
+///
+/// # Errors
+/// ERESTARTSYS a signal came; EINVAL the process is gone.
+pub(crate) fn sleep_for_cpu(ctx: &Ctx<'_>, clock: Clock, until: u64) -> Result<()> {
+    loop {
+        let now = clock.now(ctx)?;
+        if now >= until {
+            return Ok(());
+        }
+        let left = until.saturating_sub(now);
+        let cpus = u64::from(ctx.platform().host_facts().cpus.max(1));
+        let wait = (left / cpus).clamp(CPU_TICK_NS, MOST_CPU_WAIT_NS);
+        ctx.sleep_until(Some(ctx.platform().monotonic_ns().saturating_add(wait)))?;
+    }
 }

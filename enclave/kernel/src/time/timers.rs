@@ -18,7 +18,7 @@ const NEVER: u64 = u64::MAX;
 /// No thread is to be interrupted.
 const NOBODY: u32 = u32::MAX;
 /// A timer of CPU time is looked at no more often than this.
-const CPU_TICK_NS: u64 = 1_000_000;
+pub(crate) const CPU_TICK_NS: u64 = 1_000_000;
 /// Most timers that a process creates.
 const MAX_CREATED: usize = 1024;
 
@@ -182,7 +182,9 @@ impl Timers {
             };
             let old = left(timer, now);
             let next = after.next.map(|after| now.of(timer.clock).saturating_add(after));
-            timer.setting = Setting { next, interval: after.interval };
+            // ITIMER_REAL forgets its interval when it is disarmed, the others do not.
+            let keeps = next.is_some() || timer.clock == TimerClock::Cpu;
+            timer.setting = Setting { next, interval: if keeps { after.interval } else { 0 } };
             (old, state.next(now))
         };
         self.arm(ctx, next);
@@ -234,7 +236,8 @@ impl Timers {
             let Some(timer) = state.created.get_mut(&id) else { bail!(EINVAL, "no such timer") };
             let old = left(timer, now);
             let next = first(timer.clock, now.of(timer.clock));
-            timer.setting = Setting { next, interval };
+            // One that is disarmed forgets its interval.
+            timer.setting = Setting { next, interval: next.map_or(0, |_| interval) };
             timer.overrun = 0;
             (old, state.next(now))
         };
@@ -310,6 +313,9 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
         return;
     }
     let uses_cpu = timers.state.lock().uses_cpu();
+    if uses_cpu {
+        ctx.process.ask_for_cpu_times(ctx.thread.tid);
+    }
     let now =
         Now { wall: ctx.platform().monotonic_ns(), cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 } };
     let (due, next) = {
