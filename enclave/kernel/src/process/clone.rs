@@ -98,7 +98,7 @@ fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u
         if child.id == ctx.space.id {
             let _ = request.child_tid.write(ctx.user(), &tid);
         } else {
-            child.store_in_copy(request.child_tid.address().0, &tid.to_le_bytes());
+            child.store_while_away(ctx.space, request.child_tid.address().0, &tid.to_le_bytes());
         }
     }
     Ok(())

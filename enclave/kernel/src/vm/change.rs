@@ -34,13 +34,12 @@ impl AddressSpace {
         if state.map.overlapping(range.clone()).any(|(_, vma)| refused(vma)) {
             bail!(EACCES, "the file is not open for writing");
         }
-        let State { map, committed, dirty, .. } = &mut *state;
-        for (start, vma) in map.overlapping(range.clone()) {
+        for (start, vma) in state.map.overlapping(range.clone()) {
             let part = pages::pages(&(start.max(range.start)..vma.end.min(range.end)));
             let new = Vma { protection, ..vma.clone() };
-            self.protect_committed(committed, dirty, part, vma, new.hardware());
+            self.protect_committed(&state, part, vma, &new);
         }
-        map.update(&range, |vma| {
+        state.map.update(&range, |vma| {
             vma.protection = protection;
             vma.was_writable |= protection.contains(Protection::WRITE);
         });
@@ -48,40 +47,18 @@ impl AddressSpace {
     }
 
     /// Tells the processor the new protection of the committed pages of a part of a range.
-    fn protect_committed(
-        &self,
-        committed: &pages::PageSet,
-        dirty: &pages::PageSet,
-        part: Range<u64>,
-        vma: &Vma,
-        new: Protection,
-    ) {
-        let old = vma.hardware();
-        if old == new {
+    fn protect_committed(&self, state: &State, part: Range<u64>, vma: &Vma, new: &Vma) {
+        if vma.hardware() == new.hardware() {
             return;
         }
-        let platform = &self.backend.platform;
         let mut rest = part;
-        while let Some(mut run) = committed.next_run(rest.clone()) {
+        while let Some(run) = state.committed.next_run(rest.clone()) {
             rest.start = run.end;
-            if !vma.tracks_dirty() {
-                platform.protect(page_range(&run), old, new);
-                continue;
-            }
-            // Runs of dirty and of clean pages in turn: clean ones are not writable.
-            while run.start < run.end {
-                let is_dirty = dirty.has(run.start);
-                let end = if is_dirty {
-                    dirty.next_clear(run.start, run.end)
-                } else {
-                    dirty.next_run(run.clone()).map_or(run.end, |dirty| dirty.start)
-                };
-                let hide = if is_dirty { Protection::empty() } else { Protection::WRITE };
-                let (old, new) = (old.difference(hide), new.difference(hide));
-                if old != new {
-                    platform.protect(page_range(&(run.start..end)), old, new);
+            for (part, before) in state.parts_in_place(run, vma) {
+                let after = state.in_place(part.start, new);
+                if before != after {
+                    self.backend.platform.protect(page_range(&part), before, after);
                 }
-                run.start = end;
             }
         }
     }

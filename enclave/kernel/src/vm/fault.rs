@@ -125,12 +125,15 @@ impl AddressSpace {
         if state.map.find(address).is_none() {
             self.grow_stack(state, address)?;
         }
-        let State { map, committed, dirty, .. } = state;
+        let State { map, committed, dirty, held, .. } = state;
         let (start, vma) = map.find_mut(address).ok_or(Fault::Unmapped)?;
         if !allows(vma, access) {
             return Err(Fault::Protected);
         }
         if committed.has(page) {
+            if access.contains(Protection::WRITE) && held.has(page) {
+                return self.let_go(state, page).map(|()| None);
+            }
             if access.contains(Protection::WRITE) && vma.tracks_dirty() && !dirty.has(page) {
                 let hardware = vma.hardware();
                 self.backend.platform.protect(

@@ -263,22 +263,24 @@ impl AddressSpace {
     /// The program is over, and its space is in place and has the addresses for itself: its pages stay for the next.
     pub(super) fn leave_behind(&self) {
         let mut state = self.state.lock();
-        let State { map, committed, dirty, .. } = &mut *state;
+        let map = core::mem::take(&mut state.map);
         let platform = &self.backend.platform;
         let mut kept: Vec<(Range<u64>, Vma)> = Vec::new();
         let mut room = MOST.saturating_sub(self.backend.leftovers.state.lock().committed.len());
-        for (start, vma) in map.carve(&self.range) {
+        for (start, vma) in map.iter() {
             let mut rest = pages(&(start..vma.end));
-            while let Some(run) = committed.next_run(rest.clone()) {
+            while let Some(run) = state.committed.next_run(rest.clone()) {
                 rest.start = run.end;
-                let remainder = remainder(&vma).filter(|_| run.end - run.start <= room);
+                let remainder = remainder(vma).filter(|_| run.end - run.start <= room);
                 let Some(mut remainder) = remainder else {
                     platform.decommit(page_range(&run));
                     continue;
                 };
                 if is_zeros(&remainder) {
                     let len = usize::try_from((run.end - run.start) * PAGE_SIZE).unwrap_or(0);
-                    platform.protect(page_range(&run), vma.hardware(), remainder.hardware());
+                    for (part, before) in state.parts_in_place(run.clone(), vma) {
+                        platform.protect(page_range(&part), before, remainder.hardware());
+                    }
                     if platform.user_fill(run.start * PAGE_SIZE, len, 0).is_err() {
                         platform.decommit(page_range(&run));
                         continue;
@@ -290,8 +292,9 @@ impl AddressSpace {
                 kept.push((run, remainder));
             }
         }
-        *committed = PageSet::default();
-        *dirty = PageSet::default();
+        state.committed = PageSet::default();
+        state.dirty = PageSet::default();
+        state.held = PageSet::default();
         drop(state);
         let mut clusters: Vec<Range<u64>> = Vec::new();
         for (run, _) in &kept {

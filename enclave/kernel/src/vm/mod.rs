@@ -5,13 +5,15 @@
 //! first touched ([`fault`]), together with its neighbours.
 //!
 //! Invariants: a committed page lies in a range, and the processor's protection of it is what
-//! [`vma::Vma::hardware`] says, but that a page of a shared file mapping is not writable until it is dirty.
+//! [`vma::Vma::hardware`] says, but that a page of a shared file mapping is not writable until it is dirty, nor is one that
+//! other members of the group rely on ([`exchange`]).
 //!
 //! Lock order: [`AddressSpace::state`] is taken alone. Pages are committed and protected under it, since the
 //! record and the pages must agree; user memory is accessed and files are read without it.
 
 mod arena;
 mod change;
+mod exchange;
 mod fault;
 mod leftovers;
 mod map;
@@ -28,13 +30,12 @@ pub(crate) use residency::{Entry, SLICE_NS};
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 
 use crate::stats::Statistics;
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arena::{Arena, Claims};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use exchange::Copies;
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
@@ -44,7 +45,6 @@ use pages::PageSet;
 use platform::{PageRange, Platform, Protection, UserFault};
 use residency::Group;
 use text::Sites;
-use vfs::Page;
 use vma::VmaMap;
 
 /// What all address spaces share.
@@ -58,6 +58,8 @@ pub(crate) struct Backend {
     next_share: AtomicU64,
     /// Most bytes of the kernel heap that a fork may take for copies.
     copies_limit: u64,
+    /// Copies that there are.
+    copied: Arc<AtomicU64>,
 }
 
 /// Device, inode, size, change time, start and end of the range.
@@ -74,6 +76,7 @@ impl Backend {
             leftovers: Leftovers::default(),
             next_share: AtomicU64::new(1),
             copies_limit,
+            copied: Arc::default(),
         }
     }
 }
@@ -121,8 +124,12 @@ struct State {
     heap_limit: u64,
     /// Most pages committed at once.
     peak: u64,
-    /// While it is not resident: the content of its committed pages.
-    copies: Option<BTreeMap<u64, Box<Page>>>,
+    /// Pages that may not be stored to since other members of the group rely on them.
+    held: PageSet,
+    /// While it is not resident: the content of its committed pages that is not in place.
+    copies: Option<Copies>,
+    /// How often it became resident.
+    exchanges: u32,
     /// Pages were lost: it may not run on.
     is_broken: bool,
 }
@@ -162,7 +169,9 @@ impl AddressSpace {
                 heap_end: 0,
                 heap_limit: u64::MAX,
                 peak: 0,
+                held: PageSet::default(),
                 copies: None,
+                exchanges: 0,
                 is_broken: false,
             }),
         }
@@ -197,6 +206,7 @@ impl AddressSpace {
 
     /// Takes what is in `range` out of the map and gives its pages back.
     fn unmap_locked(&self, state: &mut State, range: &Range<u64>) -> Vec<(u64, Vma)> {
+        self.give_copies(state, &pages::pages(range));
         let gone = state.map.carve(range);
         for (start, vma) in &gone {
             self.decommit_locked(state, &(*start..vma.end));
@@ -209,6 +219,8 @@ impl AddressSpace {
     fn decommit_locked(&self, state: &mut State, range: &Range<u64>) {
         let pages = pages::pages(range);
         state.peak = state.peak.max(state.committed.len());
+        self.give_copies(state, &pages);
+        state.held.remove(pages.clone());
         let mut rest = pages.clone();
         while let Some(run) = state.committed.next_run(rest.clone()) {
             self.backend.platform.decommit(page_range(&run));
@@ -233,6 +245,7 @@ impl AddressSpace {
                 .map(|(start, vma)| start..vma.end)
                 .collect();
             for range in stubs {
+                self.give_copies(state, &pages::pages(&range));
                 state.map.carve(&range);
                 self.decommit_locked(state, &range);
             }

@@ -10,7 +10,7 @@ const CHUNK: u64 = 512;
 const WORDS: usize = 8;
 
 /// A set of page numbers (addresses divided by the page size).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct PageSet {
     chunks: BTreeMap<u64, [u64; WORDS]>,
     len: u64,

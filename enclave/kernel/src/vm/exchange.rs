@@ -1,0 +1,590 @@
+//! What the members of a group have in common, what each has for itself, and the exchange of the one for the other.
+//!
+//! Of each page that a member which is not resident has committed, either it has a copy, or the content that is in place is
+//! right for it too: it *relies* on what is in place. The resident space may not change what others rely on: such pages are
+//! *held*, that is, the processor refuses stores to them. The first store gives each that relies a copy, and the page is the
+//! resident's alone. So an exchange touches the pages that differ and no others, and what was never changed is copied by nobody.
+//!
+//! A fault costs as much as copying a dozen pages. So a fork copies what is likely to be stored to at once (small ranges), holds
+//! the rest, and space that have taken turns several times begin to rely on what they find equal.
+//!
+//! Shared mappings are never copied while both sides of an exchange have them.
+
+use super::pages::{PageSet, pages};
+use super::vma::{Backing, Vma};
+use super::{AddressSpace, Fault, State, page_range};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kbase::{Result, bail};
+use linux_abi::mm::PAGE_SIZE;
+use platform::{Level, Protection};
+use vfs::Page;
+
+/// Pages of one range that a fork copies at once.
+const FEW: u64 = 64;
+/// Pages that a fork copies at once in all.
+const FEW_IN_ALL: u64 = 512;
+/// Exchanges after which pages that are equal are relied on.
+const SETTLED: u32 = 3;
+/// Pages that one store makes the resident's own, when stores go upwards.
+const MOST_AT_ONCE: u64 = 16;
+
+/// The content of a page that is not in place.
+pub(super) struct PageCopy {
+    content: Box<Page>,
+    count: Arc<AtomicU64>,
+}
+
+impl Drop for PageCopy {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Copies by page number. Members may share them.
+pub(super) type Copies = BTreeMap<u64, Arc<PageCopy>>;
+
+impl State {
+    /// The protection of a committed page that is in place.
+    pub(super) fn in_place(&self, page: u64, vma: &Vma) -> Protection {
+        let is_held = self.held.has(page) || (vma.tracks_dirty() && !self.dirty.has(page));
+        let hide = if is_held { Protection::WRITE } else { Protection::empty() };
+        vma.hardware().difference(hide)
+    }
+
+    /// The parts of a run of committed pages that have one protection, with what that is.
+    pub(super) fn parts_in_place(&self, run: Range<u64>, vma: &Vma) -> Vec<(Range<u64>, Protection)> {
+        if self.held.len() == 0 && !vma.tracks_dirty() {
+            return alloc::vec![(run, vma.hardware())];
+        }
+        let mut parts: Vec<(Range<u64>, Protection)> = Vec::new();
+        for page in run {
+            let protection = self.in_place(page, vma);
+            match parts.last_mut() {
+                Some((last, of)) if *of == protection => last.end = page + 1,
+                _ => parts.push((page..page + 1, protection)),
+            }
+        }
+        parts
+    }
+
+    /// Whether what is in place at a page has to stay for this space, which is not resident.
+    fn relies_on(&self, page: u64) -> bool {
+        self.committed.has(page) && self.copies.as_ref().is_some_and(|copies| !copies.contains_key(&page))
+    }
+
+    fn share_at(&self, page: u64) -> u64 {
+        self.map.find(page * PAGE_SIZE).map_or(0, |(_, vma)| vma.share)
+    }
+
+    /// Gets a copy of a page instead of what was in place.
+    fn get(&mut self, page: u64, copy: &Arc<PageCopy>) {
+        if let Some(copies) = &mut self.copies {
+            copies.insert(page, copy.clone());
+        }
+    }
+
+    /// Whether a page has, for sure, the content of a file or of stubs: it can be had again.
+    fn is_pure(&self, page: u64) -> bool {
+        self.map.find(page * PAGE_SIZE).is_some_and(|(_, vma)| is_pure(vma))
+    }
+}
+
+/// Whether the content of pages in a range is that of a file (or stubs) for sure.
+const fn is_pure(vma: &Vma) -> bool {
+    !vma.was_writable && vma.share == 0 && !matches!(vma.backing, Backing::Anonymous)
+}
+
+/// Whether a page that is in place for one space is right for another that has not committed it.
+fn is_common(page: u64, one: (u64, &Vma), other: Option<(u64, &Vma)>) -> bool {
+    let Some(other) = other else { return false };
+    if one.1.share != 0 || other.1.share != 0 {
+        return one.1.share == other.1.share;
+    }
+    is_pure(one.1) && is_pure(other.1) && Vma::shows_same(one, other, page * PAGE_SIZE)
+}
+
+impl AddressSpace {
+    /// The state of a forked child of this space, which is resident.
+    ///
+    /// # Errors
+    /// ENOMEM the child may need more copies than there is room for.
+    pub(super) fn fork_state(&self, state: &mut State) -> Result<State> {
+        let private: u64 = self.private_runs(state).iter().map(|(run, _)| run.end - run.start).sum();
+        let copied = self.backend.copied.load(Ordering::Relaxed);
+        if copied.saturating_add(private) > self.backend.copies_limit / PAGE_SIZE {
+            bail!(ENOMEM, "too much memory to copy for fork");
+        }
+        let mut copies = Copies::new();
+        let mut left = FEW_IN_ALL;
+        for (run, vma) in self.private_runs(state) {
+            let len = run.end - run.start;
+            let is_written = vma.hardware().contains(Protection::WRITE);
+            if is_written && len <= FEW && len <= left {
+                left -= len;
+                for page in run.clone().filter(|&page| !state.held.has(page)) {
+                    copies.insert(page, self.copy_page(page, &vma));
+                }
+                continue;
+            }
+            if is_written {
+                for (part, before) in state.parts_in_place(run.clone(), &vma) {
+                    let after = before.difference(Protection::WRITE);
+                    if before != after {
+                        self.backend.platform.protect(page_range(&part), before, after);
+                    }
+                }
+            }
+            state.held.insert(run);
+        }
+        Ok(State {
+            map: state.map.clone(),
+            claims: state.claims.clone(),
+            committed: state.committed.clone(),
+            dirty: PageSet::default(),
+            held: PageSet::default(),
+            copies: Some(copies),
+            exchanges: 0,
+            is_broken: state.is_broken,
+            heap_start: state.heap_start,
+            heap_end: state.heap_end,
+            heap_limit: state.heap_limit,
+            peak: 0,
+        })
+    }
+
+    /// The committed pages that belong to the space alone, by range.
+    fn private_runs(&self, state: &State) -> Vec<(Range<u64>, Vma)> {
+        let mut runs = Vec::new();
+        for (start, vma) in state.map.iter().filter(|(_, vma)| vma.share == 0) {
+            let mut rest = pages(&(start..vma.end));
+            while let Some(run) = state.committed.next_run(rest.clone()) {
+                rest.start = run.end;
+                runs.push((run, vma.clone()));
+            }
+        }
+        runs
+    }
+
+    /// Stores into the memory of a space that is not resident (CLONE_CHILD_SETTID) while `resident` is. Nothing happens where
+    /// there is no page.
+    pub(crate) fn store_while_away(&self, resident: &Self, address: u64, bytes: &[u8]) {
+        let in_place = resident.state.lock();
+        let mut state = self.state.lock();
+        for (at, &byte) in (address..).zip(bytes) {
+            let page = at / PAGE_SIZE;
+            if state.relies_on(page)
+                && let Some((_, vma)) = in_place.map.find(at)
+            {
+                let copy = resident.copy_page(page, vma);
+                state.get(page, &copy);
+            }
+            let copy = state.copies.as_mut().and_then(|copies| copies.get_mut(&page)).and_then(Arc::get_mut);
+            let place = usize::try_from(at % PAGE_SIZE).unwrap_or(0);
+            if let Some(to) = copy.and_then(|copy| copy.content.get_mut(place)) {
+                *to = byte;
+            }
+        }
+    }
+
+    /// Copies a page that is in place.
+    fn copy_page(&self, page: u64, vma: &Vma) -> Arc<PageCopy> {
+        let platform = &self.backend.platform;
+        let mut content: Box<Page> = Box::new([0; vfs::PAGE_SIZE]);
+        let (at, hardware) = (page..page + 1, vma.hardware());
+        let is_hidden = !hardware.contains(Protection::READ);
+        if is_hidden {
+            platform.protect(page_range(&at), hardware, Protection::READ);
+        }
+        // It is committed and readable, so this cannot fail.
+        let _ = platform.user_load(page * PAGE_SIZE, &mut *content);
+        if is_hidden {
+            platform.protect(page_range(&at), Protection::READ, hardware);
+        }
+        self.backend.copied.fetch_add(1, Ordering::Relaxed);
+        Arc::new(PageCopy { content, count: self.backend.copied.clone() })
+    }
+
+    /// The resident space stores to a page that is held: it becomes its own, and so do the next when stores go upwards.
+    ///
+    /// # Errors
+    /// [`Fault::OutOfMemory`] there is no room for copies.
+    pub(super) fn let_go(&self, state: &mut State, page: u64) -> core::result::Result<(), Fault> {
+        let Some((_, vma)) = state.map.find_mut(page * PAGE_SIZE) else { return Err(Fault::Unmapped) };
+        let goes_up = vma.next_fault == page * PAGE_SIZE;
+        let most = if goes_up { (vma.window * 2).clamp(1, MOST_AT_ONCE) } else { 1 };
+        let end = (page + most).min(vma.end / PAGE_SIZE);
+        vma.window = most;
+        vma.next_fault = end * PAGE_SIZE;
+        let vma = vma.clone();
+        let run = state.held.next_run(page..end).unwrap_or(page..page + 1);
+        let copied = self.backend.copied.load(Ordering::Relaxed);
+        if copied.saturating_add(most) > self.backend.copies_limit.saturating_mul(2) / PAGE_SIZE {
+            return Err(Fault::OutOfMemory);
+        }
+        self.give_copies(state, &run);
+        for (part, before) in state.parts_in_place(run.clone(), &vma) {
+            let after = vma.hardware();
+            if before != after {
+                self.backend.platform.protect(page_range(&part), before, after);
+            }
+        }
+        state.held.remove(run);
+        Ok(())
+    }
+
+    /// Gives the other members copies of what they rely on in `range`, or of shared memory that is about to go.
+    pub(super) fn give_copies(&self, state: &State, range: &Range<u64>) {
+        let others = self.others();
+        if others.is_empty() {
+            return;
+        }
+        let mut rest = range.clone();
+        while let Some(run) = state.committed.next_run(rest.clone()) {
+            rest.start = run.end;
+            for page in run {
+                if let Some((_, vma)) = state.map.find(page * PAGE_SIZE) {
+                    give(self, page, vma, others.iter());
+                }
+            }
+        }
+    }
+}
+
+/// Gives members who rely on a page that `from` has in place a copy. Of shared memory all who have it get one, since it is the
+/// truth.
+fn give<'m>(
+    from: &AddressSpace,
+    page: u64,
+    vma: &Vma,
+    members: impl Iterator<Item = &'m Arc<AddressSpace>>,
+) -> Option<Arc<PageCopy>> {
+    let mut copy = None;
+    for member in members {
+        let mut state = member.state.lock();
+        let has_share = vma.share != 0 && state.share_at(page) == vma.share;
+        if !has_share && !state.relies_on(page) {
+            continue;
+        }
+        if state.is_pure(page) {
+            // It faults and reads the file again.
+            state.committed.remove(page..page + 1);
+            continue;
+        }
+        let copy = copy.get_or_insert_with(|| from.copy_page(page, vma));
+        state.get(page, copy);
+        state.committed.insert(page..page + 1);
+    }
+    copy
+}
+
+/// Puts the pages of `to` in place of those of `from`, which keeps what is its own unless it is over. `members` are those of the
+/// group, with or without the two.
+pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, members: &[Arc<AddressSpace>]) {
+    let platform = &*from.backend.platform;
+    let mut old = from.state.lock();
+    let mut new = to.state.lock();
+    let third: Vec<&Arc<AddressSpace>> =
+        members.iter().filter(|member| member.id != from.id && member.id != to.id).collect();
+    new.exchanges = new.exchanges.saturating_add(1);
+    let settles = keeps && new.exchanges >= SETTLED;
+    let mut wanted = new.copies.take().unwrap_or_default();
+    let mut held = core::mem::take(&mut old.held);
+    let mut copies = Copies::new();
+    let mut gone = PageSet::default();
+    align_protections(from, &old, &new, &wanted, &held);
+    for page in differing(&old, &new, &wanted, &from.range) {
+        let address = page * PAGE_SIZE;
+        let Some((old_start, old_vma)) = old.map.find(address) else { continue };
+        let before = in_place(&old, &held, page, old_vma);
+        let at = page..page + 1;
+        if is_common(page, (old_start, old_vma), new.map.find(address)) {
+            wanted.remove(&page);
+            if old_vma.share == 0 {
+                held.insert(at.clone());
+            } else if old.dirty.has(page) {
+                new.dirty.insert(at.clone());
+            }
+            new.committed.insert(at.clone());
+            let after = new.map.find(address).map_or(before, |(_, vma)| in_place(&new, &held, page, vma));
+            if before != after {
+                platform.protect(page_range(&at), before, after);
+            }
+            continue;
+        }
+        let mut copy = give(from, page, old_vma, third.iter().copied());
+        let is_kept = keeps && !is_pure(old_vma);
+        let content = wanted.remove(&page);
+        if is_kept && copy.is_none() {
+            copy = Some(from.copy_page(page, old_vma));
+        }
+        held.remove(page..page + 1);
+        match (content, new.map.find(address)) {
+            (Some(content), Some((_, vma))) => {
+                let is_equal = settles
+                    && copy.as_ref().is_some_and(|copy| *copy.content == *content.content)
+                    && vma.share == 0;
+                if is_equal {
+                    held.insert(page..page + 1);
+                    copy = None;
+                }
+                let after = in_place(&new, &held, page, vma);
+                if is_equal {
+                    if before != after {
+                        platform.protect(page_range(&(page..page + 1)), before, after);
+                    }
+                } else {
+                    replace(from, page, before, after, &content.content);
+                }
+            }
+            _ => gone.insert(page..page + 1),
+        }
+        if is_kept {
+            if let Some(copy) = copy {
+                copies.insert(page, copy);
+            }
+        } else {
+            old.committed.remove(page..page + 1);
+            old.dirty.remove(page..page + 1);
+        }
+    }
+    let mut rest = pages(&from.range);
+    while let Some(run) = gone.next_run(rest.clone()) {
+        platform.decommit(page_range(&run));
+        rest.start = run.end;
+    }
+    if !keeps {
+        old.committed = PageSet::default();
+    }
+    old.copies = Some(copies);
+    new.held = held;
+    restore(to, &mut new, wanted);
+}
+
+/// [`State::in_place`], while what is held belongs to neither.
+fn in_place(state: &State, held: &PageSet, page: u64, vma: &Vma) -> Protection {
+    let protection = state.in_place(page, vma);
+    if held.has(page) { protection.difference(Protection::WRITE) } else { protection }
+}
+
+/// The pages in place that are not right for the next space as they are.
+fn differing(old: &State, new: &State, wanted: &Copies, range: &Range<u64>) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut rest = pages(range);
+    while let Some(run) = old.committed.next_run(rest.clone()) {
+        rest.start = run.end;
+        found.extend(run.filter(|page| !new.committed.has(*page) || wanted.contains_key(page)));
+    }
+    found
+}
+
+/// Where the two spaces allow different things with pages that stay in place, gives these the protection of the next.
+fn align_protections(from: &AddressSpace, old: &State, new: &State, wanted: &Copies, held: &PageSet) {
+    for (start, vma) in new.map.iter() {
+        for (old_start, old_vma) in old.map.overlapping(start..vma.end) {
+            if old_vma.hardware() == vma.hardware() && !old_vma.tracks_dirty() && !vma.tracks_dirty() {
+                continue;
+            }
+            let both = pages(&(start.max(old_start)..vma.end.min(old_vma.end)));
+            let mut rest = both;
+            while let Some(run) = old.committed.next_run(rest.clone()) {
+                rest.start = run.end;
+                for page in run.filter(|page| new.committed.has(*page) && !wanted.contains_key(page)) {
+                    let before = in_place(old, held, page, old_vma);
+                    let after = in_place(new, held, page, vma);
+                    if before != after {
+                        from.backend.platform.protect(page_range(&(page..page + 1)), before, after);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Gives a page that is in place other content.
+fn replace(space: &AddressSpace, page: u64, before: Protection, after: Protection, content: &Page) {
+    let platform = &space.backend.platform;
+    let at = page_range(&(page..page + 1));
+    let filling = Protection::READ | Protection::WRITE;
+    if before != filling {
+        platform.protect(at, before, filling);
+    }
+    // It is committed and writable, so this cannot fail.
+    let _ = platform.user_store(page * PAGE_SIZE, content);
+    if after != filling {
+        platform.protect(at, filling, after);
+    }
+}
+
+/// Commits copied pages where there is none.
+fn restore(to: &AddressSpace, state: &mut State, wanted: Copies) {
+    let mut wanted = wanted.into_iter().peekable();
+    while let Some((first, copy)) = wanted.next() {
+        let protection_of = |page: u64| {
+            let vma = state.map.find(page * PAGE_SIZE);
+            vma.map_or(Protection::empty(), |(_, vma)| state.in_place(page, vma))
+        };
+        let protection = protection_of(first);
+        let mut run = alloc::vec![copy];
+        loop {
+            let next = first + run.len() as u64;
+            let same = |&(page, _): &(u64, Arc<PageCopy>)| page == next && protection_of(page) == protection;
+            match wanted.next_if(same) {
+                Some((_, copy)) => run.push(copy),
+                None => break,
+            }
+        }
+        let content: Vec<&Page> = run.iter().map(|copy| &*copy.content).collect();
+        if to.backend.commit_copy(first, &content, protection).is_err() {
+            // The next access finds nothing there and the process is killed.
+            to.backend.log(Level::Error, format_args!("no memory to bring a forked process back"));
+            state.is_broken = true;
+            state.committed.remove(first..first + run.len() as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use crate::vm::{Entry, MapRequest, Place};
+    use kbase::{UserAddr, UserSpace};
+
+    const PRIVATE: u64 = 0x4000_0000;
+    const SMALL: u64 = 0x4100_0000;
+    const SHARED: u64 = 0x4200_0000;
+    const WRITE: Protection = Protection::READ.union(Protection::WRITE);
+
+    /// What one space shall hold: the first byte of each page, or `None` where nothing is mapped.
+    #[derive(Clone)]
+    struct Model {
+        space: Arc<AddressSpace>,
+        bytes: BTreeMap<u64, Option<u8>>,
+        is_read_only: BTreeMap<u64, bool>,
+        has_shared: [bool; 4],
+    }
+
+    fn map(space: &AddressSpace, at: u64, len: u64, is_shared: bool) {
+        let request =
+            MapRequest { protection: WRITE, is_shared, ..MapRequest::reservation(Place::Fixed(at), len) };
+        space.map(request).unwrap();
+    }
+
+    fn load(space: &AddressSpace, at: u64) -> Option<u8> {
+        let mut byte = [0];
+        space.load(UserAddr(at), &mut byte).is_ok().then_some(byte[0])
+    }
+
+    fn inside<T>(space: &Arc<AddressSpace>, act: impl FnOnce() -> T) -> T {
+        assert!(matches!(space.try_enter(), Entry::Inside));
+        let value = act();
+        space.leave();
+        value
+    }
+
+    /// Random forks, stores, unmappings, protections and ends in a group, each space compared with a plain map of bytes.
+    #[test]
+    fn spaces_of_a_group_never_see_each_others_private_memory_and_always_the_shared() {
+        for seed in 1..=40u64 {
+            run(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+    }
+
+    fn run(mut random: u64) {
+        let mut next = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        let world = World::new();
+        let first = world.kernel.new_space();
+        let mut shared = [0u8; 4];
+        inside(&first, || {
+            map(&first, PRIVATE, 100 * PAGE_SIZE, false);
+            map(&first, SMALL, 4 * PAGE_SIZE, false);
+            map(&first, SHARED, 4 * PAGE_SIZE, true);
+        });
+        let pages = (0..100).map(|n| PRIVATE + n * PAGE_SIZE).chain((0..4).map(|n| SMALL + n * PAGE_SIZE));
+        let bytes: BTreeMap<u64, Option<u8>> = pages.map(|at| (at, Some(0))).collect();
+        let mut models =
+            vec![Model { space: first, bytes, is_read_only: BTreeMap::new(), has_shared: [true; 4] }];
+        for round in 0..400u64 {
+            let count = models.len() as u64;
+            let index = next(count) as usize;
+            let value = (round % 251) as u8 + 1;
+            let space = models[index].space.clone();
+            let keys: Vec<u64> = models[index].bytes.keys().copied().collect();
+            let at = keys[next(keys.len() as u64) as usize];
+            let slot = next(4) as usize;
+            match next(12) {
+                0 if count < 5 => {
+                    let child = inside(&space, || space.fork(100 + round).unwrap());
+                    let model = Model { space: child, ..models[index].clone() };
+                    models.push(model);
+                }
+                1 if count > 1 => {
+                    if next(2) == 0 {
+                        inside(&space, || space.end());
+                    }
+                    drop(models.swap_remove(index));
+                }
+                2 => {
+                    inside(&space, || space.unmap(at, PAGE_SIZE).unwrap());
+                    models[index].bytes.insert(at, None);
+                    models[index].is_read_only.remove(&at);
+                }
+                3 => {
+                    inside(&space, || map(&space, at, PAGE_SIZE, false));
+                    models[index].bytes.insert(at, Some(0));
+                    models[index].is_read_only.remove(&at);
+                }
+                4 if models[index].bytes[&at].is_some() => {
+                    let is_read_only = next(2) == 0;
+                    let protection = if is_read_only { Protection::READ } else { WRITE };
+                    inside(&space, || space.protect(at, PAGE_SIZE, protection).unwrap());
+                    models[index].is_read_only.insert(at, is_read_only);
+                }
+                5 if models[index].has_shared[slot] => {
+                    let there = SHARED + slot as u64 * PAGE_SIZE;
+                    inside(&space, || space.store(UserAddr(there), &[value]).unwrap());
+                    shared[slot] = value;
+                }
+                6 if next(4) == 0 => {
+                    let there = SHARED + slot as u64 * PAGE_SIZE;
+                    inside(&space, || space.unmap(there, PAGE_SIZE).unwrap());
+                    models[index].has_shared[slot] = false;
+                }
+                _ => {
+                    let is_stored = inside(&space, || space.store(UserAddr(at), &[value]).is_ok());
+                    let model = &mut models[index];
+                    let may =
+                        model.bytes[&at].is_some() && !model.is_read_only.get(&at).is_some_and(|&ro| ro);
+                    assert_eq!(is_stored, may, "round {round}");
+                    if may {
+                        model.bytes.insert(at, Some(value));
+                    }
+                }
+            }
+            let checked = &models[next(models.len() as u64) as usize];
+            inside(&checked.space, || {
+                for (&at, &byte) in &checked.bytes {
+                    assert_eq!(load(&checked.space, at), byte, "round {round}, {at:#x}");
+                }
+                for (slot, &has) in checked.has_shared.iter().enumerate() {
+                    let byte = load(&checked.space, SHARED + slot as u64 * PAGE_SIZE);
+                    assert_eq!(byte, has.then_some(shared[slot]), "round {round}, shared {slot}");
+                }
+            });
+        }
+        let copied = models[0].space.backend.copied.clone();
+        drop(models);
+        assert_eq!(copied.load(Ordering::Relaxed), 0);
+        assert_eq!(world.pages_in_use(), 0);
+    }
+}
