@@ -1,5 +1,7 @@
 //! Running user code.
 
+use core::cell::RefCell;
+use core::ops::ControlFlow;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The general registers of a user thread.
@@ -96,11 +98,12 @@ pub struct VdsoFunctions {
 
 /// The calling thread as a processor for user code.
 pub trait UserCpu {
-    /// Runs user code from `registers` until it traps, and stores what the registers are then.
+    /// Runs user code from `registers` until it traps, stores what the registers are then, lets `kernel` serve the trap, and so
+    /// on until that breaks. `registers` is borrowed only while user code runs.
     ///
     /// The extended state (x87, SSE, AVX …) stays with the thread and is preserved over system calls and
-    /// over everything the kernel does between two calls of this.
-    fn run_user(&self, registers: &mut UserRegisters) -> Trap;
+    /// over everything the kernel does meanwhile.
+    fn run_user(&self, registers: &RefCell<UserRegisters>, kernel: &mut dyn FnMut(Trap) -> ControlFlow<()>);
 
     /// Resets the extended state to what a new program finds (`execve`).
     fn xstate_reset(&self);

@@ -6,8 +6,9 @@ use crate::{area, clock, copy, heap, pages, random, slots, user, xstate};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::cell::RefCell;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use edge_abi::EDGE_VERSION;
 use edge_abi::ecall::{CpuidEntry, Ecall, HostRange, InitArgs, ProcessArgs};
@@ -280,8 +281,8 @@ fn xcr0() -> u64 {
 pub struct Runtime;
 
 impl UserCpu for Runtime {
-    fn run_user(&self, registers: &mut UserRegisters) -> Trap {
-        user::run_user(registers)
+    fn run_user(&self, registers: &RefCell<UserRegisters>, kernel: &mut dyn FnMut(Trap) -> ControlFlow<()>) {
+        user::run_user(registers, kernel);
     }
 
     fn xstate_reset(&self) {

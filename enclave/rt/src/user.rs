@@ -1,7 +1,11 @@
 //! Switching to user code and back.
 //!
-//! [`run_user`] is an ordinary function call that returns when user code traps: [`syscall_entry`] (where rewritten
-//! system calls jump) and the exception handler end up at its return.
+//! [`run_user`] enters user code in a loop; [`syscall_entry`] (where rewritten system calls jump) and the exception handler
+//! end up behind the place where it did.
+//!
+//! Nothing on the way from user code to the loop and back is a call or a return. Processors predict returns by a stack of the
+//! calls before: so it is still that of the program when its own function, which made the system call, returns. Two wrong
+//! predictions for each call of a C library cost as much as the rest of a short system call.
 //!
 //! # The two windows
 //!
@@ -14,7 +18,9 @@
 
 use crate::area;
 use core::arch::{asm, naked_asm};
+use core::cell::RefCell;
 use core::mem::offset_of;
+use core::ops::ControlFlow;
 use platform::{Trap, UserRegisters};
 
 const TRAP_SYSCALL: u64 = 0;
@@ -38,13 +44,14 @@ const XMM: usize = 160;
 /// Offset of XSTATE_BV in an XSAVE area.
 const XSTATE_BV: usize = 512;
 
-/// Enters user code with `registers`; returns a trap number.
+/// Enters user code with the registers at RDI. Goes on at the address on top of the stack, as a function returns, with a trap
+/// number in RAX and the registers of the caller as the C ABI says.
 ///
 /// # Safety
-/// Kernel code on a kernel stack; `registers` is valid until the return and nothing else refers to it; its RFLAGS
+/// Kernel code on a kernel stack; the registers are valid until it goes on and nothing else refers to them; their RFLAGS
 /// hold only [`USER_FLAGS`].
 #[unsafe(naked)]
-unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
+unsafe extern "C" fn enter_user() {
     naked_asm!(
         "push rbx",
         "push rbp",
@@ -165,7 +172,7 @@ unsafe extern "C" fn enter_user(registers: *mut UserRegisters) -> u64 {
     )
 }
 
-/// Gives up entering user code: returns from `enter_user` with an interrupt.
+/// Gives up entering user code: goes on behind `enter_user` with an interrupt.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn user_abort() {
     naked_asm!(
@@ -180,7 +187,7 @@ pub(crate) unsafe extern "C" fn user_abort() {
     )
 }
 
-/// Returns from `enter_user` with RAX. The exception handler resumes here after it stored the user's state.
+/// Goes on behind `enter_user` with RAX. The exception handler resumes here after it stored the user's state.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn trap_return() {
     naked_asm!(
@@ -191,7 +198,8 @@ pub(crate) unsafe extern "C" fn trap_return() {
         "pop r12",
         "pop rbp",
         "pop rbx",
-        "ret",
+        "pop rcx",
+        "jmp rcx",
         kernel_rsp = const area::KERNEL_RSP,
     )
 }
@@ -276,7 +284,8 @@ pub unsafe extern "C" fn syscall_entry() {
         "pop r12",
         "pop rbp",
         "pop rbx",
-        "ret",
+        "pop rcx",
+        "jmp rcx",
         rax = const offset_of!(UserRegisters, rax),
         rbx = const offset_of!(UserRegisters, rbx),
         rcx = const offset_of!(UserRegisters, rcx),
@@ -334,11 +343,35 @@ pub(crate) fn cpuid_entry_address() -> u64 {
     &raw const occlum_cpuid_entry as u64
 }
 
-/// Runs user code until it traps.
-pub(crate) fn run_user(registers: &mut UserRegisters) -> Trap {
+/// [`platform::UserCpu::run_user`].
+pub(crate) fn run_user(registers: &RefCell<UserRegisters>, kernel: &mut dyn FnMut(Trap) -> ControlFlow<()>) {
+    loop {
+        let trap = run_once(&mut registers.borrow_mut());
+        if kernel(trap).is_break() {
+            return;
+        }
+    }
+}
+
+/// Runs user code until it traps. Inlined, or its own return would be one too many for the prediction.
+#[inline(always)]
+fn run_once(registers: &mut UserRegisters) -> Trap {
     registers.rflags = registers.rflags & USER_FLAGS | 2;
-    // SAFETY: kernel code calls this on its kernel stack; the exclusive reference covers the call.
-    let trap = unsafe { enter_user(registers) };
+    let trap: u64;
+    // SAFETY: kernel code calls this on its kernel stack; the exclusive reference covers the time in user code. RSP is
+    // aligned here as before a call, and the clobbers are those of one.
+    unsafe {
+        asm!(
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "jmp {enter_user}",
+            "2:",
+            enter_user = sym enter_user,
+            inout("rdi") &raw mut *registers => _,
+            out("rax") trap,
+            clobber_abi("C"),
+        );
+    }
     match trap {
         TRAP_SYSCALL => {
             // What the instruction leaves in R11; RCX was stored as the return address already.

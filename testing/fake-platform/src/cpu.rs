@@ -2,7 +2,8 @@
 
 use crate::{CURRENT, FakePlatform, lock};
 use platform::{CpuidResult, Trap, UserCpu, UserRegisters};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 /// Bytes of the extended state: x87, SSE and AVX.
@@ -17,8 +18,8 @@ pub(crate) fn initial_xstate() -> Vec<u8> {
     state
 }
 
-impl UserCpu for FakePlatform {
-    fn run_user(&self, registers: &mut UserRegisters) -> Trap {
+impl FakePlatform {
+    fn run_once(&self, registers: &mut UserRegisters) -> Trap {
         let me = CURRENT.with(Cell::get);
         if lock(&self.sleepers).interrupts.remove(&me) {
             return Trap::Interrupt;
@@ -28,6 +29,17 @@ impl UserCpu for FakePlatform {
         let trap = code(self, registers);
         lock(&self.code).entry(me).or_insert(code);
         trap
+    }
+}
+
+impl UserCpu for FakePlatform {
+    fn run_user(&self, registers: &RefCell<UserRegisters>, kernel: &mut dyn FnMut(Trap) -> ControlFlow<()>) {
+        loop {
+            let trap = self.run_once(&mut registers.borrow_mut());
+            if kernel(trap).is_break() {
+                return;
+            }
+        }
     }
 
     fn xstate_reset(&self) {

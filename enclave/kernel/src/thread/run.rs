@@ -63,34 +63,47 @@ impl Kernel {
 
 /// Runs user code until the thread ends or its world changes.
 fn run_world(ctx: &Ctx<'_>) {
+    if do_all_work(ctx).is_break() {
+        return;
+    }
     let mut repeated = Repeated::default();
-    loop {
-        // More may be asked for while it is done, as a thread that makes room for another sleeps.
-        while ctx.thread.work.load(Ordering::SeqCst) != 0 {
-            if !do_work(ctx) {
-                return;
-            }
+    ctx.platform().run_user(ctx.registers, &mut |trap| {
+        serve(ctx, trap, &mut repeated);
+        do_all_work(ctx)
+    });
+}
+
+/// Serves a trap of user code.
+fn serve(ctx: &Ctx<'_>, trap: Trap, repeated: &mut Repeated) {
+    match trap {
+        Trap::Syscall => {
+            // It may have mapped the same place anew.
+            *repeated = Repeated::default();
+            system_call(ctx);
         }
-        let trap = ctx.platform().run_user(&mut ctx.registers.borrow_mut());
-        match trap {
-            Trap::Syscall => {
-                // It may have mapped the same place anew.
-                repeated = Repeated::default();
-                system_call(ctx);
-            }
-            Trap::Cpuid => {
-                count(&ctx.kernel.statistics.rewritten_cpuids);
-                super::trap::emulate_cpuid(ctx);
-            }
-            Trap::Exception { vector, error_code, address } => {
-                super::trap::exception(ctx, vector, error_code, address, &mut repeated);
-            }
-            Trap::Interrupt => {
-                count(&ctx.kernel.statistics.interrupts);
-                signal::on_interrupt(ctx);
-            }
+        Trap::Cpuid => {
+            count(&ctx.kernel.statistics.rewritten_cpuids);
+            super::trap::emulate_cpuid(ctx);
+        }
+        Trap::Exception { vector, error_code, address } => {
+            super::trap::exception(ctx, vector, error_code, address, repeated);
+        }
+        Trap::Interrupt => {
+            count(&ctx.kernel.statistics.interrupts);
+            signal::on_interrupt(ctx);
         }
     }
+}
+
+/// Does what others asked for until they ask for no more: more may come while it is done, as a thread that makes room for
+/// another sleeps.
+fn do_all_work(ctx: &Ctx<'_>) -> ControlFlow<()> {
+    while ctx.thread.work.load(Ordering::SeqCst) != 0 {
+        if !do_work(ctx) {
+            return ControlFlow::Break(());
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Does what others asked for; false: leave the loop.
