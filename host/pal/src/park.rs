@@ -120,6 +120,11 @@ impl Parker {
             .iter()
             .map(|row| libc::pollfd { fd: row.fd, events: row.events.cast_signed(), revents: 0 })
             .collect();
+        if deadline_ns == 0 {
+            // A look is no sleep: it takes no token.
+            ppoll(&mut fds, 0)?;
+            return Ok(found(rows, &fds));
+        }
         fds.push(libc::pollfd { fd: self.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         fds.extend(other.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
         let result = self.with_wake_fd(self.event.as_raw_fd(), || ppoll(&mut fds, deadline_ns));
@@ -128,14 +133,20 @@ impl Parker {
         unsafe { libc::read(self.event.as_raw_fd(), (&raw mut drained).cast(), 8) };
         let woken = self.take_token();
         result.unwrap_or(Ok(()))?;
-        let mut ready = 0;
-        for (row, fd) in rows.iter_mut().zip(&fds) {
-            row.revents = fd.revents.cast_unsigned();
-            ready += u64::from(row.revents != 0);
-        }
+        let ready = found(rows, &fds);
         let is_other_ready = other.is_some() && fds.last().is_some_and(|last| last.revents != 0);
         if ready == 0 && (woken || is_other_ready) { Err(libc::EINTR) } else { Ok(ready) }
     }
+}
+
+/// Copies what was found; returns the number of rows with events.
+fn found(rows: &mut [WirePoll], fds: &[libc::pollfd]) -> u64 {
+    let mut ready = 0;
+    for (row, fd) in rows.iter_mut().zip(fds) {
+        row.revents = fd.revents.cast_unsigned();
+        ready += u64::from(row.revents != 0);
+    }
+    ready
 }
 
 /// Adds to an eventfd.
@@ -186,6 +197,14 @@ mod tests {
     fn a_deadline_in_the_past_times_out_at_once() {
         let parker = Parker::new().unwrap();
         assert!(parker.park(1));
+    }
+
+    #[test]
+    fn a_look_leaves_the_token() {
+        let parker = Parker::new().unwrap();
+        parker.unpark();
+        assert_eq!(parker.poll(&mut [], 0, None), Ok(0));
+        assert!(!parker.park(FOREVER));
     }
 
     #[test]

@@ -288,7 +288,8 @@ impl HostSocket {
         let mut rows = [HostPoll { fd: self.fd, events: events.bits(), revents: 0 }];
         match self.platform.host_poll(&mut rows, Some(0)) {
             Ok(_) => Readiness::from_bits_truncate(rows[0].revents),
-            Err(_) => Readiness::ERR,
+            // Not to know is no error of the socket: the call that tries finds out.
+            Err(_) => Readiness::empty(),
         }
     }
 }
