@@ -1,8 +1,9 @@
-//! What was packed and measured is what runs, also where the host shows a folder of its own.
+//! What was measured decides: the programs, also where the host shows a folder of its own, and whether there is a log.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Toolchain, folder};
+use e2e::{Case, Linked, Toolchain, folder, occlum_command, occlum_in};
+use std::fs;
 
 /// A program in the current folder is a file of the host too. Only the measured one has a table of its system calls, so
 /// it is told from the other by what is trapped.
@@ -17,4 +18,30 @@ fn a_program_in_the_current_folder_runs_from_the_image() {
         .enclave();
     assert_eq!(run.status, 0, "{}", run.errors());
     assert!(run.errors().contains("trapped syscalls 0\n"), "{}", run.errors());
+}
+
+#[test]
+fn a_release_enclave_logs_nothing_whatever_the_host_says() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("missing", Linked::Static, folder.path()) else { return };
+    let path = folder.path().join("instance");
+    assert_eq!(occlum_in(folder.path(), &["new", "instance"]).status, 0);
+    fs::create_dir_all(path.join("image/bin")).unwrap();
+    fs::copy(program, path.join("image/bin/missing")).unwrap();
+    for (debuggable, logs) in [("true", true), ("false", false)] {
+        let config = fs::read_to_string(path.join("Occlum.json")).unwrap();
+        let (before, after) = config.split_once("\"debuggable\": ").unwrap();
+        let after = after.trim_start_matches(char::is_alphabetic);
+        fs::write(path.join("Occlum.json"), format!("{before}\"debuggable\": {debuggable}{after}")).unwrap();
+        assert_eq!(occlum_in(&path, &["build"]).status, 0);
+        let output = occlum_command()
+            .args(["run", "/bin/missing"])
+            .env("OCCLUM_LOG_LEVEL", "trace")
+            .current_dir(&path)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "system call 9999: ENOSYS\n");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors.contains("9999"), logs, "debuggable {debuggable}: {errors}");
+    }
 }
