@@ -257,6 +257,35 @@ require('http').createServer((request, response) => {
 }
 
 #[test]
+fn go_keeps_hundreds_of_connections_and_forgets_none() {
+    let folder = folder();
+    let Some(program) = e2e::go("website", false, folder.path()) else { return };
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let server = Server::start(port, folder.path(), &[program.to_str().unwrap(), &address]);
+    for _ in 0..3 {
+        let mut idle: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
+        // Others are busy meanwhile.
+        std::thread::scope(|scope| {
+            for client in 0..4 {
+                let server = &server;
+                scope.spawn(move || {
+                    assert!((0..50).all(|_| server.get("/this") == b"you want /this"), "client {client}");
+                });
+            }
+        });
+        for stream in &mut idle {
+            stream.write_all(b"POST /count HTTP/1.0\r\nContent-Length: 10\r\n\r\n0123456789").unwrap();
+        }
+        for (number, mut stream) in idle.into_iter().enumerate() {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("10 <nil>"), "connection {number}: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn memcached_answers_with_several_threads() {
     const MEMCACHED: &str = "/usr/bin/memcached";
     if !installed(MEMCACHED, "memcached") {
