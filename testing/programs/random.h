@@ -128,6 +128,7 @@ static void sequence(uint64_t seed, int steps) {
     struct rlimit files = {256, 512}, none = {0, 0};
     setrlimit(RLIMIT_NOFILE, &files);
     setrlimit(RLIMIT_CORE, &none);
+    setpriority(PRIO_PROCESS, 0, 10);
     setresgid(1000, 1000, 1000);
     setresuid(1000, 1000, 1000);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);

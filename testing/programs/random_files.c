@@ -118,7 +118,7 @@ static void duplicate(void) {
     case 2: {
         if (is_full() && (to < 0 || to >= MOST || !kinds[to]))
             break;
-        int flags = PICK(0, O_CLOEXEC, 1, O_NONBLOCK);
+        int flags = fd < 0 || to < 0 ? 0 : PICK(0, O_CLOEXEC, 1, O_NONBLOCK);
         printf("dup3(%s, %s, %x)", name(fd), name(to), flags);
         long made = result(CALL(dup3, fd, to, flags));
         note(made, kind);

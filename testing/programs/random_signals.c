@@ -5,10 +5,20 @@
 
 static int descriptor = -1;
 
+/* The kernel's struct sigaction. */
+struct action {
+    uint64_t handler, flags, restorer, mask;
+};
+
 static void setup(void) {
     for (int number = 1; number <= 64; number++)
         if (number != SIGKILL && number != SIGSTOP)
             catch_signal(number, 0);
+    /* The C library keeps two for itself, and ignores them in what it spawns. */
+    struct action same;
+    CALL(rt_sigaction, SIGUSR1, NULL, &same, 8);
+    CALL(rt_sigaction, 32, &same, NULL, 8);
+    CALL(rt_sigaction, 33, &same, NULL, 8);
 }
 
 static int signal_number(void) {
@@ -34,11 +44,6 @@ static uint64_t set_of(void) {
     }
     return set;
 }
-
-/* The kernel's struct sigaction. */
-struct action {
-    uint64_t handler, flags, restorer, mask;
-};
 
 static void action(void) {
     int number = signal_number();

@@ -118,6 +118,14 @@ pub(crate) struct Executable {
 pub(crate) fn open_executable(kernel: &Kernel, context: &FsContext, path: &[u8]) -> Result<Executable> {
     let places = context.places();
     let dentry = kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::FOLLOW)?;
+    executable(&dentry, &places)
+}
+
+/// The program file that a place is.
+///
+/// # Errors
+/// EACCES not a regular file, or no execute permission.
+pub(crate) fn executable(dentry: &Arc<Dentry>, places: &Places) -> Result<Executable> {
     let Node::Regular(file) = dentry.node() else {
         bail!(EACCES, "a program is a regular file");
     };

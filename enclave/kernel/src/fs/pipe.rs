@@ -484,10 +484,7 @@ pub(crate) fn pipe_size(open: &OpenFile, wanted: Option<u32>) -> Result<u64> {
         if wanted > MAX_CAPACITY {
             kbase::bail!(EPERM, "the pipe would be too large");
         }
-        if wanted == 0 {
-            kbase::bail!(EINVAL, "a pipe has room");
-        }
-        let wanted = wanted.next_multiple_of(ATOMIC).next_power_of_two();
+        let wanted = wanted.max(1).next_multiple_of(ATOMIC).next_power_of_two();
         if wanted < state.len {
             kbase::bail!(EBUSY, "more is in the pipe");
         }

@@ -92,7 +92,7 @@ fn sleep(ctx: &Ctx<'_>, deadline_ns: Option<u64>) -> Result<()> {
 
 /// A place in a queue for the calling thread.
 fn waiter_of(ctx: &Ctx<'_>) -> Arc<Waiter> {
-    Waiter::new(ctx.thread.waker().clone(), ctx.thread.tid)
+    Waiter::new(ctx.thread.waker().clone(), ctx.thread.tid())
 }
 
 /// Waits while a word has a value (FUTEX_WAIT_BITSET).

@@ -78,7 +78,7 @@ fn has_waiters(table: &FutexTable, key: Key, except: Option<&Arc<Waiter>>) -> bo
 pub(crate) fn try_lock(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<()> {
     let key = Key::of(ctx, address, scope)?;
     let others = has_waiters(&ctx.kernel.futexes, key, None);
-    match attempt(ctx, address, ctx.thread.tid, others)? {
+    match attempt(ctx, address, ctx.thread.tid(), others)? {
         Attempt::Locked => Ok(()),
         Attempt::OwnedBy(owner) if ctx.kernel.processes.thread(owner).is_none() => {
             bail!(ESRCH, "the owner has ended")
@@ -212,7 +212,7 @@ fn give(ctx: &Ctx<'_>, word: UserAddr, from: u32, entry: &Entry, extra: u32) -> 
 /// # Errors
 /// EPERM the caller does not have it; EINVAL not aligned; EFAULT.
 pub(crate) fn unlock(ctx: &Ctx<'_>, address: UserAddr, scope: Scope) -> Result<()> {
-    let tid = ctx.thread.tid;
+    let tid = ctx.thread.tid();
     // Even before it is known to be aligned.
     let mut value: u32 = UserPtr::new(address).read(ctx.user())?;
     if value & TID_MASK != tid {
@@ -244,7 +244,7 @@ pub(super) fn release_all(ctx: &Ctx<'_>) {
     if !table.has_lockers() {
         return;
     }
-    let tid = ctx.thread.tid;
+    let tid = ctx.thread.tid();
     for index in table.indices() {
         loop {
             let taken = table.lock(index).and_then(|mut bucket| {
@@ -407,7 +407,7 @@ mod tests {
     fn a_free_lock_is_had_and_given_back() {
         World::new().with_ctx(|ctx| {
             lock(ctx, wait(None)).unwrap();
-            assert_eq!(ctx.peek::<u32>(SCRATCH), ctx.thread.tid);
+            assert_eq!(ctx.peek::<u32>(SCRATCH), ctx.thread.tid());
             assert_eq!(errno(lock(ctx, wait(None))), Errno::EDEADLK);
             assert_eq!(errno(try_lock(ctx, WORD, PRIVATE)), Errno::EDEADLK);
             unlock(ctx, WORD, PRIVATE).unwrap();
@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn unlocking_hands_the_lock_to_who_waits() {
         World::new().with_ctx(|ctx| {
-            ctx.poke(SCRATCH, ctx.thread.tid | WAITERS);
+            ctx.poke(SCRATCH, ctx.thread.tid() | WAITERS);
             let waiter = other(ctx, 77, Kind::Lock, WORD);
             unlock(ctx, WORD, PRIVATE).unwrap();
             assert_eq!(ctx.peek::<u32>(SCRATCH), 77 | WAITERS);
@@ -442,9 +442,9 @@ mod tests {
     #[test]
     fn the_lock_of_a_thread_that_ends_goes_to_who_waits_with_the_news() {
         World::new().with_ctx(|ctx| {
-            ctx.poke(SCRATCH, ctx.thread.tid | WAITERS);
+            ctx.poke(SCRATCH, ctx.thread.tid() | WAITERS);
             let waiter = other(ctx, 77, Kind::Lock, WORD);
-            waiter.owner.store(ctx.thread.tid, Ordering::SeqCst);
+            waiter.owner.store(ctx.thread.tid(), Ordering::SeqCst);
             super::super::release_robust(ctx);
             assert_eq!(ctx.peek::<u32>(SCRATCH), 77 | WAITERS | OWNER_DIED);
             assert_eq!(waiter.fate(), Fate::Done);

@@ -57,7 +57,7 @@ fn release(ctx: &Ctx<'_>, word: UserAddr, was_pending: bool, is_lock: bool) -> R
         wake(ctx, word, 1);
         return Ok(());
     }
-    while value & TID_MASK == ctx.thread.tid {
+    while value & TID_MASK == ctx.thread.tid() {
         let found = ctx.user().compare_exchange_u32(word, value, value & WAITERS | OWNER_DIED)?;
         if found == value {
             // Waiters for a lock get it from the kernel.
@@ -82,14 +82,14 @@ mod tests {
             let (head, node, word) = (SCRATCH, SCRATCH + 0x100, SCRATCH + 0x120);
             ctx.poke(head, [node, 0x20, 0]);
             ctx.poke(node, head);
-            ctx.poke(word, ctx.thread.tid | WAITERS);
+            ctx.poke(word, ctx.thread.tid() | WAITERS);
             ctx.thread.robust_list.store(head, Ordering::Relaxed);
             release_robust(ctx);
             assert_eq!(ctx.peek::<u32>(word), WAITERS | OWNER_DIED);
-            ctx.poke(word, ctx.thread.tid + 1);
+            ctx.poke(word, ctx.thread.tid() + 1);
             ctx.thread.robust_list.store(head, Ordering::Relaxed);
             release_robust(ctx);
-            assert_eq!(ctx.peek::<u32>(word), ctx.thread.tid + 1);
+            assert_eq!(ctx.peek::<u32>(word), ctx.thread.tid() + 1);
         });
     }
 

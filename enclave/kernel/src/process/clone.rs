@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserPtr, bail};
+use linux_abi::fs::OpenFlags;
 use linux_abi::process::CloneFlags;
 use linux_abi::signal::Signal;
 
@@ -20,6 +21,8 @@ pub(crate) struct CloneRequest {
     pub(crate) exit_signal: Option<Signal>,
     /// The stack pointer of the child, or 0: the caller's.
     pub(crate) stack: u64,
+    /// Where CLONE_PIDFD stores a descriptor of the child.
+    pub(crate) pidfd: UserPtr<u32>,
     /// Where CLONE_PARENT_SETTID stores the number.
     pub(crate) parent_tid: UserPtr<u32>,
     /// Where CLONE_CHILD_SETTID stores it, and CLONE_CHILD_CLEARTID clears it.
@@ -56,8 +59,8 @@ pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
     if flags.intersects(NAMESPACES) {
         bail!(EPERM, "there are no namespaces");
     }
-    if has(CloneFlags::PIDFD) {
-        bail!(EINVAL, "there are no pidfds");
+    if has(CloneFlags::PIDFD | CloneFlags::THREAD) || has(CloneFlags::PIDFD | CloneFlags::DETACHED) {
+        bail!(EINVAL, "a pidfd is of a process");
     }
     if has(CloneFlags::THREAD) { new_thread(ctx, &request) } else { new_process(ctx, &request) }
 }
@@ -104,6 +107,17 @@ fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u
     Ok(())
 }
 
+/// Makes the descriptor of the child that the caller asked for.
+fn store_pidfd(ctx: &Ctx<'_>, request: &CloneRequest, child: &Arc<Process>) -> Result<()> {
+    if !request.flags.contains(CloneFlags::PIDFD) {
+        return Ok(());
+    }
+    let open = crate::fs::pidfd(ctx.kernel.mounts.shared(), child.clone(), OpenFlags::empty());
+    let fd = ctx.files.insert(open, true)?;
+    let told = request.pidfd.write(ctx.user(), &fd.0);
+    told.or_else(|error| ctx.files.close(fd).and(Err(error)))
+}
+
 /// Asks for a host thread.
 fn start(ctx: &Ctx<'_>, tid: u32) -> Result<()> {
     ctx.platform().start_thread(tid).map_err(|_| {
@@ -116,13 +130,13 @@ fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let max = kernel.config().limits.max_threads;
     let thread =
         kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
-    let started = store_tid(ctx, request, ctx.space, thread.tid).and_then(|()| start(ctx, thread.tid));
+    let started = store_tid(ctx, request, ctx.space, thread.tid()).and_then(|()| start(ctx, thread.tid()));
     if let Err(error) = started {
-        ctx.process.state.lock().threads.retain(|other| other.tid != thread.tid);
-        kernel.processes.remove_thread(thread.tid);
+        ctx.process.state.lock().threads.retain(|other| other.tid() != thread.tid());
+        kernel.processes.remove_thread(thread.tid());
         return Err(error);
     }
-    Ok(thread.tid)
+    Ok(thread.tid())
 }
 
 fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
@@ -154,7 +168,10 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
         child.signals.reset_for_exec();
     }
-    let started = store_tid(ctx, request, &space, child.pid).and_then(|()| start(ctx, child.pid));
+    let described = store_pidfd(ctx, request, &child);
+    let started = described
+        .and_then(|()| store_tid(ctx, request, &space, child.pid))
+        .and_then(|()| start(ctx, child.pid));
     if let Err(error) = started {
         kernel.processes.remove_thread(child.pid);
         kernel.processes.remove_process(child.pid);
@@ -192,8 +209,12 @@ impl Ctx<'_> {
         let waker = self.thread.waker();
         let result = loop {
             self.process.ended.enqueue(waker);
-            let others: Vec<_> =
-                self.process.threads().into_iter().filter(|thread| thread.tid != self.thread.tid).collect();
+            let others: Vec<_> = self
+                .process
+                .threads()
+                .into_iter()
+                .filter(|thread| thread.tid() != self.thread.tid())
+                .collect();
             if self.thread.has_work(crate::thread::WORK_EXIT) {
                 break Err(Error::new(Errno::EAGAIN, "the process ends"));
             }

@@ -29,10 +29,10 @@ impl Kernel {
         ctx.thread.leave_memory(ctx);
         let (is_last, world) = {
             let mut state = ctx.process.state.lock();
-            state.threads.retain(|thread| thread.tid != ctx.thread.tid);
+            state.threads.retain(|thread| thread.tid() != ctx.thread.tid());
             (state.threads.is_empty(), (state.space.clone(), state.files.clone()))
         };
-        self.processes.remove_thread(ctx.thread.tid);
+        self.processes.forget_thread(ctx.thread);
         signal::thread_ended(ctx);
         if !is_last {
             ctx.space.leave();

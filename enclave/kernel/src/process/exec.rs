@@ -44,6 +44,7 @@ impl Image {
         kernel: &Kernel,
         context: &FsContext,
         path: &[u8],
+        mut opened: Option<fs::Executable>,
         arguments: Vec<Vec<u8>>,
         environment: Vec<Vec<u8>>,
         stack_size: u64,
@@ -57,7 +58,10 @@ impl Image {
         }
         stack::check(&arguments, &environment, stack_size)?;
         for _ in 0..=MAX_SCRIPTS {
-            let program = fs::open_executable(kernel, context, &path)?;
+            let program = match opened.take() {
+                Some(program) => program,
+                None => fs::open_executable(kernel, context, &path)?,
+            };
             let Some(line) = script_line(&*program.file)? else {
                 let elf = Elf::read(&*program.file)?;
                 let interpreter = find_interpreter(kernel, context, &path, &elf)?;
@@ -223,21 +227,26 @@ fn parse_script_line(line: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     Ok((interpreter.to_vec(), (!argument.is_empty()).then(|| argument.to_vec())))
 }
 
-/// `execve(2)`: replaces the program of the calling process.
+/// `execve(2)`: replaces the program of the calling process by that at `path`, which is `opened` if the caller has found it
+/// already. The calling thread becomes the first of the process.
 ///
 /// # Errors
 /// Those of the man page; after the old program is gone there is no way back and the process is killed.
 pub(crate) fn execve(
     ctx: &Ctx<'_>,
     path: &[u8],
+    opened: Option<fs::Executable>,
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
 ) -> Result<()> {
     let stack_size = ctx.process.limit(resource::STACK);
     let heap = ctx.process.limit(resource::DATA);
-    let image = Image::find(ctx.kernel, ctx.fs, path, arguments, environment, stack_size)?;
+    let image = Image::find(ctx.kernel, ctx.fs, path, opened, arguments, environment, stack_size)?;
     // The point of no return: other threads end, the old memory goes.
     ctx.end_other_threads()?;
+    if ctx.thread.tid() != ctx.process.pid {
+        ctx.kernel.processes.make_first(ctx.thread, ctx.process.pid);
+    }
     let space = ctx.space_for(&image.elf);
     ctx.space.leave();
     ctx.kernel.enter(&space, ctx.thread);
@@ -320,7 +329,7 @@ impl Kernel {
         let environment = self.environment(envp);
         let context = FsContext::at(self, cwd)?;
         let limits = self.config().limits;
-        let image = Image::find(self, &context, path, argv, environment, limits.default_stack_size)?;
+        let image = Image::find(self, &context, path, None, argv, environment, limits.default_stack_size)?;
         let space = self.new_space();
         let (registers, auxv) = image
             .load(self, &space, limits.default_stack_size, limits.default_heap_size)

@@ -229,7 +229,7 @@ impl ProcessTable {
         });
         table.processes.insert(pid, process.clone());
         for thread in process.threads() {
-            table.threads.insert(thread.tid, thread);
+            table.threads.insert(thread.tid(), thread);
         }
         Ok(process)
     }
@@ -267,6 +267,22 @@ impl ProcessTable {
     /// Forgets a thread.
     fn remove_thread(&self, tid: u32) {
         self.state.lock().threads.remove(&tid);
+    }
+
+    /// Forgets a thread, unless another has its number by now.
+    fn forget_thread(&self, thread: &Arc<Thread>) {
+        let mut state = self.state.lock();
+        if state.threads.get(&thread.tid()).is_some_and(|there| Arc::ptr_eq(there, thread)) {
+            state.threads.remove(&thread.tid());
+        }
+    }
+
+    /// Gives the only thread of a process the number of the process, which its first thread had (`execve(2)`).
+    pub(crate) fn make_first(&self, thread: &Arc<Thread>, pid: u32) {
+        let mut state = self.state.lock();
+        state.threads.remove(&thread.tid());
+        thread.become_first(pid);
+        state.threads.insert(pid, Arc::clone(thread));
     }
 
     /// Forgets a process.

@@ -206,7 +206,7 @@ fn stop(ctx: &Ctx<'_>, signal: Signal) {
     }
     ctx.process.signals.is_stopped.store(true, Ordering::SeqCst);
     for thread in ctx.process.threads() {
-        if thread.tid != ctx.thread.tid {
+        if thread.tid() != ctx.thread.tid() {
             thread.request(WORK_SIGNAL);
         }
     }

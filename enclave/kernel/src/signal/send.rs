@@ -188,7 +188,7 @@ pub(super) fn retarget(ctx: &Ctx<'_>, signals: SignalSet) {
     }
     for thread in ctx.process.threads() {
         let wanted = ctx.process.signals.pending().and(signals).minus(thread.signals.mask());
-        if thread.tid != ctx.thread.tid && !wanted.is_empty() {
+        if thread.tid() != ctx.thread.tid() && !wanted.is_empty() {
             thread.request(WORK_SIGNAL);
         }
     }

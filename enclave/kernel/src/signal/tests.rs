@@ -187,7 +187,7 @@ fn a_blocked_signal_is_pending_until_it_is_unblocked_or_ignored() {
         catch(ctx, Signal::SIGUSR1, ActionFlags::empty(), 0);
         set_mask(ctx, SignalSet::of(Signal::SIGUSR1).with(Signal::SIGUSR2));
         let _ = raise(ctx, Signal::SIGUSR1);
-        let _ = serve(ctx, TKILL, &[ctx.thread.tid.into(), 12]);
+        let _ = serve(ctx, TKILL, &[ctx.thread.tid().into(), 12]);
         assert_eq!(registers(ctx).rip, SITE + 2);
         ctx.call(SIGPENDING, &[DATA, 8]).unwrap();
         assert_eq!(ctx.peek::<u64>(DATA), SignalSet::of(Signal::SIGUSR1).with(Signal::SIGUSR2).0);

@@ -5,7 +5,7 @@
 
 use crate::Ctx;
 use core::fmt::{self, Write};
-use kbase::{Errno, Error, Result, UserAddr, UserPtr};
+use kbase::{Result, UserAddr, UserPtr};
 
 /// An argument of a system call.
 pub(crate) trait Arg: Sized {
@@ -31,11 +31,8 @@ pub(crate) struct Fd(pub(crate) u32);
 
 impl Arg for Fd {
     fn from_arg(raw: u64) -> Result<Self> {
-        let fd = low(raw);
-        if fd > i32::MAX.cast_unsigned() {
-            return Err(Error::new(Errno::EBADF, "the descriptor is negative"));
-        }
-        Ok(Self(fd))
+        // A negative one is in no table, which is found when it is looked for.
+        Ok(Self(low(raw)))
     }
 
     fn show(raw: u64, _ctx: &Ctx<'_>, into: &mut dyn Write) -> fmt::Result {

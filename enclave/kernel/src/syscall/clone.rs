@@ -53,12 +53,16 @@ pub(super) fn clone(
     child_tid: UserPtr<u32>,
     tls: u64,
 ) -> Result<u32> {
+    if flags & CloneFlags::PIDFD.bits() != 0 && flags & CloneFlags::PARENT_SETTID.bits() != 0 {
+        bail!(EINVAL, "there is one place for the descriptor and the number");
+    }
     // The upper half is not looked at, and unknown bits are not refused.
     let known = CloneFlags::from_bits_truncate(flags & 0xffff_ffff & !EXIT_SIGNAL);
     let request = CloneRequest {
         flags: known,
         exit_signal: exit_signal(flags & EXIT_SIGNAL)?,
         stack,
+        pidfd: parent_tid,
         parent_tid,
         child_tid,
         tls,
@@ -102,6 +106,7 @@ pub(super) fn clone3(ctx: &Ctx<'_>, args: UserAddr, size: usize) -> Result<u32> 
         flags,
         exit_signal: exit_signal(known.exit_signal)?,
         stack,
+        pidfd: UserPtr::new(UserAddr(known.pidfd)),
         parent_tid: UserPtr::new(UserAddr(known.parent_tid)),
         child_tid: UserPtr::new(UserAddr(known.child_tid)),
         tls: known.tls,
@@ -116,6 +121,7 @@ fn plain(ctx: &Ctx<'_>, flags: CloneFlags) -> Result<u32> {
         flags,
         exit_signal: Some(Signal::SIGCHLD),
         stack: 0,
+        pidfd: none,
         parent_tid: none,
         child_tid: none,
         tls: 0,

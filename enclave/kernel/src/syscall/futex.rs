@@ -306,7 +306,7 @@ mod tests {
         World::new().with_ctx(|ctx| {
             let futex = |operation: u64| ctx.call(FUTEX, &[SCRATCH, operation, 0, 0, 0, 0]);
             assert_eq!(futex(6), Ok(0));
-            assert_eq!(ctx.peek::<u32>(SCRATCH), ctx.thread.tid);
+            assert_eq!(ctx.peek::<u32>(SCRATCH), ctx.thread.tid());
             assert_eq!(futex(8), Err(Errno::EDEADLK));
             assert_eq!(futex(7), Ok(0));
             assert_eq!(futex(7), Err(Errno::EPERM));

@@ -24,7 +24,7 @@ pub(super) fn getppid(ctx: &Ctx<'_>) -> Result<u32> {
 
 /// `gettid(2)`.
 pub(super) fn gettid(ctx: &Ctx<'_>) -> Result<u32> {
-    Ok(ctx.thread.tid)
+    Ok(ctx.thread.tid())
 }
 
 /// The process of a number, 0 being the calling one.

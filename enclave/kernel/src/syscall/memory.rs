@@ -147,6 +147,9 @@ pub(super) fn mprotect(ctx: &Ctx<'_>, start: u64, len: u64, prot: Prot) -> Resul
     if len == 0 {
         return Ok(());
     }
+    if start.checked_add(len).is_none_or(|end| end.checked_next_multiple_of(PAGE_SIZE).is_none()) {
+        bail!(ENOMEM, "beyond the end of addresses");
+    }
     if prot.bits() & !KNOWN != 0 {
         bail!(EINVAL, "unknown protection");
     }

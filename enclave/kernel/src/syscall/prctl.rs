@@ -165,7 +165,7 @@ pub(super) fn capget(ctx: &Ctx<'_>, head: UserPtr<[u32; 2]>, data: UserPtr<[u32;
     };
     let process = match u32::try_from(pid) {
         Ok(0) => Some(ctx.process.clone()),
-        Ok(pid) if pid == ctx.thread.tid => Some(ctx.process.clone()),
+        Ok(pid) if pid == ctx.thread.tid() => Some(ctx.process.clone()),
         Ok(pid) => ctx.kernel.processes.process(pid),
         Err(_) => bail!(EINVAL, "a negative pid"),
     };
@@ -184,7 +184,7 @@ pub(super) fn capget(ctx: &Ctx<'_>, head: UserPtr<[u32; 2]>, data: UserPtr<[u32;
 /// `capset(2)`.
 pub(super) fn capset(ctx: &Ctx<'_>, head: UserPtr<[u32; 2]>, data: UserPtr<[u32; 3]>) -> Result<()> {
     let Some((pid, groups)) = header(ctx, head)? else { bail!(EINVAL, "an unknown version") };
-    if pid != 0 && pid.unsigned_abs() != ctx.thread.tid {
+    if pid != 0 && pid.unsigned_abs() != ctx.thread.tid() {
         bail!(EPERM, "another process");
     }
     let mut new = Capabilities { effective: 0, permitted: 0, inheritable: 0 };

@@ -32,7 +32,7 @@ const PRIO_USER: i32 = 2;
 /// # Errors
 /// ESRCH there is none.
 fn find(ctx: &Ctx<'_>, tid: i32) -> Result<Arc<Thread>> {
-    if tid == 0 || tid.cast_unsigned() == ctx.thread.tid {
+    if tid == 0 || tid.cast_unsigned() == ctx.thread.tid() {
         return Ok(ctx.thread.clone());
     }
     match u32::try_from(tid).ok().and_then(|tid| ctx.kernel.processes.thread(tid)) {

@@ -190,7 +190,7 @@ fn find_thread(ctx: &Ctx<'_>, pid: Option<i32>, tid: i32) -> Result<Arc<Thread>>
     if tid <= 0 || pid.is_some_and(|pid| pid <= 0) {
         bail!(EINVAL, "not a number of a thread");
     }
-    let thread = if tid.unsigned_abs() == ctx.thread.tid {
+    let thread = if tid.unsigned_abs() == ctx.thread.tid() {
         Some(ctx.thread.clone())
     } else {
         ctx.kernel.processes.thread(tid.unsigned_abs())
@@ -245,7 +245,7 @@ pub(super) fn rt_sigqueueinfo(
     info: UserPtr<SigInfo>,
 ) -> Result<()> {
     let info = info.read(ctx.user())?;
-    if is_forged(&info) && u32::try_from(pid) != Ok(ctx.thread.tid) {
+    if is_forged(&info) && u32::try_from(pid) != Ok(ctx.thread.tid()) {
         bail!(EPERM, "si_code is the kernel's");
     }
     if pid <= 0 {
@@ -268,7 +268,7 @@ pub(super) fn rt_tgsigqueueinfo(
     if pid <= 0 || tid <= 0 {
         bail!(EINVAL, "not a number of a thread");
     }
-    if is_forged(&info) && u32::try_from(tid) != Ok(ctx.thread.tid) {
+    if is_forged(&info) && u32::try_from(tid) != Ok(ctx.thread.tid()) {
         bail!(EPERM, "si_code is the kernel's");
     }
     send_to_thread(ctx, Some(pid), tid, number, |signal| with_number(signal, info))
@@ -292,7 +292,7 @@ pub(super) fn sent_through(
         if info.signo.cast_unsigned() != number.0 {
             bail!(EINVAL, "the details are those of another signal");
         }
-        if is_forged(&info) && process.pid != ctx.thread.tid {
+        if is_forged(&info) && process.pid != ctx.thread.tid() {
             bail!(EPERM, "si_code is the kernel's");
         }
     }

@@ -139,7 +139,7 @@ syscalls! {
     53 socketpair(domain: u32, kind: u32, protocol: u32, into: UserPtr<[u32; 2]>) = socket::socketpair, Partial("stream sockets of the Unix domain");
     54 setsockopt(fd: Fd, level: u32, option: u32, from: UserAddr, len: u32) = inet::setsockopt, Partial("docs/sockets.md lists the options");
     55 getsockopt(fd: Fd, level: u32, option: u32, into: UserAddr, len: UserPtr<u32>) = inet::getsockopt, Partial("docs/sockets.md lists the options");
-    56 clone(flags: u64, stack: u64, parent_tid: UserPtr<u32>, child_tid: UserPtr<u32>, tls: u64) = clone::clone, Partial("no namespaces or pidfds");
+    56 clone(flags: u64, stack: u64, parent_tid: UserPtr<u32>, child_tid: UserPtr<u32>, tls: u64) = clone::clone, Partial("no namespaces");
     57 fork() = clone::fork, Full;
     58 vfork() = clone::vfork, Full;
     59 execve(path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) = program::execve, Full;
@@ -313,7 +313,7 @@ syscalls! {
     227 clock_settime(clock: i32, time: UserPtr<Timespec>) = time::clock_settime, Partial("always EPERM");
     228 clock_gettime(clock: i32, into: UserPtr<Timespec>) = time::clock_gettime, Full;
     229 clock_getres(clock: i32, into: UserPtr<Timespec>) = time::clock_getres, Full;
-    230 clock_nanosleep(clock: i32, flags: u32, time: UserPtr<Timespec>, remaining: UserAddr) = time::clock_nanosleep, Partial("no sleep on CPU time");
+    230 clock_nanosleep(clock: i32, flags: u32, time: UserPtr<Timespec>, remaining: UserAddr) = time::clock_nanosleep, Full;
     231 exit_group(code: i32) = program::exit_group, Full;
     232 epoll_wait(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout_ms: i32) = epoll::epoll_wait, Full;
     233 epoll_ctl(epoll: Fd, operation: u32, fd: Fd, event: UserPtr<fs_abi::EpollEvent>) = epoll::epoll_ctl, Full;
@@ -330,7 +330,7 @@ syscalls! {
     244 mq_notify;
     245 mq_getsetattr;
     246 kexec_load;
-    247 waitid(kind: u32, id: u32, info: UserPtr<SigInfo>, options: WaitOptions, rusage: UserPtr<Rusage>) = wait::waitid, Partial("no pidfds");
+    247 waitid(kind: u32, id: u32, info: UserPtr<SigInfo>, options: WaitOptions, rusage: UserPtr<Rusage>) = wait::waitid, Full;
     248 add_key;
     249 request_key;
     250 keyctl;
@@ -405,7 +405,7 @@ syscalls! {
     319 memfd_create(name: UserStr, flags: u32) = pipe::memfd_create, Partial("no seals, no huge pages");
     320 kexec_file_load;
     321 bpf;
-    322 execveat(from: DirFd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: u32) = program::execveat, Partial("no programs relative to descriptors");
+    322 execveat(from: DirFd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: u32) = program::execveat, Full;
     323 userfaultfd;
     324 membarrier(command: i32, flags: u32, cpu: i32) = futex::membarrier, Partial("no restartable sequences");
     325 mlock2(start: u64, len: u64, flags: u32) = memory::mlock2, Full;
@@ -430,7 +430,7 @@ syscalls! {
     432 fsmount;
     433 fspick;
     434 pidfd_open(pid: i32, flags: u32) = pidfd::pidfd_open, Partial("no PIDFD_THREAD");
-    435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no namespaces or pidfds");
+    435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no namespaces");
     436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Partial("CLOSE_RANGE_UNSHARE does not unshare");
     437 openat2(from: DirFd, path: UserStr, how: UserPtr<fs_abi::OpenHow>, size: usize) = open::openat2, Full;
     438 pidfd_getfd(fd: Fd, target: Fd, flags: u32) = pidfd::pidfd_getfd, Full;

@@ -92,7 +92,7 @@ pub(super) fn timer_create(
         Clock::Realtime => TimerClock::Realtime,
         Clock::Monotonic => TimerClock::Wall,
         Clock::ProcessCpu(pid) if pid == ctx.process.pid => TimerClock::Cpu,
-        Clock::ThreadCpu(tid) if tid == ctx.thread.tid => TimerClock::Cpu,
+        Clock::ThreadCpu(tid) if tid == ctx.thread.tid() => TimerClock::Cpu,
         Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => bail!(EINVAL, "another's CPU time"),
     };
     let [value, kind, target, ..] = event.unwrap_or_default();
@@ -107,7 +107,7 @@ pub(super) fn timer_create(
         },
     };
     // The C library makes a thread of SIGEV_THREAD; to the kernel it is a signal.
-    let is_own = |tid: u32| ctx.process.threads().iter().any(|thread| thread.tid == tid);
+    let is_own = |tid: u32| ctx.process.threads().iter().any(|thread| thread.tid() == tid);
     if !matches!(notify, SIGEV_SIGNAL | SIGEV_NONE | SIGEV_THREAD | SIGEV_THREAD_ID)
         || notify == SIGEV_THREAD_ID && !is_own(tid)
     {

@@ -28,6 +28,6 @@ pub(super) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Resul
             errno => write!(line, " = -1 {errno} ({})", error.note()),
         },
     };
-    ctx.platform().trace_line(format_args!("[pid {}] {line}", ctx.thread.tid));
+    ctx.platform().trace_line(format_args!("[pid {}] {line}", ctx.thread.tid()));
     result
 }

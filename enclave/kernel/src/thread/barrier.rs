@@ -9,7 +9,7 @@ use core::sync::atomic::{Ordering, fence};
 /// passes an atomic read-modify-write of its work, which orders everything before and after it.
 pub(crate) fn serialise(ctx: &Ctx<'_>, threads: &[Arc<Thread>]) {
     fence(Ordering::SeqCst);
-    let others = || threads.iter().filter(|thread| thread.tid != ctx.thread.tid);
+    let others = || threads.iter().filter(|thread| thread.tid() != ctx.thread.tid());
     others().for_each(|thread| thread.request(WORK_BARRIER));
     for thread in others() {
         while is_outstanding(thread) && !ctx.thread.has_work(WORK_EXIT) {

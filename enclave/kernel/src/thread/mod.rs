@@ -42,8 +42,8 @@ const NO_HANDLE: u32 = u32::MAX;
 
 /// A thread of a program.
 pub struct Thread {
-    /// Its number.
-    pub(crate) tid: u32,
+    /// Its number, which only `execve(2)` changes, to that of the process.
+    tid: AtomicU32,
     /// Its process.
     process: Weak<Process>,
     /// Things to do before user code runs again.
@@ -117,7 +117,7 @@ impl Thread {
     ) -> Arc<Self> {
         let host = Arc::new(ThreadWaker { platform, handle: AtomicU32::new(NO_HANDLE), workers });
         Arc::new(Self {
-            tid,
+            tid: AtomicU32::new(tid),
             process: process.clone(),
             work: AtomicU32::new(0),
             waiter: Waiter::new(host.clone()),
@@ -133,6 +133,16 @@ impl Thread {
             times: ThreadTimes::new(),
             sched: new.sched,
         })
+    }
+
+    /// Its number.
+    pub(crate) fn tid(&self) -> u32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Gives it the number of its process, of which it is the last thread.
+    pub(crate) fn become_first(&self, pid: u32) {
+        self.tid.store(pid, Ordering::Relaxed);
     }
 
     /// Its process, unless that has ended.

@@ -45,14 +45,14 @@ impl Clock {
             | CLOCK_BOOTTIME
             | CLOCK_BOOTTIME_ALARM => Self::Monotonic,
             CLOCK_PROCESS_CPUTIME_ID => Self::ProcessCpu(ctx.process.pid),
-            CLOCK_THREAD_CPUTIME_ID => Self::ThreadCpu(ctx.thread.tid),
+            CLOCK_THREAD_CPUTIME_ID => Self::ThreadCpu(ctx.thread.tid()),
             // clock_getcpuclockid(3) and pthread_getcpuclockid(3): the inverted number above three bits.
             ..0 if id & CPUCLOCK_MASK != CPUCLOCK_MASK => {
                 let number = (!(id >> 3)).unsigned_abs();
                 if id & CPUCLOCK_PER_THREAD == 0 {
                     Self::ProcessCpu(if number == 0 { ctx.process.pid } else { number })
                 } else {
-                    Self::ThreadCpu(if number == 0 { ctx.thread.tid } else { number })
+                    Self::ThreadCpu(if number == 0 { ctx.thread.tid() } else { number })
                 }
             }
             _ => bail!(EINVAL, "no such clock"),
@@ -68,13 +68,13 @@ impl Clock {
             Self::Realtime => ctx.platform().realtime_ns(),
             Self::Monotonic => ctx.platform().monotonic_ns(),
             Self::ProcessCpu(pid) if pid == ctx.process.pid => {
-                ctx.process.ask_for_cpu_times(ctx.thread.tid);
+                ctx.process.ask_for_cpu_times(ctx.thread.tid());
                 ctx.process_cpu_ns()
             }
-            Self::ThreadCpu(tid) if tid == ctx.thread.tid => ctx.thread_cpu_ns(),
+            Self::ThreadCpu(tid) if tid == ctx.thread.tid() => ctx.thread_cpu_ns(),
             Self::ProcessCpu(pid) => match ctx.kernel.processes.process(pid) {
                 Some(process) => {
-                    process.ask_for_cpu_times(ctx.thread.tid);
+                    process.ask_for_cpu_times(ctx.thread.tid());
                     process.cpu_ns()
                 }
                 None => bail!(EINVAL, "no such process"),

@@ -72,7 +72,7 @@ impl Process {
     pub(crate) fn ask_for_cpu_times(&self, except: u32) {
         for thread in self.threads() {
             // One that sleeps has noted it before.
-            if thread.tid != except && thread.handle().is_some() && !thread.has_work(WORK_BARRIER) {
+            if thread.tid() != except && thread.handle().is_some() && !thread.has_work(WORK_BARRIER) {
                 thread.request(WORK_BARRIER);
             }
         }

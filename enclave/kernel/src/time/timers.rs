@@ -314,7 +314,7 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
     }
     let uses_cpu = timers.state.lock().uses_cpu();
     if uses_cpu {
-        ctx.process.ask_for_cpu_times(ctx.thread.tid);
+        ctx.process.ask_for_cpu_times(ctx.thread.tid());
     }
     let now =
         Now { wall: ctx.platform().monotonic_ns(), cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 } };

@@ -95,7 +95,7 @@ impl Shared {
     /// A thread of a process.
     fn thread(&self, pid: u32, tid: u32) -> Result<Arc<Thread>> {
         let threads = self.process(pid)?.threads();
-        let thread = threads.into_iter().find(|thread| thread.tid == tid);
+        let thread = threads.into_iter().find(|thread| thread.tid() == tid);
         thread.ok_or(Error::new(Errno::ENOENT, "no such thread"))
     }
 }
@@ -206,7 +206,7 @@ impl ProcDirectory {
             }
             Place::Tasks(pid) => {
                 let threads = self.shared.process(*pid)?.threads();
-                names.extend(threads.iter().map(|thread| number(thread.tid, FileType::Directory)));
+                names.extend(threads.iter().map(|thread| number(thread.tid(), FileType::Directory)));
             }
             Place::Settings(prefix) => {
                 for (path, _) in system::SETTINGS {

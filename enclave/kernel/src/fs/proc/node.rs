@@ -202,7 +202,7 @@ impl Symlink for Link {
             LinkKind::MyThread => {
                 let thread = self.shared.current()?;
                 let pid = thread.process().map_or(0, |process| process.pid);
-                format!("{pid}/task/{}", thread.tid)
+                format!("{pid}/task/{}", thread.tid())
             }
             LinkKind::Mounts => String::from("self/mounts"),
             LinkKind::Executable(pid) => return Ok(self.shared.process(pid)?.executable()),

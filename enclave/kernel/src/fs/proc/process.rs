@@ -116,7 +116,7 @@ fn sizes(process: &Process) -> Sizes {
 fn stat(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     let process = subject.process;
     let sizes = sizes(process);
-    put!(text, "{} (", subject.thread.tid);
+    put!(text, "{} (", subject.thread.tid());
     name(subject.thread, text);
     let load = |number: &core::sync::atomic::AtomicU32| number.load(Ordering::Relaxed);
     let (terminal, foreground) = tty::terminal_of(subject.kernel, process)
@@ -161,7 +161,7 @@ fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     text.bytes(b"Name:\t");
     name(subject.thread, text);
     put!(text, "\nUmask:\t{:04o}\nState:\tR (running)\n", fs.umask());
-    put!(text, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\n", process.pid, subject.thread.tid);
+    put!(text, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\n", process.pid, subject.thread.tid());
     put!(text, "PPid:\t{}\nTracerPid:\t0\n", process.parent.load(Ordering::Relaxed));
     let credentials = &process.credentials;
     for (name, ids) in [("Uid", &credentials.users), ("Gid", &credentials.groups)] {
