@@ -422,6 +422,105 @@ static void epolls(void) {
     close(epoll);
 }
 
+/* What went wrong with a datagram, from the queue of errors. */
+static void error_queue(void) {
+    int one = 1, fd = socket(AF_INET, SOCK_DGRAM, 0), closed = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in name = local(0), from = {0};
+    char text[64], control[256];
+    bind(closed, (struct sockaddr *)&name, sizeof name);
+    name = local(port_of(closed));
+    close(closed);
+    works("IP_RECVERR", setsockopt(fd, IPPROTO_IP, IP_RECVERR, &one, sizeof one));
+    struct iovec part = {text, sizeof text};
+    struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1,
+                             .msg_control = control, .msg_controllen = sizeof control};
+    show("no error yet", recvmsg(fd, &message, MSG_ERRQUEUE));
+    works("sendto", sendto(fd, "lost", 4, 0, (struct sockaddr *)&name, sizeof name));
+    look("an error waits", fd, POLLIN | POLLOUT);
+    show("the datagram that was lost", recvmsg(fd, &message, MSG_ERRQUEUE));
+    printf("%.4s\n", text);
+    holds("it came from the queue of errors", message.msg_flags & MSG_ERRQUEUE);
+    holds("it went to the closed port", from.sin_port == name.sin_port);
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    if (head && head->cmsg_level == IPPROTO_IP && head->cmsg_type == IP_RECVERR) {
+        struct { unsigned number; unsigned char origin, type, code, pad; } error;
+        memcpy(&error, CMSG_DATA(head), sizeof error);
+        printf("%s, origin %d, type %d, code %d\n", errno_name(error.number), error.origin, error.type, error.code);
+    }
+    look("none waits", fd, POLLIN | POLLOUT);
+    close(fd);
+}
+
+static void version_6(void) {
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 name = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT}, peer;
+    socklen_t len = sizeof name;
+    char text[64] = {0};
+    works("bind", bind(fd, (struct sockaddr *)&name, sizeof name));
+    listen(fd, 1);
+    getsockname(fd, (struct sockaddr *)&name, &len);
+    int client = socket(AF_INET6, SOCK_STREAM, 0);
+    works("connect", connect(client, (struct sockaddr *)&name, sizeof name));
+    len = sizeof peer;
+    int server = accept(fd, (struct sockaddr *)&peer, &len);
+    printf("%s %d\n", inet_ntop(AF_INET6, &peer.sin6_addr, text, sizeof text), (int)len);
+    len = 8;
+    works("a part of the name", getpeername(client, (struct sockaddr *)&peer, &len));
+    printf("%d\n", (int)len);
+    show("send", send(client, "six", 3, 0));
+    show("receive", recv(server, text, 64, MSG_WAITALL | MSG_DONTWAIT));
+    close(client), close(server), close(fd);
+    /* Both versions at one socket. */
+    fd = socket(AF_INET6, SOCK_STREAM, 0);
+    name = (struct sockaddr_in6){.sin6_family = AF_INET6};
+    bind(fd, (struct sockaddr *)&name, sizeof name);
+    listen(fd, 1);
+    struct sockaddr_in four = local(port_of(fd));
+    client = socket(AF_INET, SOCK_STREAM, 0);
+    works("connect with the old version", connect(client, (struct sockaddr *)&four, sizeof four));
+    len = sizeof peer;
+    server = accept(fd, (struct sockaddr *)&peer, &len);
+    printf("%s\n", inet_ntop(AF_INET6, &peer.sin6_addr, text, sizeof text));
+    close(client), close(server), close(fd);
+}
+
+static void more(void) {
+    char text[64] = {0};
+    struct linger linger = {0};
+    socklen_t len = sizeof linger;
+    connect_both();
+    getsockopt(ends[0], SOL_SOCKET, SO_LINGER, &linger, &len);
+    printf("SO_LINGER: %d %d (%d bytes)\n", linger.l_onoff, linger.l_linger, (int)len);
+    struct tcp_info info = {0};
+    len = sizeof info;
+    works("TCP_INFO", getsockopt(ends[0], IPPROTO_TCP, TCP_INFO, &info, &len));
+    printf("state %d\n", info.tcpi_state);
+    len = 16;
+    works("TCP_CONGESTION", getsockopt(ends[0], IPPROTO_TCP, TCP_CONGESTION, text, &len));
+    send(ends[0], "0123456789", 10, 0);
+    usleep(10000);
+    show("receive to nowhere", recv(ends[1], NULL, 4, MSG_TRUNC));
+    show("receive the rest", recv(ends[1], text, 64, 0));
+    printf("%.6s\n", text);
+    int waiting = -1;
+    works("SIOCOUTQ", ioctl(ends[0], TIOCOUTQ, &waiting));
+    printf("%d\n", waiting);
+    show("into a bad address", (send(ends[0], "x", 1, 0), recv(ends[1], (void *)1, 8, 0)));
+    show("from a bad address", send(ends[0], (void *)1, 8, 0));
+    close_both();
+    /* A datagram socket that is connected, and not any more. */
+    int a = socket(AF_INET, SOCK_DGRAM, 0), b = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in name = local(0);
+    bind(a, (struct sockaddr *)&name, sizeof name);
+    name = local(port_of(a));
+    works("connect", connect(b, (struct sockaddr *)&name, sizeof name));
+    works("send", send(b, "x", 1, 0));
+    name.sin_family = AF_UNSPEC;
+    works("disconnect", connect(b, (struct sockaddr *)&name, sizeof name));
+    show("send", send(b, "x", 1, 0));
+    close(a), close(b);
+}
+
 /* Two processes that wait at the same socket. */
 static void shared(void) {
     int fd = listener(), result[2];
@@ -510,6 +609,9 @@ int main(void) {
     PART(datagrams);
     PART(waiting);
     PART(epolls);
+    PART(error_queue);
+    PART(version_6);
+    PART(more);
     PART(shared);
     PART(files);
     PART(interfaces);

@@ -180,6 +180,11 @@ impl HostSocket {
             let before = self.pollee.before();
             let error = match self.platform.host_receive(self.fd, wanted, host_flags.bits(), &mut bounce) {
                 Ok(len) => {
+                    if self.is_stream() && flags.contains(MessageFlags::TRUNC) {
+                        // TCP throws away what it is asked for, and copies nothing.
+                        self.pollee.is_unsure(before);
+                        return Ok(len);
+                    }
                     let put = match into.put(&bounce) {
                         Ok(put) => put,
                         Err(_) if done > 0 => return Ok(done),
@@ -246,7 +251,9 @@ impl HostSocket {
             let before = self.pollee.before();
             match self.platform.host_receive_message(self.fd, wanted, control_room, host_flags.bits()) {
                 Ok(received) => {
-                    into.put(&received.data)?;
+                    if !self.is_stream() || !flags.contains(MessageFlags::TRUNC) {
+                        into.put(&received.data)?;
+                    }
                     if takes {
                         self.note_received(before, wanted, received.len);
                     } else if flags.contains(MessageFlags::ERRQUEUE) {
