@@ -184,8 +184,8 @@ impl Line {
         self.status |= packet::FLUSHREAD;
     }
 
-    pub(super) fn flush_output(&mut self) {
-        self.output.clear();
+    /// Output that has not left the terminal is forgotten. It leaves at once, so there is none, but packet mode tells.
+    pub(super) const fn flush_output(&mut self) {
         self.status |= packet::FLUSHWRITE;
     }
 
