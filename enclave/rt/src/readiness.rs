@@ -10,7 +10,6 @@ use crate::host::raw;
 use crate::ocall::call;
 use crate::outside::Outside;
 use crate::runtime::Runtime;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 use edge_abi::ecall::HostRange;
 use edge_abi::ocall::Ocall;
@@ -18,6 +17,9 @@ use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireR
 use linux_abi::Errno;
 use platform::{HostError, HostFd, HostReadiness, HostResult, Park, PollEvents};
 use spin::mutex::SpinMutex;
+
+/// Records taken at once.
+const BATCH: usize = 32;
 
 /// Where the enclave is in the ring.
 struct Reader {
@@ -46,25 +48,28 @@ fn find_ring() -> HostResult<()> {
 }
 
 impl Reader {
-    /// Takes the records that are there.
-    fn take(&mut self) -> Vec<WireReady> {
-        let mut records = Vec::new();
-        let Some(ring) = self.ring else { return records };
-        let Some(head) = ring.load_word(HEAD_AT) else { return records };
+    /// Takes records that are there, as many as fit, and returns their number.
+    fn take(&mut self, into: &mut [WireReady; BATCH]) -> usize {
+        let Some(ring) = self.ring else { return 0 };
+        let Some(head) = ring.load_word(HEAD_AT) else { return 0 };
         fence(Ordering::Acquire);
-        let count = head.wrapping_sub(self.tail).min(RECORDS);
-        for offset in 0..count {
+        let there = head.wrapping_sub(self.tail);
+        if there > RECORDS {
+            // The host lies. What was never said is skipped.
+            self.tail = head.wrapping_sub(RECORDS);
+        }
+        let count = there.min(RECORDS).min(BATCH as u64);
+        for (record, offset) in into.iter_mut().zip(0..count) {
             let place = self.tail.wrapping_add(offset) % RECORDS;
             let at = RECORDS_AT + place * size_of::<WireReady>() as u64;
-            records.extend(ring.read::<WireReady>(at));
+            *record = ring.read(at).unwrap_or_default();
         }
-        // A head that lied is the new tail too: from there the host may go on.
-        self.tail = head;
         if count > 0 {
+            self.tail = self.tail.wrapping_add(count);
             fence(Ordering::Release);
             let _ = ring.store_word(TAIL_AT, self.tail);
         }
-        records
+        count as usize
     }
 }
 
@@ -82,12 +87,21 @@ impl HostReadiness for Runtime {
         if !IS_USED.load(Ordering::Acquire) {
             return 0;
         }
-        let records = READER.lock().take();
-        for record in &records {
-            // Bits above are no events of poll(2).
-            each(record.token, record.events as PollEvents);
+        let mut records = [WireReady::default(); BATCH];
+        let mut total = 0;
+        // A host that goes on telling is left after one ring.
+        while total < RECORDS as usize {
+            let count = READER.lock().take(&mut records);
+            for record in records.iter().take(count) {
+                // Bits above are no events of poll(2).
+                each(record.token, record.events as PollEvents);
+            }
+            total += count;
+            if count < BATCH {
+                break;
+            }
         }
-        records.len()
+        total
     }
 
     fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
@@ -124,7 +138,15 @@ mod tests {
     }
 
     fn tokens(reader: &mut Reader) -> Vec<u64> {
-        reader.take().iter().map(|record| record.token).collect()
+        let mut records = [WireReady::default(); BATCH];
+        let mut tokens = Vec::new();
+        loop {
+            let count = reader.take(&mut records);
+            tokens.extend(records[..count].iter().map(|record| record.token));
+            if count < BATCH {
+                return tokens;
+            }
+        }
     }
 
     #[test]
@@ -147,8 +169,8 @@ mod tests {
         let host = Host::new();
         let mut reader = Reader { ring: Some(host.outside()), tail: 5 };
         assert!(host.outside().write(HEAD_AT, &u64::MAX));
-        assert_eq!(reader.take().len(), RECORDS as usize);
+        assert_eq!(tokens(&mut reader).len(), RECORDS as usize);
         assert!(host.outside().write(HEAD_AT, &4u64));
-        assert_eq!(reader.take().len(), 5);
+        assert_eq!(tokens(&mut reader).len(), 5);
     }
 }
