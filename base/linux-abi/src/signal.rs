@@ -355,6 +355,8 @@ pub mod si {
     pub const QUEUE: i32 = -1;
     /// SI_TIMER.
     pub const TIMER: i32 = -2;
+    /// SI_MESGQ.
+    pub const MESGQ: i32 = -3;
     /// SI_TKILL.
     pub const TKILL: i32 = -6;
     /// SEGV_MAPERR.

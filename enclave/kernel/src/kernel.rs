@@ -2,7 +2,9 @@
 
 use crate::fs::Mounts;
 use crate::futex::FutexTable;
+use crate::ipc::Ipc;
 use crate::net::inet::readiness::HostSockets;
+use crate::net::unix::UnixDomain;
 use crate::process::ProcessTable;
 use crate::stats::Statistics;
 use crate::vm::Backend;
@@ -53,7 +55,9 @@ pub struct Kernel {
     pub(crate) memory: Arc<Backend>,
     pub(crate) next_space: AtomicU64,
     pub(crate) futexes: FutexTable,
+    pub(crate) ipc: Ipc,
     pub(crate) host_sockets: Arc<HostSockets>,
+    pub(crate) unix: Arc<UnixDomain>,
     /// Whether decoded system calls are wanted.
     pub(crate) wants_strace: bool,
 }
@@ -78,7 +82,9 @@ impl Kernel {
             )),
             next_space: AtomicU64::new(1),
             futexes: FutexTable::new(),
+            ipc: Ipc::new(),
             host_sockets: Arc::default(),
+            unix: Arc::new(UnixDomain::new(&platform)),
             wants_strace: platform.wants_strace(),
             platform,
             config,

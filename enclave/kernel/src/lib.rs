@@ -16,6 +16,7 @@ extern crate alloc;
 mod ctx;
 mod fs;
 mod futex;
+mod ipc;
 mod kernel;
 mod net;
 mod process;

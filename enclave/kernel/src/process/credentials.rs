@@ -12,10 +12,14 @@ pub(crate) const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 /// Capabilities that are asked for, as bits.
 pub(crate) mod capability {
+    /// CAP_DAC_OVERRIDE.
+    pub(crate) const DAC_OVERRIDE: u64 = 1 << 1;
     /// CAP_KILL.
     pub(crate) const KILL: u64 = 1 << 5;
     /// CAP_SETUID. CAP_SETGID is not told apart from it.
     pub(crate) const SETUID: u64 = 1 << 7;
+    /// CAP_IPC_OWNER.
+    pub(crate) const IPC_OWNER: u64 = 1 << 15;
     /// CAP_SYS_PTRACE.
     pub(crate) const SYS_PTRACE: u64 = 1 << 19;
     /// CAP_SYS_ADMIN.

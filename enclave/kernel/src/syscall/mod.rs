@@ -11,9 +11,9 @@ mod epoll;
 mod fcntl;
 mod futex;
 mod ids;
-mod inet;
 mod link;
 mod memory;
+mod mqueue;
 mod open;
 mod path;
 mod pidfd;
@@ -28,6 +28,7 @@ mod socket;
 mod space;
 mod stat;
 mod system;
+mod sysv;
 mod table;
 #[cfg(test)]
 mod tests;

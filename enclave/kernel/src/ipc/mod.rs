@@ -1,0 +1,49 @@
+//! Communication between processes by named objects of the kernel: System V semaphores, message queues and shared memory
+//! (`svipc(7)`), and POSIX message queues (`mq_overview(7)`).
+//!
+//! Nothing here leaves the enclave. Lock order: a [`table::Table`], then an object of it; nobody is woken under a lock.
+
+pub(crate) mod message;
+pub(crate) mod posix;
+pub(crate) mod semaphore;
+mod table;
+
+pub(crate) use table::Object;
+
+use crate::{Ctx, Process};
+use message::MessageQueue;
+use posix::PosixQueues;
+use semaphore::SemaphoreSet;
+use table::Table;
+
+/// Most objects of one kind (SEMMNI, MSGMNI).
+pub(crate) const MAX_OBJECTS: usize = 32_000;
+
+/// All objects.
+pub(crate) struct Ipc {
+    pub(crate) semaphores: Table<SemaphoreSet>,
+    pub(crate) messages: Table<MessageQueue>,
+    pub(crate) posix: PosixQueues,
+}
+
+impl Ipc {
+    pub(crate) fn new() -> Self {
+        Self {
+            semaphores: Table::new(MAX_OBJECTS),
+            messages: Table::new(MAX_OBJECTS),
+            posix: PosixQueues::default(),
+        }
+    }
+
+    /// A process has ended: what it did to semaphores with SEM_UNDO is undone.
+    pub(crate) fn process_ended(&self, process: &Process) {
+        for set in self.semaphores.list() {
+            set.value.undo(process.pid);
+        }
+    }
+}
+
+/// Seconds of CLOCK_REALTIME.
+pub(crate) fn now_s(ctx: &Ctx<'_>) -> i64 {
+    (ctx.platform().realtime_ns() / 1_000_000_000).cast_signed()
+}
