@@ -68,19 +68,25 @@ fn run_world(ctx: &Ctx<'_>) {
     }
     let mut repeated = Repeated::default();
     ctx.platform().run_user(ctx.registers, &mut |trap| {
-        serve(ctx, trap, &mut repeated);
-        do_all_work(ctx)
+        if trap == Trap::Syscall {
+            // It may have mapped the same place anew.
+            repeated = Repeated::default();
+            system_call(ctx);
+        } else {
+            serve_rare(ctx, trap, &mut repeated);
+        }
+        match ctx.thread.work.load(Ordering::SeqCst) {
+            0 => ControlFlow::Continue(()),
+            _ => do_all_work(ctx),
+        }
     });
 }
 
-/// Serves a trap of user code.
-fn serve(ctx: &Ctx<'_>, trap: Trap, repeated: &mut Repeated) {
+/// Serves a trap that is not a system call, whose way is to be short.
+#[inline(never)]
+fn serve_rare(ctx: &Ctx<'_>, trap: Trap, repeated: &mut Repeated) {
     match trap {
-        Trap::Syscall => {
-            // It may have mapped the same place anew.
-            *repeated = Repeated::default();
-            system_call(ctx);
-        }
+        Trap::Syscall => {}
         Trap::Cpuid => {
             count(&ctx.kernel.statistics.rewritten_cpuids);
             super::trap::emulate_cpuid(ctx);
@@ -97,6 +103,7 @@ fn serve(ctx: &Ctx<'_>, trap: Trap, repeated: &mut Repeated) {
 
 /// Does what others asked for until they ask for no more: more may come while it is done, as a thread that makes room for
 /// another sleeps.
+#[inline(never)]
 fn do_all_work(ctx: &Ctx<'_>) -> ControlFlow<()> {
     while ctx.thread.work.load(Ordering::SeqCst) != 0 {
         if !do_work(ctx) {
