@@ -192,6 +192,8 @@ impl HostSocket {
                     };
                     if takes {
                         self.note_received(before, wanted, len);
+                    } else if !flags.contains(MessageFlags::PEEK) {
+                        self.pollee.is_unsure(before);
                     }
                     if !self.is_stream() || !takes {
                         return Ok(len);
@@ -256,7 +258,7 @@ impl HostSocket {
                     }
                     if takes {
                         self.note_received(before, wanted, received.len);
-                    } else if flags.contains(MessageFlags::ERRQUEUE) {
+                    } else if !flags.contains(MessageFlags::PEEK) {
                         self.pollee.is_unsure(before);
                     }
                     // An error report may come with an address of its sender's family.

@@ -7,7 +7,8 @@
 //! know, and not before. So a server that receives until nothing is left pays for receiving, sending, and one exit
 //! whenever it has nothing more to do.
 //!
-//! What may be wrong, and does no harm: a socket that took much may be reported writable though the next byte would wait.
+//! What may be wrong, and does no harm: a socket that took much may be reported writable though the next byte would wait, and
+//! one readable whose data another thread has received meanwhile.
 //!
 //! The host is not believed: a token that leads nowhere is dropped, events are cut to those of `poll(2)`, and what is said to be
 //! ready and is not is found out by the call that tries.
@@ -136,11 +137,17 @@ impl Pollee {
         Self { word: AtomicU64::new(UNSURE) }
     }
 
-    /// An edge: what the socket is ready for now. Returns whether that is news: the first edge, which comes because the
-    /// host began to watch, is none when all of it is known already.
+    /// An edge: what the socket is ready for. Returns whether that is news: the first edge, which comes because the host
+    /// began to watch, is none when all of it is known already.
+    ///
+    /// Edges may come in another order than the host saw them, when several threads pass them on. So one only adds to what is
+    /// known: what it does not have may have come since.
     pub(super) fn edge(&self, ready: Readiness) -> bool {
         let ready = u64::from(ready.bits());
-        let update = |word: u64| Some((word & !(READY | UNSURE)).wrapping_add(EDGE) | ready);
+        let update = |word: u64| {
+            let confirmed = if word & READY & !ready == 0 { UNSURE } else { 0 };
+            Some((word & !confirmed).wrapping_add(EDGE) | ready)
+        };
         // The closure always gives a value.
         let result = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
         let (Ok(before) | Err(before)) = result;
@@ -157,10 +164,13 @@ impl Pollee {
         self.replace(before, before.0 & !u64::from(events.bits()));
     }
 
-    /// A stream gave less than was wanted: there is no more, but an end or an error would be.
+    /// A stream gave less than was wanted: there is no more, but an end or an error would be. Where there is urgent data,
+    /// what comes before it is given alone.
     pub(super) fn is_drained(&self, before: Before) {
         let ends = Readiness::RDHUP | Readiness::HUP | Readiness::ERR;
-        if before.0 & u64::from(ends.bits()) == 0 {
+        if before.0 & u64::from(Readiness::PRI.bits()) != 0 {
+            self.is_unsure(before);
+        } else if before.0 & u64::from(ends.bits()) == 0 {
             self.is_not(before, Readiness::IN);
         }
     }
@@ -220,6 +230,33 @@ mod tests {
         let pollee = Pollee::new();
         pollee.is(pollee.before(), Readiness::OUT);
         assert!(pollee.edge(BOTH));
+    }
+
+    #[test]
+    fn edges_that_overtake_each_other_lose_nothing() {
+        let pollee = Pollee::new();
+        pollee.edge(BOTH);
+        pollee.edge(Readiness::OUT);
+        assert_eq!(pollee.ready(), Some(BOTH));
+        pollee.is_unsure(pollee.before());
+        pollee.edge(Readiness::OUT);
+        assert_eq!(pollee.ready(), None, "whether it is readable has to be asked");
+        pollee.edge(BOTH);
+        assert_eq!(pollee.ready(), Some(BOTH));
+    }
+
+    #[test]
+    fn a_short_answer_before_urgent_data_says_nothing() {
+        let pollee = Pollee::new();
+        pollee.edge(BOTH);
+        pollee.is_drained(pollee.before());
+        assert_eq!(pollee.ready(), Some(Readiness::OUT));
+        pollee.edge(BOTH | Readiness::PRI);
+        pollee.is_drained(pollee.before());
+        assert_eq!(pollee.ready(), None);
+        pollee.is(pollee.before(), BOTH | Readiness::RDHUP);
+        pollee.is_drained(pollee.before());
+        assert_eq!(pollee.ready(), Some(BOTH | Readiness::RDHUP));
     }
 
     #[test]
