@@ -177,6 +177,10 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
         kernel.processes.remove_process(child.pid);
         return Err(error);
     }
+    if !shares_memory && ctx.space.prefer(&space) {
+        // The child runs first: it has everything to itself until it sleeps, ends or runs another program, and most do soon.
+        ctx.outside(|| ());
+    }
     drop(space);
     if flags.contains(CloneFlags::VFORK) {
         ctx.wait_for_release(&child);

@@ -12,6 +12,7 @@
 
 use super::AddressSpace;
 use super::exchange::{Copies, exchange};
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -35,8 +36,17 @@ pub(super) struct Group {
 struct GroupState {
     /// The member whose pages are in place.
     resident: u64,
-    /// The member that waits longest to be.
-    wanted: Option<u64>,
+    /// The members that wait to be, first come first; a forked child comes before those who wait.
+    waiting: VecDeque<u64>,
+}
+
+impl GroupState {
+    /// Puts a member at the end, unless it waits already.
+    fn wait(&mut self, member: u64) {
+        if !self.waiting.contains(&member) {
+            self.waiting.push_back(member);
+        }
+    }
 }
 
 impl Group {
@@ -88,21 +98,22 @@ impl AddressSpace {
         members = group.members();
         let member = |id: u64| members.iter().find(|member| member.id == id);
         // Who waits may have ended meanwhile.
-        let is_before = |wanted: u64| wanted != self.id && member(wanted).is_some();
-        if state.wanted.is_some_and(is_before) {
+        state.waiting.retain(|&waiting| member(waiting).is_some());
+        if state.waiting.front().is_some_and(|&first| first != self.id) {
+            state.wait(self.id);
             return Entry::Taken(state.resident);
         }
         if state.resident != self.id {
             if let Some(resident) = member(state.resident) {
                 if resident.inside.load(Ordering::SeqCst) > 0 {
-                    state.wanted = Some(self.id);
+                    state.wait(self.id);
                     return Entry::Taken(resident.id);
                 }
                 exchange(resident, self, !resident.is_over.load(Ordering::SeqCst), &members);
             }
             state.resident = self.id;
         }
-        state.wanted = None;
+        state.waiting.pop_front();
         self.inside.fetch_add(1, Ordering::SeqCst);
         Entry::Inside
     }
@@ -130,9 +141,23 @@ impl AddressSpace {
         use_it(group.as_ref().map(|group| &group.left))
     }
 
+    /// Makes a forked child the next to be resident. False: it would have to wait for other threads than the calling one.
+    pub(crate) fn prefer(&self, child: &Self) -> bool {
+        let Some(group) = self.group() else { return false };
+        if self.inside.load(Ordering::SeqCst) != 1 {
+            return false;
+        }
+        let mut state = group.state.lock();
+        // It may be there already.
+        state.waiting.retain(|&waiting| waiting != child.id);
+        state.waiting.push_front(child.id);
+        true
+    }
+
     /// Whether another member waits.
     pub(crate) fn is_wanted_by_another(&self) -> bool {
-        self.group().is_some_and(|group| group.state.lock().wanted.is_some_and(|wanted| wanted != self.id))
+        self.group()
+            .is_some_and(|group| group.state.lock().waiting.front().is_some_and(|&first| first != self.id))
     }
 
     /// The last thread is about to leave for good: what it changed need not be kept.
@@ -177,7 +202,7 @@ impl AddressSpace {
         let new = || {
             Arc::new(Group {
                 owner: self.id,
-                state: Mutex::new(GroupState { resident: self.id, wanted: None }),
+                state: Mutex::new(GroupState { resident: self.id, waiting: VecDeque::new() }),
                 members: Mutex::new(alloc::vec![Arc::downgrade(self)]),
                 left: WaiterQueue::new(),
             })
@@ -198,9 +223,7 @@ impl AddressSpace {
         let others: Vec<Arc<Self>>;
         let mut state = group.state.lock();
         others = group.members();
-        if state.wanted == Some(self.id) {
-            state.wanted = None;
-        }
+        state.waiting.retain(|&waiting| waiting != self.id);
         if state.resident != self.id {
             // Its pages are copies, which go with it.
             if others.is_empty() {
@@ -208,7 +231,8 @@ impl AddressSpace {
             }
             return true;
         }
-        let next = others.iter().find(|other| Some(other.id) == state.wanted).or(others.first());
+        let first = state.waiting.front();
+        let next = others.iter().find(|other| Some(&other.id) == first).or(others.first());
         let Some(next) = next else {
             drop(state);
             self.leave_behind();
