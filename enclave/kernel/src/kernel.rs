@@ -4,6 +4,7 @@ use crate::fs::Mounts;
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
 use crate::net::inet::readiness::HostSockets;
+use crate::net::unix::UnixDomain;
 use crate::process::ProcessTable;
 use crate::stats::Statistics;
 use crate::vm::Backend;
@@ -56,6 +57,7 @@ pub struct Kernel {
     pub(crate) futexes: FutexTable,
     pub(crate) ipc: Ipc,
     pub(crate) host_sockets: Arc<HostSockets>,
+    pub(crate) unix: Arc<UnixDomain>,
     /// Whether decoded system calls are wanted.
     pub(crate) wants_strace: bool,
 }
@@ -82,6 +84,7 @@ impl Kernel {
             futexes: FutexTable::new(),
             ipc: Ipc::new(),
             host_sockets: Arc::default(),
+            unix: Arc::new(UnixDomain::new(&platform)),
             wants_strace: platform.wants_strace(),
             platform,
             config,

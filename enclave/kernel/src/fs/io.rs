@@ -28,7 +28,7 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
 ///
 /// # Errors
 /// EAGAIN; ERESTARTSYS; and what the file says.
-pub(crate) fn read_stream(
+fn read_stream(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     into: &mut dyn ByteSink,
@@ -86,7 +86,7 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
 ///
 /// # Errors
 /// EAGAIN; EPIPE; ERESTARTSYS; and what the file says.
-pub(crate) fn write_stream(
+fn write_stream(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     from: &mut dyn ByteSource,

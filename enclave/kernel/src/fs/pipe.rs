@@ -1,239 +1,45 @@
-//! Pipes and FIFOs.
-//!
-//! Bytes travel in segments. A writer copies from user memory into a segment of its own and then queues it, a reader
-//! takes a segment out of the queue and then copies from it: one copy each way for large transfers, and no
-//! lock over user memory. Small writes are gathered in the last segment.
+//! Pipes and FIFOs: a [`Ring`] with ends.
 
+use super::ring::{ATOMIC, Ring, SEGMENT};
 use super::wait::Source;
 use super::{FsShared, OpenFile};
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace};
+use kbase::{ByteSink, ByteSource, Result, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
-/// Writes up to this size are not interleaved with others (PIPE_BUF).
-const ATOMIC: usize = 4096;
 /// Capacity of a new pipe.
-const CAPACITY: usize = 64 * 1024;
+const CAPACITY: usize = SEGMENT;
 /// Largest capacity (`/proc/sys/fs/pipe-max-size`).
 const MAX_CAPACITY: usize = 1024 * 1024;
-/// Buffers that are kept for reuse.
-const SPARES: usize = 2;
 
 /// What both ends share.
 struct Pipe {
     ino: u64,
     created_ns: i64,
-    state: Mutex<PipeState>,
+    ring: Ring,
     changed: Arc<ReadinessNotifier>,
-}
-
-struct PipeState {
-    segments: VecDeque<Segment>,
-    /// Buffers of [`CAPACITY`] bytes.
-    spares: Vec<Box<[u8]>>,
-    /// Bytes queued, in the hands of a reader, or promised to a writer.
-    len: usize,
-    /// Of those, bytes promised to writers.
-    promised: usize,
-    capacity: usize,
-    readers: u32,
-    writers: u32,
     /// Openings so far of each end, for `open(2)` of a FIFO.
-    reader_openings: u64,
-    writer_openings: u64,
-}
-
-/// Bytes `start..end` of a buffer.
-struct Segment {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Appends if it fits.
-    fn append(&mut self, bytes: &[u8]) -> bool {
-        match self.buffer.get_mut(self.end..self.end.saturating_add(bytes.len())) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.end += bytes.len();
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl PipeState {
-    const fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.len)
-    }
-
-    /// Bytes that can be read or will be.
-    const fn readable(&self) -> usize {
-        self.len - self.promised
-    }
-
-    fn recycle(&mut self, buffer: Box<[u8]>) {
-        if buffer.len() == CAPACITY && self.spares.len() < SPARES {
-            self.spares.push(buffer);
-        }
-    }
+    reader_openings: AtomicU64,
+    writer_openings: AtomicU64,
 }
 
 impl Pipe {
-    fn new(shared: &FsShared, changed: Arc<ReadinessNotifier>) -> Arc<Self> {
+    fn new(shared: &FsShared) -> Arc<Self> {
+        let changed: Arc<ReadinessNotifier> = Arc::default();
         Arc::new(Self {
             ino: shared.next_id(),
             created_ns: shared.platform().realtime_ns().cast_signed(),
-            state: Mutex::new(PipeState {
-                segments: VecDeque::new(),
-                spares: Vec::new(),
-                len: 0,
-                promised: 0,
-                capacity: CAPACITY,
-                readers: 0,
-                writers: 0,
-                reader_openings: 0,
-                writer_openings: 0,
-            }),
+            ring: Ring::new(CAPACITY, Arc::clone(&changed), Arc::clone(&changed)),
             changed,
+            reader_openings: AtomicU64::new(0),
+            writer_openings: AtomicU64::new(0),
         })
-    }
-
-    fn read(&self, into: &mut dyn ByteSink) -> Result<usize> {
-        let mut done = 0usize;
-        while into.remaining() > 0 {
-            let Some(mut segment) = self.state.lock().segments.pop_front() else { break };
-            // A fault puts the segment back: nothing is lost.
-            let result = into.put(segment.bytes());
-            let taken = *result.as_ref().unwrap_or(&0);
-            segment.start += taken;
-            let was_full = {
-                let mut state = self.state.lock();
-                let was_full = state.room() < ATOMIC;
-                state.len = state.len.saturating_sub(taken);
-                if segment.start < segment.end {
-                    state.segments.push_front(segment);
-                } else {
-                    state.recycle(segment.buffer);
-                }
-                was_full
-            };
-            if was_full {
-                self.changed.broadcast(&Readiness::OUT);
-            }
-            match result {
-                Ok(0) => break,
-                Ok(taken) => done += taken,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        if done > 0 || into.remaining() == 0 {
-            // Who was not served by the wake of a writer is now.
-            if self.state.lock().readable() > 0 {
-                self.changed.broadcast(&Readiness::IN);
-            }
-            return Ok(done);
-        }
-        let state = self.state.lock();
-        if state.readable() == 0 && state.writers == 0 {
-            return Ok(0);
-        }
-        Err(Error::new(Errno::EAGAIN, "the pipe is empty"))
-    }
-
-    fn write(&self, from: &mut dyn ByteSource) -> Result<usize> {
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let (promised, spare) = match self.reserve(from.remaining()) {
-                Ok(reserved) => reserved,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            };
-            let result = if promised <= ATOMIC {
-                self.write_small(from, promised)
-            } else {
-                self.write_large(from, promised, spare)
-            };
-            self.changed.broadcast(&Readiness::IN);
-            match result {
-                Ok(0) => break,
-                Ok(written) => done += written,
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Promises room to a writer of `wanted` bytes: all of it if the write is atomic.
-    fn reserve(&self, wanted: usize) -> Result<(usize, Option<Box<[u8]>>)> {
-        let mut state = self.state.lock();
-        if state.readers == 0 {
-            kbase::bail!(EPIPE, "nobody reads any more");
-        }
-        let room = state.room();
-        if room == 0 || (wanted <= ATOMIC && room < wanted) {
-            kbase::bail!(EAGAIN, "the pipe is full");
-        }
-        let promised = wanted.min(room).min(CAPACITY);
-        state.len += promised;
-        state.promised += promised;
-        let spare = if promised > ATOMIC { state.spares.pop() } else { None };
-        Ok((promised, spare))
-    }
-
-    fn write_small(&self, from: &mut dyn ByteSource, promised: usize) -> Result<usize> {
-        let mut bounce = [0u8; ATOMIC];
-        let result = from.take(bounce.get_mut(..promised).unwrap_or_default());
-        let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();
-        let mut state = self.state.lock();
-        self.keep_promise(&mut state, promised, bytes.len());
-        if !bytes.is_empty() && !state.segments.back_mut().is_some_and(|last| last.append(bytes)) {
-            let mut segment = Segment { buffer: alloc::vec![0; ATOMIC].into_boxed_slice(), start: 0, end: 0 };
-            segment.append(bytes);
-            state.segments.push_back(segment);
-        }
-        result
-    }
-
-    fn write_large(
-        &self,
-        from: &mut dyn ByteSource,
-        promised: usize,
-        spare: Option<Box<[u8]>>,
-    ) -> Result<usize> {
-        let mut buffer = spare.unwrap_or_else(|| alloc::vec![0; CAPACITY].into_boxed_slice());
-        let result = from.take(buffer.get_mut(..promised).unwrap_or_default());
-        let taken = *result.as_ref().unwrap_or(&0);
-        let mut state = self.state.lock();
-        self.keep_promise(&mut state, promised, taken);
-        if taken > 0 {
-            state.segments.push_back(Segment { buffer, start: 0, end: taken });
-        } else {
-            state.recycle(buffer);
-        }
-        result
-    }
-
-    /// Turns promised bytes into queued ones; those that did not come are free again.
-    fn keep_promise(&self, state: &mut PipeState, promised: usize, came: usize) {
-        state.promised = state.promised.saturating_sub(promised);
-        state.len = state.len.saturating_sub(promised.saturating_sub(came));
     }
 }
 
@@ -249,39 +55,28 @@ pub(crate) struct PipeEnd {
 impl PipeEnd {
     fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool, fifo: Option<Metadata>) -> Arc<Self> {
         {
-            let mut state = pipe.state.lock();
-            if reads {
-                state.readers += 1;
-                state.reader_openings += 1;
-            }
-            if writes {
-                state.writers += 1;
-                state.writer_openings += 1;
-            }
+            let mut state = pipe.ring.state();
+            state.readers = state.readers.saturating_add(reads.into());
+            state.writers = state.writers.saturating_add(writes.into());
+        }
+        if reads {
+            pipe.reader_openings.fetch_add(1, Ordering::SeqCst);
+        }
+        if writes {
+            pipe.writer_openings.fetch_add(1, Ordering::SeqCst);
         }
         pipe.changed.broadcast(&Readiness::all());
         Arc::new(Self { pipe: Arc::clone(pipe), reads, writes, fifo })
     }
 
-    /// An end to read and an end to write of a new pipe whose changes are told to `changed`.
-    pub(super) fn pair(shared: &FsShared, changed: &Arc<ReadinessNotifier>) -> (Arc<Self>, Arc<Self>) {
-        let pipe = Pipe::new(shared, Arc::clone(changed));
-        (Self::new(&pipe, true, false, None), Self::new(&pipe, false, true, None))
-    }
-
-    /// Bytes that can be read or will be.
-    pub(super) fn readable(&self) -> usize {
-        self.pipe.state.lock().readable()
-    }
-
     /// Openings so far of the other end: what `open(2)` of a FIFO waits to see grow.
     fn openings_of_peer(&self) -> u64 {
-        let state = self.pipe.state.lock();
-        if self.reads { state.writer_openings } else { state.reader_openings }
+        let openings = if self.reads { &self.pipe.writer_openings } else { &self.pipe.reader_openings };
+        openings.load(Ordering::SeqCst)
     }
 
-    pub(super) fn has_peer(&self) -> bool {
-        let state = self.pipe.state.lock();
+    fn has_peer(&self) -> bool {
+        let state = self.pipe.ring.state();
         if self.reads { state.writers > 0 } else { state.readers > 0 }
     }
 }
@@ -289,7 +84,7 @@ impl PipeEnd {
 impl Drop for PipeEnd {
     fn drop(&mut self) {
         {
-            let mut state = self.pipe.state.lock();
+            let mut state = self.pipe.ring.state();
             state.readers = state.readers.saturating_sub(self.reads.into());
             state.writers = state.writers.saturating_sub(self.writes.into());
         }
@@ -299,11 +94,11 @@ impl Drop for PipeEnd {
 
 impl File for PipeEnd {
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
-        self.pipe.read(into)
+        self.pipe.ring.read(into).map(|(read, _)| read)
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
-        self.pipe.write(from)
+        self.pipe.ring.write(from, &mut None)
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -314,12 +109,15 @@ impl File for PipeEnd {
     }
 
     fn ready(&self) -> Readiness {
-        let state = self.pipe.state.lock();
+        let state = self.pipe.ring.state();
         let mut ready = Readiness::empty();
         if self.reads {
             ready.set(Readiness::IN, state.readable() > 0);
             // A FIFO that no writer ever opened has not been hung up.
-            ready.set(Readiness::HUP, state.writers == 0 && state.writer_openings > 0);
+            ready.set(
+                Readiness::HUP,
+                state.writers == 0 && self.pipe.writer_openings.load(Ordering::SeqCst) > 0,
+            );
         }
         if self.writes {
             ready.set(Readiness::OUT, state.room() >= ATOMIC);
@@ -336,7 +134,7 @@ impl File for PipeEnd {
         if request != ioctl::FIONREAD {
             kbase::bail!(ENOTTY, "no such ioctl for a pipe");
         }
-        let len = i32::try_from(self.pipe.state.lock().readable()).unwrap_or(i32::MAX);
+        let len = i32::try_from(self.pipe.ring.state().readable()).unwrap_or(i32::MAX);
         UserPtr::<i32>::new(argument).write(space, &len)?;
         Ok(0)
     }
@@ -372,7 +170,7 @@ pub(crate) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> M
 
 /// A new pipe: the end to read and the end to write. `flags` are O_NONBLOCK and O_DIRECT.
 pub(crate) fn pipe(shared: &Arc<FsShared>, flags: OpenFlags) -> (Arc<OpenFile>, Arc<OpenFile>) {
-    let pipe = Pipe::new(shared, Arc::default());
+    let pipe = Pipe::new(shared);
     let reader = PipeEnd::new(&pipe, true, false, None);
     let writer = PipeEnd::new(&pipe, false, true, None);
     (
@@ -405,14 +203,14 @@ impl Fifos {
             match open.get(&key).and_then(Weak::upgrade) {
                 Some(pipe) => pipe,
                 None => {
-                    let pipe = Pipe::new(shared, Arc::default());
+                    let pipe = Pipe::new(shared);
                     open.insert(key, Arc::downgrade(&pipe));
                     pipe
                 }
             }
         };
         let mode = flags.bits() & O_ACCMODE;
-        let is_lonely = pipe.state.lock().readers == 0;
+        let is_lonely = pipe.ring.state().readers == 0;
         if mode == OpenFlags::WRONLY.bits() && flags.contains(OpenFlags::NONBLOCK) && is_lonely {
             kbase::bail!(ENXIO, "nobody reads the FIFO");
         }
@@ -455,7 +253,7 @@ pub(crate) fn wait_for_room(ctx: &crate::Ctx<'_>, open: &OpenFile, is_blocking: 
         kbase::bail!(EBADF, "not a pipe");
     };
     loop {
-        let room = end.pipe.state.lock().room();
+        let room = end.pipe.ring.state().room();
         // A write to where nobody reads finds that out itself.
         if room > 0 || !end.has_peer() {
             return Ok(room.max(1));
@@ -475,7 +273,7 @@ pub(crate) fn pipe_size(open: &OpenFile, wanted: Option<u32>) -> Result<u64> {
     let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else {
         kbase::bail!(EBADF, "not a pipe");
     };
-    let mut state = end.pipe.state.lock();
+    let mut state = end.pipe.ring.state();
     if let Some(wanted) = wanted {
         if wanted > 1 << 31 {
             kbase::bail!(EINVAL, "larger than any pipe");
@@ -485,7 +283,7 @@ pub(crate) fn pipe_size(open: &OpenFile, wanted: Option<u32>) -> Result<u64> {
             kbase::bail!(EPERM, "the pipe would be too large");
         }
         let wanted = wanted.max(1).next_multiple_of(ATOMIC).next_power_of_two();
-        if wanted < state.len {
+        if wanted < state.used() {
             kbase::bail!(EBUSY, "more is in the pipe");
         }
         state.capacity = wanted;

@@ -11,7 +11,6 @@ mod epoll;
 mod fcntl;
 mod futex;
 mod ids;
-mod inet;
 mod link;
 mod memory;
 mod mqueue;

@@ -1,98 +1,169 @@
-//! Sockets: so far `socketpair(2)` of the Unix domain, and the calls that move bytes through one.
+//! Sockets of all families: [`crate::net`] has what is behind.
 
 use super::{Fd, pipe, rw};
 use crate::Ctx;
-use crate::fs::{self, OpenFile, StreamSocket};
+use crate::fs::OpenFile;
+use crate::net::inet::HostSocket;
+use crate::net::inet::netlink::RouteSocket;
+use crate::net::unix::UnixSocket;
+use crate::net::{self, Incoming, Outgoing, Received};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource};
+use kbase::{ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource, bail};
 use linux_abi::fs::{Iovec, OpenFlags};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use linux_abi::net::netlink::NETLINK_ROUTE;
+use linux_abi::net::{MESSAGES_MAX, MessageFlags, Mmsghdr, Msghdr, SOCKADDR_MAX, family, kind};
+use linux_abi::time::Timespec;
+use vfs::File;
 
-const AF_UNIX: u16 = 1;
-const SOCK_STREAM: u32 = 1;
-const MSG_DONTWAIT: u32 = 0x40;
-const MSG_WAITALL: u32 = 0x100;
-const MSG_NOSIGNAL: u32 = 0x4000;
-const MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
+/// Bytes of control messages that are copied in at most (net.core.optmem_max).
+const CONTROL_MAX: u64 = 20480;
+/// Bytes of an option's value at most.
+const VALUE_MAX: u32 = 1024;
 
-/// `struct msghdr`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub(super) struct MessageHeader {
-    name: u64,
-    name_len: u32,
-    _pad: u32,
-    buffers: UserIovecs,
-    control: u64,
-    control_len: u64,
-    flags: u32,
-    _pad_end: u32,
+fn is_blocking(open: &OpenFile, flags: MessageFlags) -> bool {
+    !open.is_nonblocking() && !flags.contains(MessageFlags::DONTWAIT)
 }
 
-/// An array of buffers.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-struct UserIovecs {
-    at: u64,
-    count: u64,
-}
-
-impl UserIovecs {
-    fn load(self, ctx: &Ctx<'_>) -> Result<Vec<(UserAddr, usize)>> {
-        let too_many = |_| Error::new(Errno::EMSGSIZE, "too many buffers");
-        let count = u32::try_from(self.count).map_err(too_many)?;
-        rw::buffers(ctx, UserPtr::<Iovec>::new(UserAddr(self.at)), count)
+/// Copies an address in.
+fn load_address(ctx: &Ctx<'_>, at: UserAddr, len: u32) -> Result<Vec<u8>> {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if len > SOCKADDR_MAX {
+        bail!(EINVAL, "the address is too long");
     }
+    let mut address = alloc::vec![0; len];
+    if !address.is_empty() {
+        ctx.user().load(at, &mut address)?;
+    }
+    Ok(address)
+}
+
+/// Copies an address out, as much as there is room for, and returns its length.
+fn store_address(ctx: &Ctx<'_>, address: &[u8], into: UserAddr, room: u32) -> Result<u32> {
+    let shown = address.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+    ctx.user().store(into, address.get(..shown).unwrap_or_default())?;
+    Ok(u32::try_from(address.len()).unwrap_or_default())
+}
+
+/// Copies an address out to where a program wants it.
+fn tell_address(ctx: &Ctx<'_>, address: &[u8], into: UserAddr, len: UserPtr<u32>) -> Result<()> {
+    if into.is_null() {
+        return Ok(());
+    }
+    let room = len.read(ctx.user())?;
+    if room > i32::MAX.cast_unsigned() {
+        bail!(EINVAL, "a negative length");
+    }
+    let len_found = store_address(ctx, address, into, room)?;
+    len.write(ctx.user(), &len_found)
+}
+
+/// The type and the flags that come with it.
+fn split_kind(with_flags: u32) -> Result<(u32, u32)> {
+    if with_flags & !(kind::MASK | kind::NONBLOCK | kind::CLOEXEC) != 0 {
+        bail!(EINVAL, "unknown flag");
+    }
+    Ok((with_flags & kind::MASK, with_flags & !kind::MASK))
+}
+
+/// `socket(2)`.
+pub(super) fn socket(ctx: &Ctx<'_>, domain: u32, of_kind: u32, protocol: u32) -> Result<Fd> {
+    let (real_kind, flags) = split_kind(of_kind)?;
+    let shared = ctx.kernel.mounts.shared();
+    let file: Arc<dyn File> = match u16::try_from(domain) {
+        Ok(family::UNIX) => UnixSocket::create(ctx, real_kind, protocol)?,
+        Ok(of_family @ (family::INET | family::INET6)) => {
+            HostSocket::create(shared, &ctx.kernel.host_sockets, of_family, real_kind, protocol)?
+        }
+        Ok(family::NETLINK) if protocol == NETLINK_ROUTE && matches!(real_kind, kind::RAW | kind::DGRAM) => {
+            RouteSocket::new(shared)
+        }
+        Ok(family::NETLINK) => bail!(EPROTONOSUPPORT, "no such netlink family"),
+        _ => bail!(EAFNOSUPPORT, "no such address family"),
+    };
+    ctx.files.insert(open(ctx, file, flags), flags & kind::CLOEXEC != 0)
+}
+
+fn open(ctx: &Ctx<'_>, file: Arc<dyn File>, flags: u32) -> Arc<OpenFile> {
+    let status = if flags & kind::NONBLOCK == 0 { OpenFlags::empty() } else { OpenFlags::NONBLOCK };
+    OpenFile::new(ctx.kernel.mounts.shared(), file, None, status | OpenFlags::RDWR)
 }
 
 /// `socketpair(2)`.
 pub(super) fn socketpair(
     ctx: &Ctx<'_>,
     domain: u32,
-    kind: u32,
+    of_kind: u32,
     protocol: u32,
     into: UserPtr<[u32; 2]>,
 ) -> Result<()> {
-    if domain != AF_UNIX.into() {
-        kbase::bail!(EAFNOSUPPORT, "pairs are of the Unix domain");
+    let (real_kind, flags) = split_kind(of_kind)?;
+    match u16::try_from(domain) {
+        Ok(family::UNIX) => {}
+        Ok(family::INET | family::INET6 | family::NETLINK) => {
+            bail!(EOPNOTSUPP, "only sockets of the Unix domain come in pairs");
+        }
+        _ => bail!(EAFNOSUPPORT, "no such address family"),
     }
-    if protocol > 1 {
-        kbase::bail!(EPROTONOSUPPORT, "unknown protocol");
-    }
-    if kind & 0xf != SOCK_STREAM {
-        kbase::bail!(ESOCKTNOSUPPORT, "pairs are of stream sockets");
-    }
-    let flags = pipe::flags_of(kind & !0xf, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
-    let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
-    let status = flags.difference(OpenFlags::CLOEXEC);
-    pipe::insert_pair(ctx, fs::socketpair(ctx.kernel.mounts.shared(), status), close_on_exec, into)
+    let (first, second) = UnixSocket::pair(ctx, real_kind, protocol)?;
+    let files = (open(ctx, first, flags), open(ctx, second, flags));
+    pipe::insert_pair(ctx, files, flags & kind::CLOEXEC != 0, into)
 }
 
-fn socket(ctx: &Ctx<'_>, fd: Fd) -> Result<Arc<OpenFile>> {
+/// `bind(2)`.
+pub(super) fn bind(ctx: &Ctx<'_>, fd: Fd, address: UserAddr, len: u32) -> Result<()> {
     let open = ctx.files.get_file(fd)?;
-    StreamSocket::of(&open)?;
-    Ok(open)
+    let socket = net::of(&open)?;
+    socket.bind(ctx, &load_address(ctx, address, len)?)
 }
 
-fn send(ctx: &Ctx<'_>, open: &OpenFile, buffers: Vec<(UserAddr, usize)>, flags: u32) -> Result<usize> {
-    if flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
-        kbase::bail!(EOPNOTSUPP, "unknown flag");
+/// `listen(2)`.
+pub(super) fn listen(ctx: &Ctx<'_>, fd: Fd, backlog: u32) -> Result<()> {
+    net::of(&*ctx.files.get_file(fd)?)?.listen(ctx, backlog)
+}
+
+/// `accept(2)`.
+pub(super) fn accept(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>) -> Result<Fd> {
+    accept4(ctx, fd, into, len, 0)
+}
+
+/// `accept4(2)`.
+pub(super) fn accept4(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>, flags: u32) -> Result<Fd> {
+    if flags & !(kind::NONBLOCK | kind::CLOEXEC) != 0 {
+        bail!(EINVAL, "unknown flag");
     }
-    let is_blocking = flags & MSG_DONTWAIT == 0 && !open.is_nonblocking();
-    let sent = fs::write_stream(ctx, open, &mut UserSource::vectored(ctx.user(), buffers), is_blocking);
-    if flags & MSG_NOSIGNAL != 0 { sent } else { rw::pipe_signal(ctx, sent) }
+    let listener = ctx.files.get_file(fd)?;
+    let socket = net::of(&listener)?;
+    // A connection is not taken to be dropped.
+    ctx.files.want_room()?;
+    let (new, peer) = socket.accept(ctx, is_blocking(&listener, MessageFlags::empty()))?;
+    tell_address(ctx, peer.as_bytes(), into, len)?;
+    ctx.files.insert(open(ctx, new, flags), flags & kind::CLOEXEC != 0)
 }
 
-fn receive(ctx: &Ctx<'_>, open: &OpenFile, buffers: Vec<(UserAddr, usize)>, flags: u32) -> Result<usize> {
-    if flags & !(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC) != 0 {
-        kbase::bail!(EOPNOTSUPP, "unknown flag");
-    }
-    let is_blocking = flags & MSG_DONTWAIT == 0 && !open.is_nonblocking();
-    fs::read_stream(ctx, open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
+/// `connect(2)`.
+pub(super) fn connect(ctx: &Ctx<'_>, fd: Fd, address: UserAddr, len: u32) -> Result<()> {
+    let open = ctx.files.get_file(fd)?;
+    let socket = net::of(&open)?;
+    let address = load_address(ctx, address, len)?;
+    socket.connect(ctx, &address, is_blocking(&open, MessageFlags::empty()))
 }
 
-/// `sendto(2)`, without an address: the socket is connected.
+fn send(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    data: &mut dyn ByteSource,
+    (to, control): (&[u8], &[u8]),
+    flags: MessageFlags,
+) -> Result<usize> {
+    let socket = net::of(open)?;
+    let is_blocking = is_blocking(open, flags);
+    let sent = socket.send(ctx, Outgoing { data, to, control, flags, is_blocking });
+    let is_quiet = flags.contains(MessageFlags::NOSIGNAL) || !socket.raises_sigpipe();
+    if is_quiet { sent } else { rw::pipe_signal(ctx, sent) }
+}
+
+/// `sendto(2)`.
 pub(super) fn sendto(
     ctx: &Ctx<'_>,
     fd: Fd,
@@ -100,15 +171,16 @@ pub(super) fn sendto(
     count: usize,
     flags: u32,
     to: UserAddr,
+    to_len: u32,
 ) -> Result<usize> {
-    let open = socket(ctx, fd)?;
-    if !to.is_null() {
-        kbase::bail!(EISCONN, "the socket is connected");
-    }
-    send(ctx, &open, alloc::vec![(buffer, rw::check_buffer(buffer, count)?)], flags)
+    let open = ctx.files.get_file(fd)?;
+    let count = rw::check_buffer(buffer, count)?;
+    let to = if to.is_null() { Vec::new() } else { load_address(ctx, to, to_len)? };
+    let data = &mut UserSource::new(ctx.user(), buffer, count);
+    send(ctx, &open, data, (&to, &[]), MessageFlags::from_bits_retain(flags))
 }
 
-/// `recvfrom(2)`. A stream socket of a pair has no address to tell.
+/// `recvfrom(2)`.
 pub(super) fn recvfrom(
     ctx: &Ctx<'_>,
     fd: Fd,
@@ -118,60 +190,173 @@ pub(super) fn recvfrom(
     from: UserAddr,
     from_len: UserPtr<u32>,
 ) -> Result<usize> {
-    let open = socket(ctx, fd)?;
-    let received = receive(ctx, &open, alloc::vec![(buffer, rw::check_buffer(buffer, count)?)], flags)?;
-    if !from.is_null() {
-        from_len.write(ctx.user(), &0)?;
-    }
-    Ok(received)
+    let open = ctx.files.get_file(fd)?;
+    let count = rw::check_buffer(buffer, count)?;
+    let flags = MessageFlags::from_bits_retain(flags);
+    let wanted = Incoming {
+        data: &mut UserSink::new(ctx.user(), buffer, count),
+        control_room: if from.is_null() { None } else { Some(0) },
+        flags,
+        is_blocking: is_blocking(&open, flags),
+    };
+    let received = net::of(&open)?.receive(ctx, wanted)?;
+    tell_address(ctx, received.from.as_bytes(), from, from_len)?;
+    Ok(received.len)
 }
 
-/// `sendmsg(2)`, without control messages.
-pub(super) fn sendmsg(ctx: &Ctx<'_>, fd: Fd, message: UserPtr<MessageHeader>, flags: u32) -> Result<usize> {
-    let open = socket(ctx, fd)?;
-    let message = message.read(ctx.user())?;
-    if message.control_len != 0 {
-        kbase::bail!(EOPNOTSUPP, "no control messages can be sent");
+fn iovecs(ctx: &Ctx<'_>, message: &Msghdr) -> Result<Vec<(UserAddr, usize)>> {
+    let count =
+        u32::try_from(message.iov_len).map_err(|_| Error::new(Errno::EMSGSIZE, "too many buffers"))?;
+    rw::buffers(ctx, UserPtr::<Iovec>::new(UserAddr(message.iov)), count)
+}
+
+fn send_one(ctx: &Ctx<'_>, open: &OpenFile, message: &Msghdr, flags: u32) -> Result<usize> {
+    let to = if message.name == 0 {
+        Vec::new()
+    } else {
+        load_address(ctx, UserAddr(message.name), message.name_len)?
+    };
+    if message.control_len > CONTROL_MAX {
+        bail!(ENOBUFS, "too many control messages");
     }
-    if message.name_len != 0 {
-        kbase::bail!(EISCONN, "the socket is connected");
+    let mut control = alloc::vec![0; usize::try_from(message.control_len).unwrap_or_default()];
+    if !control.is_empty() {
+        ctx.user().load(UserAddr(message.control), &mut control)?;
     }
-    send(ctx, &open, message.buffers.load(ctx)?, flags)
+    let data = &mut UserSource::vectored(ctx.user(), iovecs(ctx, message)?);
+    send(ctx, open, data, (&to, &control), MessageFlags::from_bits_retain(flags))
+}
+
+fn receive_one(ctx: &Ctx<'_>, open: &OpenFile, message: &mut Msghdr, flags: MessageFlags) -> Result<usize> {
+    let room = usize::try_from(message.control_len.min(CONTROL_MAX)).unwrap_or_default();
+    let wanted = Incoming {
+        data: &mut UserSink::vectored(ctx.user(), iovecs(ctx, message)?),
+        control_room: Some(room),
+        flags,
+        is_blocking: is_blocking(open, flags),
+    };
+    let received: Received = net::of(open)?.receive(ctx, wanted)?;
+    if message.name != 0 {
+        let room = message.name_len;
+        message.name_len = store_address(ctx, received.from.as_bytes(), UserAddr(message.name), room)?;
+    }
+    if !received.control.is_empty() {
+        ctx.user().store(UserAddr(message.control), &received.control)?;
+    }
+    message.control_len = received.control.len() as u64;
+    message.flags = (received.flags | (flags & MessageFlags::CMSG_CLOEXEC)).bits();
+    Ok(received.len)
+}
+
+/// `sendmsg(2)`.
+pub(super) fn sendmsg(ctx: &Ctx<'_>, fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
+    let open = ctx.files.get_file(fd)?;
+    net::of(&open)?;
+    send_one(ctx, &open, &message.read(ctx.user())?, flags)
 }
 
 /// `recvmsg(2)`.
-pub(super) fn recvmsg(ctx: &Ctx<'_>, fd: Fd, at: UserPtr<MessageHeader>, flags: u32) -> Result<usize> {
-    let open = socket(ctx, fd)?;
+pub(super) fn recvmsg(ctx: &Ctx<'_>, fd: Fd, at: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
+    let open = ctx.files.get_file(fd)?;
+    net::of(&open)?;
     let mut message = at.read(ctx.user())?;
-    let received = receive(ctx, &open, message.buffers.load(ctx)?, flags)?;
-    (message.name_len, message.control_len, message.flags) = (0, 0, 0);
+    let len = receive_one(ctx, &open, &mut message, MessageFlags::from_bits_retain(flags))?;
     at.write(ctx.user(), &message)?;
-    Ok(received)
+    Ok(len)
+}
+
+/// `sendmmsg(2)`.
+pub(super) fn sendmmsg(
+    ctx: &Ctx<'_>,
+    fd: Fd,
+    vector: UserPtr<Mmsghdr>,
+    count: u32,
+    flags: u32,
+) -> Result<u32> {
+    let open = ctx.files.get_file(fd)?;
+    net::of(&open)?;
+    for done in 0..count.min(MESSAGES_MAX) {
+        let step = || -> Result<()> {
+            let at = vector.index(done.into())?;
+            let mut message = at.read(ctx.user())?;
+            let sent = send_one(ctx, &open, &message.header, flags)?;
+            message.len = u32::try_from(sent).unwrap_or(u32::MAX);
+            at.write(ctx.user(), &message)
+        };
+        match step() {
+            Err(_) if done > 0 => return Ok(done),
+            result => result?,
+        }
+    }
+    Ok(count.min(MESSAGES_MAX))
+}
+
+/// `recvmmsg(2)`. As on Linux, the time limit is looked at after each message only.
+pub(super) fn recvmmsg(
+    ctx: &Ctx<'_>,
+    fd: Fd,
+    vector: UserPtr<Mmsghdr>,
+    count: u32,
+    flags: u32,
+    timeout: UserPtr<Timespec>,
+) -> Result<u32> {
+    let open = ctx.files.get_file(fd)?;
+    net::of(&open)?;
+    let now = || ctx.platform().monotonic_ns();
+    let deadline = match timeout.non_null() {
+        None => None,
+        Some(timeout) => {
+            let time = timeout.read(ctx.user())?;
+            let limit = time.to_ns().ok_or(Error::new(Errno::EINVAL, "a time that makes no sense"))?;
+            Some(now().saturating_add(limit))
+        }
+    };
+    let mut flags = MessageFlags::from_bits_retain(flags);
+    let count = count.min(MESSAGES_MAX);
+    for done in 0..count {
+        let step = || -> Result<()> {
+            let at = vector.index(done.into())?;
+            let mut message = at.read(ctx.user())?;
+            let len = receive_one(ctx, &open, &mut message.header, flags)?;
+            message.len = u32::try_from(len).unwrap_or(u32::MAX);
+            at.write(ctx.user(), &message)
+        };
+        match step() {
+            Err(_) if done > 0 => return Ok(done),
+            result => result?,
+        }
+        if flags.contains(MessageFlags::WAITFORONE) {
+            flags |= MessageFlags::DONTWAIT;
+        }
+        if deadline.is_some_and(|deadline| now() >= deadline) {
+            return Ok(done + 1);
+        }
+    }
+    Ok(count)
 }
 
 /// `shutdown(2)`.
 pub(super) fn shutdown(ctx: &Ctx<'_>, fd: Fd, how: u32) -> Result<()> {
-    let open = socket(ctx, fd)?;
-    let (reading, writing) = match how {
-        0 => (true, false),
-        1 => (false, true),
-        2 => (true, true),
-        _ => return Err(Error::new(Errno::EINVAL, "unknown direction")),
-    };
-    StreamSocket::of(&open)?.shut_down(reading, writing);
-    Ok(())
+    net::of(&*ctx.files.get_file(fd)?)?.shutdown(how)
 }
 
-/// `getsockname(2)` and `getpeername(2)`: an address of the Unix domain without a name.
-pub(super) fn name(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>) -> Result<()> {
-    socket(ctx, fd)?;
-    let room = usize::try_from(len.read(ctx.user())?).unwrap_or_default();
-    let family = AF_UNIX.to_le_bytes();
-    ctx.user().store(into, family.get(..room.min(2)).unwrap_or_default())?;
-    len.write(ctx.user(), &2)
+fn name(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>, of_peer: bool) -> Result<()> {
+    let open = ctx.files.get_file(fd)?;
+    let name = net::of(&open)?.name(of_peer)?;
+    tell_address(ctx, name.as_bytes(), into, len)
 }
 
-/// `getsockopt(2)` of what a pair has.
+/// `getsockname(2)`.
+pub(super) fn getsockname(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>) -> Result<()> {
+    name(ctx, fd, into, len, false)
+}
+
+/// `getpeername(2)`.
+pub(super) fn getpeername(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>) -> Result<()> {
+    name(ctx, fd, into, len, true)
+}
+
+/// `getsockopt(2)`.
 pub(super) fn getsockopt(
     ctx: &Ctx<'_>,
     fd: Fd,
@@ -180,28 +365,33 @@ pub(super) fn getsockopt(
     into: UserAddr,
     len: UserPtr<u32>,
 ) -> Result<()> {
-    const SOL_SOCKET: u32 = 1;
-    socket(ctx, fd)?;
-    let value: u32 = match (level, option) {
-        // SO_TYPE, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_ACCEPTCONN, SO_PROTOCOL, SO_DOMAIN
-        (SOL_SOCKET, 3) => SOCK_STREAM,
-        (SOL_SOCKET, 4 | 30 | 38) => 0,
-        (SOL_SOCKET, 7 | 8) => 212_992,
-        (SOL_SOCKET, 39) => AF_UNIX.into(),
-        _ => return Err(Error::new(Errno::ENOPROTOOPT, "unknown option")),
-    };
-    let room = len.read(ctx.user())?.min(4);
-    let bytes = value.to_le_bytes();
-    let shown = bytes.get(..usize::try_from(room).unwrap_or_default()).unwrap_or_default();
-    ctx.user().store(into, shown)?;
-    len.write(ctx.user(), &room)
+    let open = ctx.files.get_file(fd)?;
+    let socket = net::of(&open)?;
+    let room = len.read(ctx.user())?;
+    if room > i32::MAX.cast_unsigned() {
+        bail!(EINVAL, "a negative length");
+    }
+    let mut value = alloc::vec![0; usize::try_from(room.min(VALUE_MAX)).unwrap_or_default()];
+    let found = socket.get_option(level, option, &mut value)?;
+    ctx.user().store(into, value.get(..found).unwrap_or_default())?;
+    len.write(ctx.user(), &u32::try_from(found).unwrap_or_default())
 }
 
-/// `setsockopt(2)`: buffer sizes are accepted, since they are only advice.
-pub(super) fn setsockopt(ctx: &Ctx<'_>, fd: Fd, level: u32, option: u32) -> Result<()> {
-    socket(ctx, fd)?;
-    match (level, option) {
-        (1, 7 | 8) => Ok(()),
-        _ => Err(Error::new(Errno::ENOPROTOOPT, "unknown option")),
+/// `setsockopt(2)`.
+pub(super) fn setsockopt(
+    ctx: &Ctx<'_>,
+    fd: Fd,
+    level: u32,
+    option: u32,
+    from: UserAddr,
+    len: u32,
+) -> Result<()> {
+    let open = ctx.files.get_file(fd)?;
+    let socket = net::of(&open)?;
+    if len > i32::MAX.cast_unsigned() {
+        bail!(EINVAL, "a negative length");
     }
+    let mut value = alloc::vec![0; usize::try_from(len.min(VALUE_MAX)).unwrap_or_default()];
+    ctx.user().load(from, &mut value)?;
+    socket.set_option(level, option, &value)
 }

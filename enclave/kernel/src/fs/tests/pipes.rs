@@ -377,5 +377,6 @@ fn a_pair_of_sockets_carries_bytes_both_ways() {
     assert_eq!(w.call(44, [a, MEMORY, 1, 0x4000, 0]), Err(Errno::EPIPE));
     assert_eq!(poll(&w, &[(pa, POLLIN)], 0).1, [POLLIN | POLLHUP]);
     assert_eq!(w.call(44, [1, MEMORY, 1, 0, 0]), Err(Errno::ENOTSOCK));
-    assert_eq!(w.call(53, [2, 1, 0, MEMORY]), Err(Errno::EAFNOSUPPORT));
+    assert_eq!(w.call(53, [2, 1, 0, MEMORY]), Err(Errno::EOPNOTSUPP));
+    assert_eq!(w.call(53, [99, 1, 0, MEMORY]), Err(Errno::EAFNOSUPPORT));
 }

@@ -1,10 +1,11 @@
 //! Sending and receiving.
 
 use super::{HostSocket, Wait};
+use crate::net::Received;
 use alloc::vec::Vec;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::{MessageFlags, control};
-use platform::{HostAddress, HostMessage};
+use platform::HostMessage;
 use vfs::Readiness;
 
 /// Bytes of a stream that cross the border at once.
@@ -30,19 +31,6 @@ const SENDABLE: MessageFlags = MessageFlags::OOB
 /// Flags of receiving that the host gets.
 const RECEIVABLE: MessageFlags =
     MessageFlags::OOB.union(MessageFlags::PEEK).union(MessageFlags::TRUNC).union(MessageFlags::ERRQUEUE);
-
-/// What was received, beside the data.
-#[derive(Debug, Default)]
-pub(crate) struct Received {
-    /// What the call returns: more than came only with MSG_TRUNC.
-    pub(crate) len: usize,
-    /// Where from.
-    pub(crate) from: HostAddress,
-    /// Control messages.
-    pub(crate) control: Vec<u8>,
-    /// MSG_* flags.
-    pub(crate) flags: MessageFlags,
-}
 
 impl HostSocket {
     /// `send(2)`. What could not be sent is back in `from`.

@@ -8,6 +8,7 @@
 //!
 //! * [`io`]: sending and receiving.
 //! * [`option`]: options, here and of the host.
+//! * [`socket`]: the calls of `socket(2)` on them.
 //! * [`readiness`]: what a socket is ready for, and who is told.
 //! * [`interfaces`], [`netlink`]: what the host says of its network.
 //!
@@ -18,6 +19,7 @@ pub(crate) mod io;
 pub(crate) mod netlink;
 mod option;
 pub(crate) mod readiness;
+mod socket;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,12 @@
 //! Socket options: what is answered here, what the host is asked for. `edge_abi::net::passes` lists what the host gets.
 
 use super::HostSocket;
+use crate::net::{put_option, time_limit};
 use core::sync::atomic::Ordering;
-use kbase::{Errno, Error, Result, bail};
+use kbase::Result;
 use linux_abi::net::option::{SOL_SOCKET, socket};
-use linux_abi::time::{NSEC_PER_SEC, Timeval};
-use zerocopy::{FromBytes, IntoBytes};
+use linux_abi::time::Timeval;
+use zerocopy::IntoBytes;
 
 impl HostSocket {
     /// `getsockopt(2)`: fills `value` and returns the length of what there is.
@@ -22,7 +23,7 @@ impl HostSocket {
                 _ => None,
             };
             if let Some(number) = number {
-                return Ok(put(value, &number.to_le_bytes()));
+                return Ok(put_option(value, &number.to_le_bytes()));
             }
             let limit = match option {
                 socket::RCVTIMEO | socket::RCVTIMEO_NEW => Some(&self.receive_limit_ns),
@@ -30,7 +31,7 @@ impl HostSocket {
                 _ => None,
             };
             if let Some(limit) = limit {
-                return Ok(put(value, Timeval::from_ns(limit.load(Ordering::Relaxed)).as_bytes()));
+                return Ok(put_option(value, Timeval::from_ns(limit.load(Ordering::Relaxed)).as_bytes()));
             }
         }
         self.get_host_option(level, option, value)
@@ -69,29 +70,4 @@ impl HostSocket {
         }
         Ok(self.platform.host_set_option(self.fd, level, option, value)?)
     }
-}
-
-/// A time limit in nanoseconds; 0: none.
-fn time_limit(value: &[u8]) -> Result<u64> {
-    let Ok((time, _)) = Timeval::read_from_prefix(value) else {
-        bail!(EINVAL, "the value is shorter than a time");
-    };
-    if !(0..1_000_000).contains(&time.tv_usec) {
-        bail!(EDOM, "more microseconds than a second has");
-    }
-    if time.tv_sec < 0 {
-        // Linux: do not wait.
-        return Ok(1);
-    }
-    let limit = time.to_ns().ok_or(Error::new(Errno::EDOM, "a time that makes no sense"))?;
-    // More than a century is for ever.
-    Ok(if limit > NSEC_PER_SEC.saturating_mul(3_200_000_000) { 0 } else { limit })
-}
-
-/// Copies as much as there is room for.
-fn put(into: &mut [u8], value: &[u8]) -> usize {
-    for (to, from) in into.iter_mut().zip(value) {
-        *to = *from;
-    }
-    into.len().min(value.len())
 }

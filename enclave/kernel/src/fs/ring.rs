@@ -1,0 +1,379 @@
+//! A queue of bytes between threads: what pipes and stream sockets are made of.
+//!
+//! Bytes travel in segments. A writer copies from user memory into a segment of its own and then queues it, a reader
+//! takes a segment out of the queue and then copies from it: one copy each way for large transfers, and no
+//! lock over user memory. Small writes are gathered in the last segment.
+//!
+//! A write may carry a mark, which goes with its first byte: a read that meets one stops before it, or takes it and stops
+//! behind its segment.
+//!
+//! Lock order: the state is a leaf; no notifier is told under it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use kbase::sync::{Mutex, MutexGuard};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result};
+use vfs::{Readiness, ReadinessNotifier};
+
+/// Writes up to this size are not interleaved with others (PIPE_BUF).
+pub(crate) const ATOMIC: usize = 4096;
+/// Bytes of the largest segment.
+pub(crate) const SEGMENT: usize = 64 * 1024;
+/// Buffers that are kept for reuse.
+const SPARES: usize = 2;
+
+/// The queue.
+pub(crate) struct Ring<M = ()> {
+    state: Mutex<RingState<M>>,
+    /// Who hears that something can be read, and that there is room.
+    reader: Arc<ReadinessNotifier>,
+    writer: Arc<ReadinessNotifier>,
+}
+
+pub(crate) struct RingState<M> {
+    segments: VecDeque<Segment<M>>,
+    /// Buffers of [`SEGMENT`] bytes.
+    spares: Vec<Box<[u8]>>,
+    /// Bytes queued, in the hands of a reader, or promised to a writer.
+    len: usize,
+    /// Of those, bytes promised to writers.
+    promised: usize,
+    pub(crate) capacity: usize,
+    /// Who may read, and who may write.
+    pub(crate) readers: u32,
+    pub(crate) writers: u32,
+}
+
+/// Bytes `start..end` of a buffer.
+struct Segment<M> {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    mark: Option<M>,
+}
+
+impl<M> Segment<M> {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Appends if it fits and nothing is marked.
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        match self.buffer.get_mut(self.end..self.end.saturating_add(bytes.len())) {
+            Some(room) if self.mark.is_none() => {
+                room.copy_from_slice(bytes);
+                self.end += bytes.len();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<M> RingState<M> {
+    /// Bytes for which there is room.
+    pub(crate) const fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.len)
+    }
+
+    /// Bytes that can be read or will be.
+    pub(crate) const fn readable(&self) -> usize {
+        self.len.saturating_sub(self.promised)
+    }
+
+    /// Bytes for which there is no room any more.
+    pub(crate) const fn used(&self) -> usize {
+        self.len
+    }
+
+    fn recycle(&mut self, buffer: Box<[u8]>) {
+        if buffer.len() == SEGMENT && self.spares.len() < SPARES {
+            self.spares.push(buffer);
+        }
+    }
+
+    /// Turns promised bytes into queued ones; those that did not come are free again.
+    const fn keep_promise(&mut self, promised: usize, came: usize) {
+        self.promised = self.promised.saturating_sub(promised);
+        self.len = self.len.saturating_sub(promised.saturating_sub(came));
+    }
+}
+
+impl<M> Ring<M> {
+    /// An empty queue, without anybody who reads or writes.
+    pub(crate) const fn new(
+        capacity: usize,
+        reader: Arc<ReadinessNotifier>,
+        writer: Arc<ReadinessNotifier>,
+    ) -> Self {
+        let state = RingState {
+            segments: VecDeque::new(),
+            spares: Vec::new(),
+            len: 0,
+            promised: 0,
+            capacity,
+            readers: 0,
+            writers: 0,
+        };
+        Self { state: Mutex::new(state), reader, writer }
+    }
+
+    /// The state. Who changes what somebody may wait for calls [`Ring::tell`] afterwards.
+    pub(crate) fn state(&self) -> MutexGuard<'_, RingState<M>> {
+        self.state.lock()
+    }
+
+    /// Tells both sides to look.
+    pub(crate) fn tell(&self) {
+        self.reader.broadcast(&Readiness::all());
+        if !Arc::ptr_eq(&self.reader, &self.writer) {
+            self.writer.broadcast(&Readiness::all());
+        }
+    }
+
+    /// Drops what is queued.
+    pub(crate) fn clear(&self) {
+        let dropped = {
+            let mut state = self.state.lock();
+            let bytes: usize = state.segments.iter().map(|segment| segment.bytes().len()).sum();
+            state.len = state.len.saturating_sub(bytes);
+            (core::mem::take(&mut state.segments), core::mem::take(&mut state.spares))
+        };
+        drop(dropped);
+    }
+
+    /// Reads what is there, up to the next mark, and takes the mark of its first byte. 0: the end.
+    ///
+    /// # Errors
+    /// EAGAIN nothing is there; EFAULT.
+    pub(crate) fn read(&self, into: &mut dyn ByteSink) -> Result<(usize, Option<M>)> {
+        let mut done = 0usize;
+        let mut mark = None;
+        while into.remaining() > 0 && mark.is_none() {
+            let Some(mut segment) = self.next(done > 0) else { break };
+            // A fault puts the segment back: nothing is lost.
+            let result = into.put(segment.bytes());
+            let taken = *result.as_ref().unwrap_or(&0);
+            segment.start += taken;
+            if taken > 0 {
+                mark = segment.mark.take();
+            }
+            let was_full = {
+                let mut state = self.state.lock();
+                let was_full = state.room() < ATOMIC;
+                state.len = state.len.saturating_sub(taken);
+                if segment.start < segment.end {
+                    state.segments.push_front(segment);
+                } else {
+                    state.recycle(segment.buffer);
+                }
+                was_full
+            };
+            if was_full {
+                self.writer.broadcast(&Readiness::OUT);
+            }
+            match result {
+                Ok(0) => break,
+                Ok(taken) => done += taken,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if done > 0 || into.remaining() == 0 {
+            // Who was not served by the wake of a writer is now.
+            if self.state.lock().readable() > 0 {
+                self.reader.broadcast(&Readiness::IN);
+            }
+            return Ok((done, mark));
+        }
+        self.end_or_again().map(|()| (0, None))
+    }
+
+    /// The first segment, unless it is marked and something was read before.
+    fn next(&self, stops_at_mark: bool) -> Option<Segment<M>> {
+        let mut state = self.state.lock();
+        let is_stop = stops_at_mark && state.segments.front().is_some_and(|first| first.mark.is_some());
+        if is_stop { None } else { state.segments.pop_front() }
+    }
+
+    fn end_or_again(&self) -> Result<()> {
+        let state = self.state.lock();
+        if state.readable() == 0 && (state.writers == 0 || state.readers == 0) {
+            return Ok(());
+        }
+        Err(Error::new(Errno::EAGAIN, "nothing is there to read"))
+    }
+
+    /// Writes what there is room for, and `mark` with its first byte. What was not written is back in `from`.
+    ///
+    /// # Errors
+    /// EAGAIN no room, or none for all of a small write; EPIPE nobody reads; EFAULT.
+    pub(crate) fn write(&self, from: &mut dyn ByteSource, mark: &mut Option<M>) -> Result<usize> {
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let (promised, spare) = match self.reserve(from.remaining()) {
+                Ok(reserved) => reserved,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let result = if promised <= ATOMIC {
+                self.write_small(from, promised, mark)
+            } else {
+                self.write_large(from, promised, spare, mark)
+            };
+            self.reader.broadcast(&Readiness::IN);
+            match result {
+                Ok(0) => break,
+                Ok(written) => done += written,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Promises room to a writer of `wanted` bytes: all of it if the write is atomic.
+    fn reserve(&self, wanted: usize) -> Result<(usize, Option<Box<[u8]>>)> {
+        let mut state = self.state.lock();
+        if state.readers == 0 || state.writers == 0 {
+            kbase::bail!(EPIPE, "nobody reads any more");
+        }
+        let room = state.room();
+        if room == 0 || (wanted <= ATOMIC && room < wanted) {
+            kbase::bail!(EAGAIN, "there is no room");
+        }
+        let promised = wanted.min(room).min(SEGMENT);
+        state.len += promised;
+        state.promised += promised;
+        let spare = if promised > ATOMIC { state.spares.pop() } else { None };
+        Ok((promised, spare))
+    }
+
+    fn write_small(&self, from: &mut dyn ByteSource, promised: usize, mark: &mut Option<M>) -> Result<usize> {
+        let mut bounce = [0u8; ATOMIC];
+        let result = from.take(bounce.get_mut(..promised).unwrap_or_default());
+        let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();
+        let mut state = self.state.lock();
+        state.keep_promise(promised, bytes.len());
+        if bytes.is_empty() {
+            return result;
+        }
+        let is_appended = mark.is_none() && state.segments.back_mut().is_some_and(|last| last.append(bytes));
+        if !is_appended {
+            let spare = if mark.is_none() { state.spares.pop() } else { None };
+            let buffer = spare.unwrap_or_else(|| alloc::vec![0; ATOMIC].into_boxed_slice());
+            let mut segment = Segment { buffer, start: 0, end: 0, mark: None };
+            segment.append(bytes);
+            segment.mark = mark.take();
+            state.segments.push_back(segment);
+        }
+        result
+    }
+
+    fn write_large(
+        &self,
+        from: &mut dyn ByteSource,
+        promised: usize,
+        spare: Option<Box<[u8]>>,
+        mark: &mut Option<M>,
+    ) -> Result<usize> {
+        let mut buffer = spare.unwrap_or_else(|| alloc::vec![0; SEGMENT].into_boxed_slice());
+        let result = from.take(buffer.get_mut(..promised).unwrap_or_default());
+        let taken = *result.as_ref().unwrap_or(&0);
+        let mut state = self.state.lock();
+        state.keep_promise(promised, taken);
+        if taken > 0 {
+            state.segments.push_back(Segment { buffer, start: 0, end: taken, mark: mark.take() });
+        } else {
+            state.recycle(buffer);
+        }
+        result
+    }
+}
+
+impl<M: Clone> Ring<M> {
+    /// As [`Ring::read`], but leaves everything there.
+    ///
+    /// # Errors
+    /// As [`Ring::read`].
+    pub(crate) fn peek(&self, into: &mut dyn ByteSink) -> Result<(usize, Option<M>)> {
+        let mut held: Vec<Segment<M>> = Vec::new();
+        let mut wanted = into.remaining();
+        while wanted > 0 && held.last().is_none_or(|last| last.mark.is_none()) {
+            let Some(segment) = self.next(!held.is_empty()) else { break };
+            wanted = wanted.saturating_sub(segment.bytes().len());
+            held.push(segment);
+        }
+        let mut done = 0usize;
+        let result = held.iter().try_for_each(|segment| {
+            done += into.put(segment.bytes())?;
+            Ok(())
+        });
+        let mark = held.last().and_then(|last| last.mark.clone());
+        let was_empty = held.is_empty();
+        {
+            let mut state = self.state.lock();
+            held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
+        }
+        match result {
+            Err(error) if done == 0 => Err(error),
+            _ if was_empty && into.remaining() > 0 => self.end_or_again().map(|()| (0, None)),
+            _ => Ok((done, mark)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kbase::{SliceSink, SliceSource};
+
+    fn ring() -> Ring<u32> {
+        let ring = Ring::new(2 * SEGMENT, Arc::default(), Arc::default());
+        (ring.state().readers, ring.state().writers) = (1, 1);
+        ring
+    }
+
+    fn write(ring: &Ring<u32>, bytes: &[u8], mark: Option<u32>) -> usize {
+        ring.write(&mut SliceSource::new(bytes), &mut { mark }).unwrap()
+    }
+
+    fn read(ring: &Ring<u32>, len: usize) -> (Vec<u8>, Option<u32>) {
+        let mut bytes = alloc::vec![0; len];
+        let (len, mark) = ring.read(&mut SliceSink::new(&mut bytes)).unwrap();
+        bytes.truncate(len);
+        (bytes, mark)
+    }
+
+    fn peek(ring: &Ring<u32>, len: usize) -> Result<(usize, Option<u32>)> {
+        ring.peek(&mut SliceSink::new(&mut alloc::vec![0; len]))
+    }
+
+    #[test]
+    fn a_read_stops_before_a_mark_and_behind_what_came_with_it() {
+        let ring = ring();
+        write(&ring, b"ab", None);
+        write(&ring, b"cd", Some(7));
+        write(&ring, b"ef", None);
+        assert_eq!(read(&ring, 9), (b"ab".to_vec(), None));
+        assert_eq!(read(&ring, 1), (b"c".to_vec(), Some(7)));
+        assert_eq!(read(&ring, 9), (b"def".to_vec(), None));
+    }
+
+    #[test]
+    fn a_peek_leaves_everything_there() {
+        let ring = ring();
+        write(&ring, b"ab", None);
+        write(&ring, &[1; 5000], None);
+        write(&ring, b"cd", Some(7));
+        assert_eq!(peek(&ring, 9000).unwrap(), (5002, None));
+        assert_eq!(read(&ring, 9000).0.len(), 5002);
+        assert_eq!(peek(&ring, 1).unwrap(), (1, Some(7)));
+        assert_eq!(read(&ring, 2), (b"cd".to_vec(), Some(7)));
+        assert_eq!(peek(&ring, 1).unwrap_err().errno(), Errno::EAGAIN);
+        ring.state().writers = 0;
+        assert_eq!(peek(&ring, 1).unwrap(), (0, None));
+    }
+}

@@ -1,0 +1,133 @@
+//! One direction of a connection: bytes or messages, and what goes along with them.
+
+use super::ancillary::Ancillary;
+use super::packets::Packets;
+use crate::fs::ring::{ATOMIC, Ring};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use linux_abi::net::kind;
+use vfs::ReadinessNotifier;
+
+pub(super) enum Queue {
+    Bytes(Ring<Ancillary>),
+    Messages(Packets),
+}
+
+pub(super) struct Channel {
+    pub(super) queue: Queue,
+    /// Whether the receiver wants to know who sends (SO_PASSCRED).
+    pub(super) wants_credentials: AtomicBool,
+    /// Whether the receiver closed and lost something: ECONNRESET for the sender, once.
+    is_reset: AtomicBool,
+}
+
+impl Channel {
+    pub(super) fn new(
+        of_kind: u32,
+        capacity: usize,
+        receiver: &Arc<ReadinessNotifier>,
+        sender: &Arc<ReadinessNotifier>,
+    ) -> Arc<Self> {
+        let queue = if of_kind == kind::STREAM {
+            let ring = Ring::new(capacity, Arc::clone(receiver), Arc::clone(sender));
+            {
+                let mut state = ring.state();
+                (state.readers, state.writers) = (1, 1);
+            }
+            Queue::Bytes(ring)
+        } else {
+            Queue::Messages(Packets::new(Arc::clone(receiver)))
+        };
+        Arc::new(Self { queue, wants_credentials: AtomicBool::new(false), is_reset: AtomicBool::new(false) })
+    }
+
+    /// Whether there is somebody who receives, and somebody who sends.
+    pub(super) fn ends(&self) -> (bool, bool) {
+        match &self.queue {
+            Queue::Bytes(ring) => {
+                let state = ring.state();
+                (state.readers > 0, state.writers > 0)
+            }
+            Queue::Messages(packets) => packets.ends(),
+        }
+    }
+
+    /// Whether nothing comes any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends() != (true, true)
+    }
+
+    /// The receiver, or the sender, will not any more.
+    pub(super) fn close(&self, reader: bool, writer: bool) {
+        match &self.queue {
+            Queue::Bytes(ring) => {
+                {
+                    let mut state = ring.state();
+                    if reader {
+                        state.readers = 0;
+                    }
+                    if writer {
+                        state.writers = 0;
+                    }
+                }
+                ring.tell();
+            }
+            Queue::Messages(packets) => packets.close(reader, writer),
+        }
+    }
+
+    /// The receiver goes and drops what it has not received.
+    pub(super) fn abandon(&self, is_reset: bool) {
+        if is_reset || self.is_readable() {
+            self.is_reset.store(true, Ordering::SeqCst);
+        }
+        self.close(true, false);
+        match &self.queue {
+            Queue::Bytes(ring) => ring.clear(),
+            Queue::Messages(packets) => packets.clear(),
+        }
+    }
+
+    /// Whether the sender is to hear of a reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.is_reset.load(Ordering::SeqCst)
+    }
+
+    /// Takes the reset.
+    pub(super) fn take_reset(&self) -> bool {
+        self.is_reset() && self.is_reset.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        match &self.queue {
+            Queue::Bytes(ring) => ring.state().readable() > 0,
+            Queue::Messages(packets) => packets.has_messages(),
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        match &self.queue {
+            Queue::Bytes(ring) => ring.state().readable(),
+            Queue::Messages(packets) => packets.lengths().0,
+        }
+    }
+
+    /// Whether the sender may send.
+    pub(super) fn has_room(&self, limit: super::Limit, sender: &Arc<ReadinessNotifier>) -> bool {
+        match &self.queue {
+            Queue::Bytes(ring) => {
+                let state = ring.state();
+                state.room() >= ATOMIC || state.readers == 0
+            }
+            Queue::Messages(packets) => packets.has_room(limit, sender),
+        }
+    }
+
+    pub(super) fn set_capacity(&self, capacity: usize) {
+        if let Queue::Bytes(ring) = &self.queue {
+            ring.state().capacity = capacity;
+            ring.tell();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Names, listening, connecting, accepting.
+
+use super::{Names, RECEIVING, UnixSocket, credentials_of};
+use crate::Ctx;
+use crate::fs::wait::{self, Source};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::Ordering;
+use kbase::{Errno, Error, Result, bail};
+use linux_abi::net::{SOMAXCONN, Ucred, family};
+use vfs::{File, Readiness};
+
+/// What a socket that listens has.
+pub(super) struct Listener {
+    /// Connections that nobody accepted yet.
+    waiting: VecDeque<Arc<UnixSocket>>,
+    backlog: usize,
+    /// Who called `listen(2)`.
+    credentials: Ucred,
+}
+
+impl Listener {
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// As Linux counts, one more than the backlog may wait.
+    fn is_full(&self) -> bool {
+        self.waiting.len() > self.backlog
+    }
+}
+
+/// What the look at a listener found.
+enum Attempt {
+    Done,
+    Full,
+}
+
+impl UnixSocket {
+    fn names(&self) -> &Names {
+        &self.domain.names
+    }
+
+    pub(super) fn bind(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
+        if self.name.lock().is_some() {
+            bail!(EINVAL, "the socket has a name");
+        }
+        let name = self.names().bind(ctx, &self.me, address)?;
+        let old = self.name.lock().replace(Arc::clone(&name));
+        self.owns_name.store(true, Ordering::SeqCst);
+        if let Some(old) = old {
+            // Another thread was first.
+            *self.name.lock() = Some(old);
+            self.names().release(&name, &self.me);
+            bail!(EINVAL, "the socket has a name");
+        }
+        Ok(())
+    }
+
+    pub(super) fn listen(&self, ctx: &Ctx<'_>, backlog: u32) -> Result<()> {
+        if self.is_datagram() {
+            bail!(EOPNOTSUPP, "a datagram socket does not listen");
+        }
+        if self.name.lock().is_none() || self.link.get().is_some() {
+            bail!(EINVAL, "the socket has no name, or is connected");
+        }
+        let backlog = usize::try_from(backlog.min(SOMAXCONN)).unwrap_or_default();
+        let credentials = credentials_of(ctx);
+        {
+            let mut listener = self.listener.lock();
+            match &mut *listener {
+                Some(listener) => (listener.backlog, listener.credentials) = (backlog, credentials),
+                None => *listener = Some(Listener { waiting: VecDeque::new(), backlog, credentials }),
+            }
+        }
+        // It is not hung up any more, and a longer backlog has room.
+        self.notifier.broadcast(&Readiness::all());
+        self.connectors.broadcast(&Readiness::OUT);
+        Ok(())
+    }
+
+    pub(super) fn accept(&self, ctx: &Ctx<'_>, is_blocking: bool) -> Result<Arc<Self>> {
+        loop {
+            let next = match &mut *self.listener.lock() {
+                None if self.is_datagram() => bail!(EOPNOTSUPP, "a datagram socket does not listen"),
+                None => bail!(EINVAL, "the socket does not listen"),
+                Some(listener) => listener.waiting.pop_front(),
+            };
+            if let Some(socket) = next {
+                socket.is_embryo.store(false, Ordering::SeqCst);
+                self.connectors.broadcast(&Readiness::OUT);
+                return Ok(socket);
+            }
+            if self.is_shut(RECEIVING) {
+                bail!(EINVAL, "the socket was shut down");
+            }
+            if !is_blocking {
+                bail!(EAGAIN, "nobody connects");
+            }
+            wait::wait_for(ctx, self, Readiness::IN)?;
+        }
+    }
+
+    pub(super) fn connect(&self, ctx: &Ctx<'_>, address: &[u8], is_blocking: bool) -> Result<()> {
+        let of_family = address.first_chunk().copied().map_or(family::UNSPEC, u16::from_le_bytes);
+        if of_family != family::UNIX {
+            bail!(EINVAL, "not an address of the Unix domain");
+        }
+        let limit = self.wait_limit_ns(Readiness::OUT);
+        let deadline = limit.map(|limit| ctx.platform().monotonic_ns().saturating_add(limit));
+        loop {
+            let target = self.names().find(ctx, address)?;
+            if let Attempt::Done = self.try_connect(ctx, &target)? {
+                return Ok(());
+            }
+            let full = Error::new(Errno::EAGAIN, "too many wait to be accepted");
+            if !is_blocking {
+                return Err(full);
+            }
+            let source = Source { notifier: &target.connectors, events: Readiness::OUT };
+            let look = |_: &[_]| {
+                let is_over = target.is_shut(RECEIVING);
+                let listener = target.listener.lock();
+                (is_over || !listener.as_ref().is_some_and(Listener::is_full)).then_some(())
+            };
+            if wait::wait_until(ctx, &[source], &mut [], deadline, || None, look)?.is_none() {
+                return Err(full);
+            }
+        }
+    }
+
+    /// Puts the other side of a connection into the queue of a listener.
+    fn try_connect(&self, ctx: &Ctx<'_>, target: &Arc<Self>) -> Result<Attempt> {
+        if target.kind != self.kind {
+            bail!(EPROTOTYPE, "the socket is of another type");
+        }
+        let other = Self::new(ctx, self.kind, Arc::clone(&target.name));
+        {
+            if self.listener.lock().is_some() {
+                bail!(EINVAL, "the socket listens");
+            }
+            let mut listener = target.listener.lock();
+            let Some(listener) = listener.as_mut().filter(|_| !target.is_shut(RECEIVING)) else {
+                bail!(ECONNREFUSED, "nobody listens");
+            };
+            if self.link.get().is_some() {
+                bail!(EISCONN, "the socket is connected");
+            }
+            if listener.is_full() {
+                return Ok(Attempt::Full);
+            }
+            other.options.inherit(&target.options);
+            if !self.join(&other, (credentials_of(ctx), listener.credentials)) {
+                bail!(EISCONN, "the socket is connected");
+            }
+            other.is_embryo.store(true, Ordering::SeqCst);
+            listener.waiting.push_back(other);
+        }
+        target.notifier.broadcast(&Readiness::IN);
+        self.notifier.broadcast(&Readiness::OUT);
+        Ok(Attempt::Done)
+    }
+
+    pub(super) fn connect_datagram(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
+        let Some(of_family) = address.first_chunk().copied().map(u16::from_le_bytes) else {
+            bail!(EINVAL, "the address is too short");
+        };
+        let peer = if of_family == family::UNSPEC {
+            None
+        } else {
+            let target = self.find_receiver(ctx, address)?;
+            Some(Arc::downgrade(&target))
+        };
+        let old = core::mem::replace(&mut *self.peer.lock(), peer);
+        drop(old);
+        self.notifier.broadcast(&Readiness::OUT);
+        Ok(())
+    }
+
+    /// The datagram socket of a name that takes messages from this one.
+    pub(super) fn find_receiver(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Arc<Self>> {
+        let target = self.names().find(ctx, address)?;
+        if target.kind != self.kind {
+            bail!(EPROTOTYPE, "the socket is of another type");
+        }
+        let takes_mine = target.peer.lock().as_ref().is_none_or(|peer| Weak::ptr_eq(peer, &self.me));
+        if !takes_mine {
+            bail!(EPERM, "the socket takes messages of its peer only");
+        }
+        Ok(target)
+    }
+}

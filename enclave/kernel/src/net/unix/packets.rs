@@ -1,0 +1,184 @@
+//! A queue of messages: what datagram and sequenced-packet sockets are made of.
+//!
+//! Lock order: the state is a leaf; no notifier is told under it.
+
+use super::ancillary::Ancillary;
+use super::name::Name;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use kbase::sync::Mutex;
+use kbase::{ByteSink, Errno, Error, Result};
+use vfs::{Readiness, ReadinessNotifier};
+
+/// What the queue pays for a message beside its bytes (what Linux pays, about).
+const OVERHEAD: usize = 768;
+
+/// A message.
+#[derive(Clone)]
+pub(super) struct Packet {
+    pub(super) data: Arc<Vec<u8>>,
+    pub(super) from: Option<Arc<Name>>,
+    pub(super) ancillary: Ancillary,
+}
+
+impl Packet {
+    fn cost(&self) -> usize {
+        self.data.len().saturating_add(OVERHEAD)
+    }
+
+    /// Copies it out and returns how much fit.
+    pub(super) fn put(&self, into: &mut dyn ByteSink) -> Result<usize> {
+        if self.data.is_empty() { Ok(0) } else { into.put(&self.data) }
+    }
+}
+
+/// How much may wait: bytes with what each message costs, and messages.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) bytes: usize,
+    pub(super) messages: usize,
+}
+
+pub(super) struct Packets {
+    state: Mutex<State>,
+    receiver: Arc<ReadinessNotifier>,
+}
+
+struct State {
+    queue: VecDeque<Packet>,
+    bytes: usize,
+    has_reader: bool,
+    has_writer: bool,
+    /// Who found it full and wants to hear of room.
+    starved: Vec<Weak<ReadinessNotifier>>,
+}
+
+impl State {
+    fn is_full(&self, limit: Limit) -> bool {
+        self.queue.len() >= limit.messages || self.bytes >= limit.bytes
+    }
+}
+
+impl Packets {
+    /// An empty queue whose receiver has a notifier.
+    pub(super) const fn new(receiver: Arc<ReadinessNotifier>) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            has_reader: true,
+            has_writer: true,
+            starved: Vec::new(),
+        };
+        Self { state: Mutex::new(state), receiver }
+    }
+
+    /// Adds a message. If it is full, `sender` is told when there is room.
+    ///
+    /// # Errors
+    /// EAGAIN it is full; EPIPE nobody receives.
+    pub(super) fn push(
+        &self,
+        packet: Packet,
+        limit: Limit,
+        sender: &Arc<ReadinessNotifier>,
+    ) -> core::result::Result<(), (Error, Packet)> {
+        {
+            let mut state = self.state.lock();
+            if !state.has_reader || !state.has_writer {
+                return Err((Error::new(Errno::EPIPE, "nobody receives any more"), packet));
+            }
+            if state.is_full(limit) {
+                starve(&mut state.starved, sender);
+                return Err((Error::new(Errno::EAGAIN, "the queue is full"), packet));
+            }
+            state.bytes = state.bytes.saturating_add(packet.cost());
+            state.queue.push_back(packet);
+        }
+        self.receiver.broadcast(&Readiness::IN);
+        Ok(())
+    }
+
+    /// Whether a message would be taken, or refused at once. If not, `sender` is told when.
+    pub(super) fn has_room(&self, limit: Limit, sender: &Arc<ReadinessNotifier>) -> bool {
+        let mut state = self.state.lock();
+        let has_room = !state.is_full(limit) || !state.has_reader;
+        if !has_room {
+            starve(&mut state.starved, sender);
+        }
+        has_room
+    }
+
+    /// Takes the first message, or looks at it; `None`: the end.
+    ///
+    /// # Errors
+    /// EAGAIN there is none.
+    pub(super) fn pop(&self, is_peek: bool) -> Result<Option<Packet>> {
+        let (packet, starved) = {
+            let mut state = self.state.lock();
+            let packet = if is_peek { state.queue.front().cloned() } else { state.queue.pop_front() };
+            match &packet {
+                None if !state.has_writer || !state.has_reader => return Ok(None),
+                None => return Err(Error::new(Errno::EAGAIN, "no message is there")),
+                Some(_) if is_peek => {}
+                Some(packet) => state.bytes = state.bytes.saturating_sub(packet.cost()),
+            }
+            (packet, if is_peek { Vec::new() } else { core::mem::take(&mut state.starved) })
+        };
+        tell(&starved);
+        Ok(packet)
+    }
+
+    /// Bytes of all messages, and of the first.
+    pub(super) fn lengths(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let all = state.queue.iter().map(|packet| packet.data.len()).sum();
+        (all, state.queue.front().map_or(0, |packet| packet.data.len()))
+    }
+
+    pub(super) fn has_messages(&self) -> bool {
+        !self.state.lock().queue.is_empty()
+    }
+
+    /// Whether there is somebody who receives, and somebody who sends.
+    pub(super) fn ends(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (state.has_reader, state.has_writer)
+    }
+
+    /// The receiver, or the sender, will not any more.
+    pub(super) fn close(&self, reader: bool, writer: bool) {
+        let starved = {
+            let mut state = self.state.lock();
+            state.has_reader &= !reader;
+            state.has_writer &= !writer;
+            core::mem::take(&mut state.starved)
+        };
+        tell(&starved);
+        self.receiver.broadcast(&Readiness::all());
+    }
+
+    /// Drops what waits.
+    pub(super) fn clear(&self) {
+        let dropped = {
+            let mut state = self.state.lock();
+            state.bytes = 0;
+            core::mem::take(&mut state.queue)
+        };
+        drop(dropped);
+    }
+}
+
+fn starve(starved: &mut Vec<Weak<ReadinessNotifier>>, sender: &Arc<ReadinessNotifier>) {
+    starved.retain(|there| there.strong_count() > 0);
+    let sender = Arc::downgrade(sender);
+    if !starved.iter().any(|there| there.ptr_eq(&sender)) {
+        starved.push(sender);
+    }
+}
+
+fn tell(starved: &[Weak<ReadinessNotifier>]) {
+    for sender in starved.iter().filter_map(Weak::upgrade) {
+        sender.broadcast(&Readiness::OUT);
+    }
+}

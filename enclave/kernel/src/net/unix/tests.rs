@@ -1,0 +1,1 @@
+//! Programs with sockets of the Unix domain.
