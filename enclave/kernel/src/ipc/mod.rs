@@ -5,14 +5,16 @@
 
 pub(crate) mod message;
 pub(crate) mod posix;
+pub(crate) mod segment;
 pub(crate) mod semaphore;
 mod table;
 
 pub(crate) use table::Object;
 
-use crate::{Ctx, Process};
+use crate::{Ctx, Kernel, Process};
 use message::MessageQueue;
 use posix::PosixQueues;
+use segment::Segment;
 use semaphore::SemaphoreSet;
 use table::Table;
 
@@ -24,6 +26,7 @@ pub(crate) struct Ipc {
     pub(crate) semaphores: Table<SemaphoreSet>,
     pub(crate) messages: Table<MessageQueue>,
     pub(crate) posix: PosixQueues,
+    pub(crate) segments: Table<Segment>,
 }
 
 impl Ipc {
@@ -32,11 +35,13 @@ impl Ipc {
             semaphores: Table::new(MAX_OBJECTS),
             messages: Table::new(MAX_OBJECTS),
             posix: PosixQueues::default(),
+            segments: Table::new(segment::MAX_SEGMENTS),
         }
     }
 
     /// A process has ended: what it did to semaphores with SEM_UNDO is undone.
-    pub(crate) fn process_ended(&self, process: &Process) {
+    pub(crate) fn process_ended(&self, kernel: &Kernel, process: &Process) {
+        segment::sweep(kernel);
         for set in self.semaphores.list() {
             set.value.undo(process.pid);
         }

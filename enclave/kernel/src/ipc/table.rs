@@ -40,6 +40,16 @@ impl<T> Object<T> {
         self.is_removed.load(Ordering::SeqCst)
     }
 
+    /// Whether a key finds it.
+    fn has_key(&self, key: i32) -> bool {
+        self.key == key && !self.is_removed()
+    }
+
+    /// From now on no key finds it.
+    pub(crate) fn mark_removed(&self) {
+        self.is_removed.store(true, Ordering::SeqCst);
+    }
+
     /// Fails if it was removed.
     ///
     /// # Errors
@@ -121,6 +131,14 @@ impl<T> Object<T> {
     }
 }
 
+impl<T> Object<T> {
+    /// Changes bits of the mode that are no permissions (SHM_LOCKED).
+    pub(crate) fn set_mode_bits(&self, set: u32, clear: u32) {
+        let mut identity = self.identity.lock();
+        identity.mode = (identity.mode & !clear) | set;
+    }
+}
+
 /// The objects of one kind.
 pub(crate) struct Table<T> {
     max: usize,
@@ -151,7 +169,7 @@ impl<T> Table<T> {
     ) -> Result<i32> {
         let mut state = self.state.lock();
         if key != IPC_PRIVATE {
-            let found = state.slots.iter().flatten().find(|object| object.key == key).cloned();
+            let found = state.slots.iter().flatten().find(|object| object.has_key(key)).cloned();
             if let Some(object) = found {
                 drop(state);
                 if flags & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL {
@@ -220,7 +238,7 @@ impl<T> Table<T> {
 
     /// Removes an object. Who still uses it finds out.
     pub(crate) fn remove(&self, object: &Arc<Object<T>>) {
-        object.is_removed.store(true, Ordering::SeqCst);
+        object.mark_removed();
         let mut state = self.state.lock();
         let slot =
             state.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|there| Arc::ptr_eq(there, object)));

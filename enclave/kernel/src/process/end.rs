@@ -59,7 +59,7 @@ impl Kernel {
         ctx.process.ended.wake_all();
         ctx.process.has_ended.broadcast(&vfs::Readiness::IN);
         crate::fs::tty::process_ended(self, ctx.process);
-        self.ipc.process_ended(ctx.process);
+        self.ipc.process_ended(self, ctx.process);
         self.bequeath(ctx.process);
     }
 

@@ -23,6 +23,7 @@ mod prctl;
 mod program;
 mod rw;
 mod sched;
+mod shm;
 mod signal;
 mod socket;
 mod space;

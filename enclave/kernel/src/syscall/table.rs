@@ -113,9 +113,9 @@ syscalls! {
     26 msync(start: u64, len: u64, flags: SyncFlags) = memory::msync, Full;
     27 mincore(start: u64, len: u64, into: UserAddr) = memory::mincore, Full;
     28 madvise(start: u64, len: u64, advice: i32) = memory::madvise, Partial("fork advice has no effect");
-    29 shmget;
-    30 shmat;
-    31 shmctl;
+    29 shmget(key: i32, size: usize, flags: u32) = shm::shmget, Partial("no huge pages");
+    30 shmat(id: i32, address: u64, flags: u32) = shm::shmat, Partial("at one address, for a process and those that it is forked from or forks");
+    31 shmctl(id: i32, command: u32, argument: UserAddr) = shm::shmctl, Full;
     32 dup(fd: Fd) = fcntl::dup, Full;
     33 dup2(from: Fd, to: Fd) = fcntl::dup2, Full;
     34 pause() = signal::pause, Full;
@@ -151,7 +151,7 @@ syscalls! {
     64 semget(key: i32, count: i32, flags: u32) = sysv::semget, Full;
     65 semop(id: i32, operations: UserPtr<ipc_abi::Sembuf>, count: usize) = sysv::semop, Full;
     66 semctl(id: i32, number: i32, command: u32, argument: UserAddr) = sysv::semctl, Full;
-    67 shmdt;
+    67 shmdt(address: u64) = shm::shmdt, Full;
     68 msgget(key: i32, flags: u32) = sysv::msgget, Full;
     69 msgsnd(id: i32, from: UserPtr<i64>, len: usize, flags: u32) = sysv::msgsnd, Full;
     70 msgrcv(id: i32, into: UserPtr<i64>, len: usize, kind: i64, flags: u32) = sysv::msgrcv, Full;

@@ -334,7 +334,7 @@ impl AddressSpace {
 }
 
 /// Writes to a file without making it longer.
-fn write_within(file: &dyn Regular, offset: u64, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_within(file: &dyn Regular, offset: u64, bytes: &[u8]) -> Result<()> {
     let size = file.metadata()?.size;
     let room = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
     let bytes = bytes.get(..room.min(bytes.len())).unwrap_or_default();

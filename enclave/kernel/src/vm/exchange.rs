@@ -39,6 +39,13 @@ pub(super) struct PageCopy {
     count: Arc<AtomicU64>,
 }
 
+impl PageCopy {
+    /// The bytes.
+    pub(super) fn content(&self) -> &Page {
+        &self.content
+    }
+}
+
 impl Drop for PageCopy {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);

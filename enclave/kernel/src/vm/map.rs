@@ -73,6 +73,12 @@ impl AddressSpace {
     /// EINVAL the length is 0 or something is not page-aligned; ENOMEM no room; EEXIST the place is taken;
     /// EOVERFLOW the file offset overflows; EPERM the place is below the lowest address.
     pub(crate) fn map(&self, request: MapRequest) -> Result<u64> {
+        let share = if request.is_shared { self.backend.next_share() } else { 0 };
+        self.map_as(request, share)
+    }
+
+    /// The same for a shared mapping that others have too: `share` is the number of that.
+    pub(super) fn map_as(&self, request: MapRequest, share: u64) -> Result<u64> {
         if request.len == 0 {
             bail!(EINVAL, "a mapping of no bytes");
         }
@@ -108,7 +114,7 @@ impl AddressSpace {
         let vma = Vma {
             is_shared: request.is_shared,
             may_write: request.may_write,
-            share: if request.is_shared { self.backend.next_share() } else { 0 },
+            share,
             backing,
             ..Vma::anonymous(range.end, request.protection, request.role)
         };

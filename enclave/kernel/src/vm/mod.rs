@@ -19,6 +19,7 @@ mod leftovers;
 mod map;
 mod pages;
 mod residency;
+mod segment;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -88,7 +89,7 @@ impl Backend {
     }
 
     /// A number that tells a shared mapping apart.
-    fn next_share(&self) -> u64 {
+    pub(crate) fn next_share(&self) -> u64 {
         self.next_share.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Line {
     line_column: usize,
     is_stopped: bool,
     takes_literally: bool,
+    /// Output before what is typed now: what is echoed comes after that.
+    echo_start: usize,
     /// What packet mode has to tell.
     status: u8,
 }
@@ -64,6 +66,7 @@ impl Line {
             line_column: 0,
             is_stopped: false,
             takes_literally: false,
+            echo_start: 0,
             status: 0,
         }
     }
@@ -265,6 +268,11 @@ impl Line {
         self.termios.input(InputFlags::IUTF8) && byte & 0xc0 == 0x80
     }
 
+    /// Bytes are typed together from now on.
+    pub(super) fn begin_typing(&mut self) {
+        self.echo_start = self.output.len();
+    }
+
     /// A byte is typed. Returns the signal that it means.
     pub(super) fn type_byte(&mut self, byte: u8) -> Option<Signal> {
         let mut byte = byte;
@@ -316,9 +324,10 @@ impl Line {
         None
     }
 
-    /// A character that means a signal: what was typed before it is forgotten.
+    /// A character that means a signal: what was typed before it is forgotten, and the echo of what was typed with it.
     fn signal(&mut self, byte: u8) {
         if !self.termios.local(LocalFlags::NOFLSH) {
+            self.output.truncate(self.echo_start);
             self.flush_output();
             self.flush_input();
         }

@@ -155,6 +155,7 @@ impl Pty {
         let (taken, group, is_readable, is_visible) = {
             let mut state = self.state.lock();
             let mut taken = 0;
+            state.line.begin_typing();
             for &byte in bytes {
                 if state.line.input_room() == 0 {
                     break;
