@@ -140,6 +140,27 @@ mod tests {
     }
 
     #[test]
+    fn whatever_the_bytes_are_a_walk_ends_and_stays_inside() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for round in 0..20_000 {
+            let bytes: Vec<u8> = (0..round % 97)
+                .map(|index| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    // Lengths are small often enough to be believed.
+                    if index % 8 == 0 { (state % 64) as u8 } else { ((state >> 8) % 5 / 4) as u8 }
+                })
+                .collect();
+            let mut walked = 0;
+            for message in messages(&bytes) {
+                walked += HEADER + message.map_or(0, |message| message.data.len());
+                assert!(walked <= bytes.len() + HEADER, "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_last_message_needs_no_padding() {
         let mut bytes = chain(&[(0, 2, &[7; 4])]);
         bytes.truncate(HEADER + 4);

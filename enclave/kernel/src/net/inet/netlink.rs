@@ -125,7 +125,7 @@ impl RouteSocket {
         let mut answers =
             Answers { request: *request, port: self.port.load(Ordering::Relaxed), datagrams: Vec::new() };
         let wanted = body.first().copied().map_or(family::UNSPEC, u16::from);
-        let is_dump = request.flags & flag::DUMP == flag::DUMP || request.flags & flag::DUMP != 0;
+        let is_dump = request.flags & flag::DUMP != 0;
         match request.kind {
             message::GETLINK if is_dump => {
                 for link in self.platform.host_interfaces()?.iter().filter(|row| row.family == 0) {
