@@ -43,10 +43,10 @@ fn unit(result: std::io::Result<()>) -> Result<u64, i32> {
 
 /// Applies what a thread asks of the scheduler to the host thread in its slot.
 fn reschedule(shared: &Shared, buffer: &[u8], args: &[u64; 6]) -> Result<u64, i32> {
-    let [slot, policy, priority, nice, len, _] = *args;
+    let [slot, policy, _priority, nice, len, _] = *args;
     let slot = shared.slots.get(slot).ok_or(libc::ESRCH)?;
     let set = usize::try_from(len).ok().and_then(|len| buffer.get(..len)).ok_or(libc::EMSGSIZE)?;
-    let request = schedule::Request::decode([policy, priority, nice], set)?;
+    let request = schedule::Request::decode([policy, nice], set)?;
     let host_tid = slot.host_tid.load(Ordering::Acquire);
     if host_tid == 0 {
         return Err(libc::ESRCH);

@@ -14,8 +14,6 @@ const BITS: usize = libc::CPU_SETSIZE as usize;
 pub(crate) struct Request {
     /// SCHED_*.
     pub(crate) policy: i32,
-    /// Real-time priority, or 0.
-    pub(crate) priority: i32,
     /// Nice value.
     pub(crate) nice: i32,
     /// Bits of the processors, counted among [`allowed`]; all zero: all of them.
@@ -24,13 +22,13 @@ pub(crate) struct Request {
 
 impl Request {
     /// What every host thread starts with.
-    const DEFAULT: Self = Self { policy: libc::SCHED_OTHER, priority: 0, nice: 0, cpus: [0; WORDS] };
+    const DEFAULT: Self = Self { policy: libc::SCHED_OTHER, nice: 0, cpus: [0; WORDS] };
 
-    /// The request of an OCALL: policy, priority and nice value as words, and the bytes of the set.
+    /// The request of an OCALL: policy and nice value as words, and the bytes of the set.
     ///
     /// # Errors
     /// EINVAL a set that is too long or not of whole words.
-    pub(crate) fn decode([policy, priority, nice]: [u64; 3], set: &[u8]) -> Result<Self, i32> {
+    pub(crate) fn decode([policy, nice]: [u64; 2], set: &[u8]) -> Result<Self, i32> {
         let (words, rest) = set.as_chunks::<8>();
         if !rest.is_empty() || words.len() > WORDS {
             return Err(libc::EINVAL);
@@ -39,7 +37,7 @@ impl Request {
         for (to, from) in cpus.iter_mut().zip(words) {
             *to = u64::from_le_bytes(*from);
         }
-        Ok(Self { policy: policy as i32, priority: priority as i32, nice: nice as i32, cpus })
+        Ok(Self { policy: policy as i32, nice: nice as i32, cpus })
     }
 }
 
@@ -75,6 +73,17 @@ fn host_set(cpus: &[u64; WORDS], allowed: &[usize]) -> libc::cpu_set_t {
     set
 }
 
+impl Request {
+    /// The policy and the nice value that the host thread gets. A real-time thread that spins would starve those that serve the
+    /// enclave, and with them itself, so it only becomes as nice as can be.
+    const fn on_host(&self) -> (i32, i32) {
+        match self.policy {
+            libc::SCHED_FIFO | libc::SCHED_RR => (libc::SCHED_OTHER, -20),
+            policy => (policy, self.nice),
+        }
+    }
+}
+
 /// Applies a request to a host thread: as much of it as the host allows.
 ///
 /// # Errors
@@ -87,12 +96,12 @@ pub(crate) fn apply(host_tid: i32, request: &Request) -> Result<(), i32> {
     // SAFETY: the pointer is to memory of the size that is given.
     let placed =
         done(unsafe { libc::sched_setaffinity(host_tid, size_of::<libc::cpu_set_t>(), &raw const set) });
-    let parameter = libc::sched_param { sched_priority: request.priority };
+    let (policy, nice) = request.on_host();
+    let parameter = libc::sched_param { sched_priority: 0 };
     // SAFETY: the pointer is to a parameter.
-    let ranked = done(unsafe { libc::sched_setscheduler(host_tid, request.policy, &raw const parameter) });
+    let ranked = done(unsafe { libc::sched_setscheduler(host_tid, policy, &raw const parameter) });
     // SAFETY: no pointers are involved.
-    let niced =
-        done(unsafe { libc::setpriority(libc::PRIO_PROCESS, host_tid.cast_unsigned(), request.nice) });
+    let niced = done(unsafe { libc::setpriority(libc::PRIO_PROCESS, host_tid.cast_unsigned(), nice) });
     placed.and(ranked).and(niced)
 }
 
@@ -145,12 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn a_real_time_thread_only_becomes_nice() {
+        let request = Request { policy: libc::SCHED_FIFO, ..Request::DEFAULT };
+        assert_eq!(request.on_host(), (libc::SCHED_OTHER, -20));
+        let request = Request { policy: libc::SCHED_IDLE, nice: 4, ..Request::DEFAULT };
+        assert_eq!(request.on_host(), (libc::SCHED_IDLE, 4));
+    }
+
+    #[test]
     fn a_set_that_is_too_long_is_refused() {
-        assert_eq!(Request::decode([0; 3], &[0; WORDS * 8 + 8]), Err(libc::EINVAL));
-        assert_eq!(Request::decode([0; 3], &[0; 9]), Err(libc::EINVAL));
-        let request = Request::decode([3, 0, -5i64 as u64], &[7]).unwrap_err();
+        assert_eq!(Request::decode([0; 2], &[0; WORDS * 8 + 8]), Err(libc::EINVAL));
+        assert_eq!(Request::decode([0; 2], &[0; 9]), Err(libc::EINVAL));
+        let request = Request::decode([3, -5i64 as u64], &[7]).unwrap_err();
         assert_eq!(request, libc::EINVAL);
-        let request = Request::decode([3, 0, -5i64 as u64], &7u64.to_le_bytes()).unwrap();
+        let request = Request::decode([3, -5i64 as u64], &7u64.to_le_bytes()).unwrap();
         assert_eq!((request.policy, request.nice, request.cpus[0]), (3, -5, 7));
     }
 }

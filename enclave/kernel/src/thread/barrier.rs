@@ -13,6 +13,8 @@ pub(crate) fn serialise(ctx: &Ctx<'_>, threads: &[Arc<Thread>]) {
     others().for_each(|thread| thread.request(WORK_BARRIER));
     for thread in others() {
         while is_outstanding(thread) && !ctx.thread.has_work(WORK_EXIT) {
+            // Others may wait for this one, which is in the kernel.
+            ctx.thread.clear_work(WORK_BARRIER);
             ctx.outside(|| ctx.platform().yield_now());
         }
     }
