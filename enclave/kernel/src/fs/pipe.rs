@@ -50,23 +50,30 @@ pub(crate) struct PipeEnd {
     writes: bool,
     /// Attributes of the FIFO it was opened from.
     fifo: Option<Metadata>,
+    /// Openings of the other end before this one; `None`: it was open.
+    met: Option<u64>,
 }
 
 impl PipeEnd {
     fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool, fifo: Option<Metadata>) -> Arc<Self> {
-        {
+        let end = {
             let mut state = pipe.ring.state();
+            let mut end = Self { pipe: Arc::clone(pipe), reads, writes, fifo, met: None };
+            // Once somebody is told, the other end may be opened and closed before this thread goes on.
+            let has_peer = if reads { state.writers > 0 } else { state.readers > 0 };
+            end.met = (!has_peer).then(|| end.openings_of_peer());
             state.readers = state.readers.saturating_add(reads.into());
             state.writers = state.writers.saturating_add(writes.into());
-        }
-        if reads {
-            pipe.reader_openings.fetch_add(1, Ordering::SeqCst);
-        }
-        if writes {
-            pipe.writer_openings.fetch_add(1, Ordering::SeqCst);
-        }
+            if reads {
+                pipe.reader_openings.fetch_add(1, Ordering::SeqCst);
+            }
+            if writes {
+                pipe.writer_openings.fetch_add(1, Ordering::SeqCst);
+            }
+            end
+        };
         pipe.changed.broadcast(&Readiness::all());
-        Arc::new(Self { pipe: Arc::clone(pipe), reads, writes, fifo })
+        Arc::new(end)
     }
 
     /// Openings so far of the other end: what `open(2)` of a FIFO waits to see grow.
@@ -224,17 +231,17 @@ impl Fifos {
 /// ERESTARTSYS a signal came.
 pub(crate) fn wait_for_peer(ctx: &crate::Ctx<'_>, open: &OpenFile) -> Result<()> {
     let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else { return Ok(()) };
-    if end.fifo.is_none() || (end.reads && end.writes) || open.is_nonblocking() || end.has_peer() {
+    if end.fifo.is_none() || (end.reads && end.writes) || open.is_nonblocking() {
         return Ok(());
     }
-    let before = end.openings_of_peer();
+    let Some(before) = end.met else { return Ok(()) };
     super::wait::wait_until(
         ctx,
         &[Source { notifier: &end.pipe.changed, events: Readiness::all() }],
         &mut [],
         None,
         || None,
-        |_| (end.has_peer() || end.openings_of_peer() != before).then_some(()),
+        |_| (end.openings_of_peer() != before).then_some(()),
     )?;
     Ok(())
 }

@@ -265,10 +265,12 @@ impl Finder<'_> {
             self.add_whole(path);
             return Ok(());
         }
+        let is_no_program = |bytes: &[u8]| match elf::read(bytes) {
+            Ok(elf) => !elf.is_program || elf.interpreter.is_none(),
+            Err(trouble) => matches!(trouble, Trouble::Kind(_)),
+        };
         match read_start(path) {
-            Ok(Start::Elf(bytes))
-                if elf::read(&bytes).is_ok_and(|e| !e.is_program || e.interpreter.is_none()) =>
-            {
+            Ok(Start::Elf(bytes)) if is_no_program(&bytes) => {
                 self.add_plugin(path);
                 Ok(())
             }

@@ -1,0 +1,198 @@
+//! Programs that fork: shells, compilers, pools of workers.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+use e2e::{Case, checkout, folder, installed};
+use std::fs;
+use std::path::Path;
+
+const BASH: &str = "/bin/bash";
+
+/// The programs that `testing/programs/script.sh` runs.
+const OF_SCRIPT: &[&str] = &[
+    "seq",
+    "grep",
+    "sort",
+    "head",
+    "tail",
+    "tr",
+    "yes",
+    "wc",
+    "tee",
+    "xargs",
+    "expr",
+    "sleep",
+    "sed",
+    "mktemp",
+    "cat",
+    "ls",
+    "mkfifo",
+    "diff",
+    "rm",
+    "mkdir",
+    "touch",
+    "find",
+    "ln",
+    "readlink",
+    "cp",
+    "mv",
+    "md5sum",
+    "cksum",
+    "cut",
+    "paste",
+    "chmod",
+    "stat",
+    "timeout",
+    "/bin/true",
+    "/bin/false",
+    "sh",
+    "bash",
+];
+
+fn with(programs: &[&str]) -> Vec<String> {
+    programs.iter().flat_map(|&program| ["--with".to_owned(), program.to_owned()]).collect()
+}
+
+/// A folder with the files of a test.
+fn files(of: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = folder();
+    for (name, content) in of {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_script_of_two_hundred_lines_prints_the_same_bytes() {
+    let programs = checkout().join("testing/programs");
+    let run = Case::new(BASH).args(["script.sh"]).flags(with(OF_SCRIPT)).within(&programs).succeeds();
+    assert!(run.text().ends_with("== end\n"));
+}
+
+#[test]
+fn dash_and_busybox_run_pipelines_subshells_and_jobs() {
+    let script = "seq 50 | grep 3 | sort -r | head -4 | tr '\\n' ' '; echo \"$(echo a $(echo b))\"; \
+                  (exit 4); echo $?; for i in 1 2; do (echo job $i) & wait; done; \
+                  trap 'echo bye' EXIT; cat <<E\nhere $((1+1))\nE\n";
+    let programs = with(&["seq", "grep", "sort", "head", "tr", "cat"]);
+    Case::new("/bin/dash").args(["-c", script]).flags(&programs).succeeds();
+    if installed("/bin/busybox", "busybox-static") {
+        Case::new("/bin/busybox").args(["sh", "-c", script]).flags(&programs).succeeds();
+    }
+}
+
+#[test]
+fn python_forks_by_itself_and_by_pools() {
+    let program = "
+import multiprocessing, os, subprocess, sys
+
+def square(n):
+    return n * n
+
+if __name__ == '__main__':
+    for method in 'fork', 'spawn':
+        with multiprocessing.get_context(method).Pool(4) as pool:
+            print(method, sum(pool.map(square, range(300))))
+    print(subprocess.run('echo $((6*7)) | cat', shell=True, capture_output=True, text=True).stdout.strip())
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        for depth in range(3):
+            if os.fork() > 0:
+                sys.exit(os.waitstatus_to_exitcode(os.wait()[1]) + 1)
+        os.write(writer, b'from deep below')
+        os._exit(7)
+    print(os.read(reader, 99), os.waitstatus_to_exitcode(os.wait()[1]))
+";
+    let folder = files(&[("pools.py", program)]);
+    Case::new("/usr/bin/python3")
+        .args(["pools.py"])
+        .flags(with(&["sh", "cat"]))
+        .within(folder.path())
+        .succeeds();
+}
+
+#[test]
+fn perl_forks_and_reads_from_its_child() {
+    let program = r#"
+        my $pid = open(my $from, "-|") // die;
+        if (!$pid) { print "from the child $_\n" for 1..3; exit 4 }
+        print while <$from>;
+        close $from;
+        print $? >> 8, "\n";
+        for (1..5) { my $p = fork(); exit $_ unless $p; waitpid($p, 0); print $? >> 8, " " }
+    "#;
+    Case::new("/usr/bin/perl").args(["-e", program]).succeeds();
+}
+
+#[test]
+fn git_makes_a_repository_and_commits() {
+    if !installed("git", "git") {
+        return;
+    }
+    let script = "
+        export HOME=/tmp GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2024-01-01T00:00:00Z' GIT_COMMITTER_DATE='2024-01-01T00:00:00Z'
+        d=$(mktemp -d) && cd $d && git init -q -b main --template= . && mkdir folder
+        for i in 1 2 3 4 5; do echo line $i >> a; echo $i > folder/$i; done
+        git add . && git -c user.email=a@b -c user.name=n commit -q -m one && echo more >> a && git diff --stat
+        git -c user.email=a@b -c user.name=n commit -q -a -m two && git log --format='%h %s' && git status --short
+        git show HEAD:a | tail -1; git fsck 2>&1 | grep -v ^Checking; cd / && rm -rf $d";
+    let mut flags = with(&["git", "mktemp", "mkdir", "tail", "grep", "rm"]);
+    let core = e2e_git_core();
+    if let Some(core) = &core {
+        flags.extend(["--with".into(), core.clone()]);
+    }
+    let run = Case::new(BASH).args(["-c", script]).flags(flags).succeeds();
+    assert!(run.text().contains(" two\n"));
+}
+
+/// The folder of git's own programs.
+fn e2e_git_core() -> Option<String> {
+    let output = std::process::Command::new("git").arg("--exec-path").output().ok()?;
+    let folder = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    Path::new(&folder).exists().then_some(folder)
+}
+
+#[test]
+fn make_drives_the_compiler_on_two_jobs() {
+    let compiler = |what: &str| {
+        let output = std::process::Command::new("gcc").arg(what).output().ok()?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    };
+    if !installed("make", "make") || !installed("gcc", "gcc") {
+        return;
+    }
+    let folder = files(&[
+        (
+            "main.c",
+            "#include <stdio.h>\nint twice(int), thrice(int);\nint main(void) { printf(\"%d %d\\n\", twice(4), thrice(5)); return 0; }\n",
+        ),
+        ("twice.c", "int twice(int x) { return 2 * x; }\n"),
+        ("thrice.c", "int thrice(int x) { return 3 * x; }\n"),
+        ("Makefile", "prog: main.o twice.o thrice.o\n\t$(CC) -o $@ $^\n"),
+    ]);
+    let library = "/usr/lib/x86_64-linux-gnu";
+    let mut flags = with(&[
+        "make",
+        "gcc",
+        "cc",
+        "as",
+        "ld",
+        "sh",
+        "mktemp",
+        "cp",
+        "rm",
+        "/usr/lib/gcc",
+        "/usr/include",
+        "/lib/x86_64-linux-gnu/libc.so.6",
+    ]);
+    for what in ["cc1", "collect2"] {
+        flags.extend(["--with".into(), compiler(&format!("-print-prog-name={what}")).unwrap()]);
+    }
+    for object in ["crt1.o", "Scrt1.o", "crti.o", "crtn.o", "libc.so", "libc_nonshared.a"] {
+        flags.extend(["--with".into(), format!("{library}/{object}")]);
+    }
+    let script = "d=$(mktemp -d) && cp main.c twice.c thrice.c Makefile $d && cd $d && make -s -j2 && ./prog; \
+                  status=$?; cd / && rm -r $d; exit $status";
+    let case = Case::new(BASH).args(["-c", script]).flags(flags).within(folder.path());
+    assert_eq!(case.text(), "8 15\n");
+}
