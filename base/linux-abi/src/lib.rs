@@ -6,6 +6,7 @@
 
 pub mod errno;
 pub mod fs;
+pub mod inotify;
 pub mod ipc;
 pub mod mm;
 pub mod net;

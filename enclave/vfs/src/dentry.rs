@@ -118,6 +118,12 @@ impl Dentry {
         self.place.read().is_deleted
     }
 
+    /// Its name; empty at the root.
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        self.place.read().name.to_vec()
+    }
+
     /// The parent directory, across mounts; `None` at the root of the namespace.
     #[must_use]
     pub fn parent(&self) -> Option<Arc<Self>> {

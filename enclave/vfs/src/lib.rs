@@ -23,6 +23,7 @@ mod mount;
 mod namespace;
 mod node;
 mod walk;
+mod watch;
 
 pub use dentry::{Dentry, PathName};
 pub use file::{File, NodeFile, Readiness, ReadinessNotifier};
@@ -34,3 +35,4 @@ pub use node::{
     Special, Symlink,
 };
 pub use walk::{Last, Opened, Start, WalkFlags};
+pub use watch::{Change, Watcher};

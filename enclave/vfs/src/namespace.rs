@@ -5,14 +5,14 @@
 use crate::dentry::Child;
 use crate::mount::Phantom;
 use crate::{
-    Create, Dentry, DirectoryEntry, FileSystem, FileType, Mount, MountOptions, Name, Node, SetAttributes,
-    Start, TimeChange, WalkFlags,
+    Change, Create, Dentry, DirectoryEntry, FileSystem, FileType, Mount, MountOptions, Name, Node,
+    SetAttributes, Start, TimeChange, WalkFlags, Watcher,
 };
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use kbase::sync::Mutex;
+use kbase::sync::{Mutex, RwLock};
 use kbase::{Errno, Result};
 
 /// Dentries that are remembered without anybody holding them.
@@ -31,6 +31,8 @@ pub struct Namespace {
     recent: Mutex<VecDeque<Weak<Dentry>>>,
     /// Serializes renames of directories within cached file systems, so that the tree stays a tree.
     renames: Mutex<()>,
+    /// Who is told of changes.
+    watcher: RwLock<Option<Arc<dyn Watcher>>>,
 }
 
 impl Namespace {
@@ -45,7 +47,18 @@ impl Namespace {
             next_id: AtomicU64::new(2),
             recent: Mutex::default(),
             renames: Mutex::default(),
+            watcher: RwLock::new(None),
         })
+    }
+
+    /// Tells `watcher` of changes from now on.
+    pub fn set_watcher(&self, watcher: Arc<dyn Watcher>) {
+        *self.watcher.write() = Some(watcher);
+    }
+
+    /// Who wants to be told now.
+    fn watching(&self) -> Option<Arc<dyn Watcher>> {
+        self.watcher.read().as_ref().filter(|watcher| watcher.is_watching()).cloned()
     }
 
     /// The root of everything.
@@ -244,7 +257,11 @@ impl Namespace {
         }
         parent.want_write()?;
         let node = directory.create(name, what, mode, now_ns)?;
-        Ok(self.adopt(parent, name, node))
+        let created = self.adopt(parent, name, node);
+        if let Some(watcher) = self.watching() {
+            watcher.tell(&Change::Created { parent, name: name.as_bytes(), node: created.node() });
+        }
+        Ok(created)
     }
 
     /// Makes another name for what `target` is.
@@ -265,6 +282,9 @@ impl Namespace {
         }
         directory.link(name, target.node())?;
         self.adopt(parent, name, target.node().clone());
+        if let Some(watcher) = self.watching() {
+            watcher.tell(&Change::Linked { parent, name: name.as_bytes(), node: target.node() });
+        }
         Ok(())
     }
 
@@ -298,9 +318,13 @@ impl Namespace {
             }
             kbase::bail!(EISDIR, "the name is a mount point");
         }
+        let watching = self.watching().and_then(|watcher| Some((watcher, self.child(parent, name).ok()?)));
         node.unlink(name, directory)?;
         if let Some(gone) = parent.forget(name.as_bytes()) {
             gone.mark_deleted();
+        }
+        if let Some((watcher, gone)) = watching {
+            watcher.tell(&Change::Removed { parent, name: name.as_bytes(), node: gone.node() });
         }
         Ok(())
     }
@@ -326,10 +350,23 @@ impl Namespace {
         if from.has_mount_at(from_name.as_bytes()) || to.has_mount_at(to_name.as_bytes()) {
             kbase::bail!(EBUSY, "a mount point cannot be renamed or replaced");
         }
+        let watcher = self.watching();
+        let tell = |node: &Node, replaced: Option<&Node>| {
+            if let Some(watcher) = &watcher {
+                let (from_name, to_name) = (from_name.as_bytes(), to_name.as_bytes());
+                watcher.tell(&Change::Moved { from, from_name, to, to_name, node, replaced });
+            }
+        };
         if !from.mount().is_some_and(|mount| mount.is_cached()) {
-            return from_directory.rename(from_name, to_directory, to_name, no_replace);
+            let find = |at, name| watcher.as_ref().and_then(|_| self.child(at, name).ok());
+            let (source, target) = (find(from, from_name), find(to, to_name));
+            from_directory.rename(from_name, to_directory, to_name, no_replace)?;
+            if let Some(source) = source {
+                tell(source.node(), target.as_ref().map(|target| target.node()));
+            }
+            return Ok(());
         }
-        let _tree = self.renames.lock();
+        let tree = self.renames.lock();
         let source = self.child(from, from_name)?;
         if to.is_within(&source) {
             kbase::bail!(EINVAL, "a directory cannot be moved into itself");
@@ -351,7 +388,10 @@ impl Namespace {
             replaced.mark_deleted();
         }
         source.move_to(to, to_name.as_bytes());
+        let node = source.node().clone();
         to.remember(to_name.as_bytes(), source, None);
+        drop(tree);
+        tell(&node, target.as_ref().map(|target| target.node()));
         Ok(())
     }
 
@@ -393,7 +433,11 @@ impl Namespace {
     pub fn set_attributes(&self, of: &Arc<Dentry>, change: SetAttributes, now_ns: i64) -> Result<()> {
         of.want_write()?;
         let change = SetAttributes { ctime: Some(TimeChange { at_ns: now_ns }), ..change };
-        of.node().inode().set_attributes(&change)
+        of.node().inode().set_attributes(&change)?;
+        if let Some(watcher) = self.watching() {
+            watcher.tell(&Change::Attributes { of, change: &change });
+        }
+        Ok(())
     }
 
     /// The dentry at an absolute path, following symbolic links.

@@ -179,6 +179,29 @@ fn clocks_go_forwards_at_the_right_speed() {
 }
 
 #[test]
+fn pseudo_terminals_have_lines_sessions_and_job_control() {
+    same("pty", &BOTH, |case| case);
+}
+
+#[test]
+fn system_v_ipc_behaves_as_on_linux() {
+    same("sysv", &BOTH, |case| case);
+}
+
+#[test]
+fn message_queues_behave_as_on_linux() {
+    same("mqueues", &BOTH, |case| case);
+}
+
+#[test]
+fn inotify_tells_what_linux_tells() {
+    for way in BOTH {
+        let scratch = Scratch::new("inotify");
+        same("inotify", &[way], |case| case.args([&scratch.0]));
+    }
+}
+
+#[test]
 fn registers_survive_calls_faults_and_signals() {
     same("registers", &BOTH, |case| case);
 }

@@ -4,6 +4,7 @@ use super::{OpenFile, tty, wait};
 use crate::Ctx;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
+use linux_abi::inotify::mask;
 use vfs::{Node, Readiness};
 
 /// `read(2)`: from the position, which moves.
@@ -16,6 +17,7 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
         let position = open.take_position(ctx.platform());
         let read = file.read_at(position.get(), into)?;
         position.advance(read);
+        open.tell_transfer(read, mask::ACCESS);
         return Ok(read);
     }
     if let Some(Node::Directory(_)) = open.file().node() {
@@ -28,17 +30,15 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
 ///
 /// # Errors
 /// EAGAIN; ERESTARTSYS; and what the file says.
-fn read_stream(
-    ctx: &Ctx<'_>,
-    open: &OpenFile,
-    into: &mut dyn ByteSink,
-    is_blocking: bool,
-) -> Result<usize> {
+fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocking: bool) -> Result<usize> {
     let result = match tty::slave_of(open) {
         Some(slave) => tty::read(ctx, slave, into, is_blocking),
         None => read_parts(ctx, open, into, is_blocking),
     };
     open.note_transfer();
+    if let Ok(read) = result {
+        open.tell_transfer(read, mask::ACCESS);
+    }
     result
 }
 
@@ -73,10 +73,12 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
         if open.flags().contains(OpenFlags::APPEND) {
             let (offset, written) = file.append(from)?;
             position.set(offset.saturating_add(written as u64));
+            open.tell_transfer(written, mask::MODIFY);
             return Ok(written);
         }
         let written = file.write_at(position.get(), from)?;
         position.advance(written);
+        open.tell_transfer(written, mask::MODIFY);
         return Ok(written);
     }
     write_stream(ctx, open, from, !open.is_nonblocking())
@@ -97,6 +99,9 @@ fn write_stream(
     }
     let result = write_parts(ctx, open, from, is_blocking);
     open.note_transfer();
+    if let Ok(written) = result {
+        open.tell_transfer(written, mask::MODIFY);
+    }
     result
 }
 
@@ -144,7 +149,9 @@ pub(crate) fn read_at(open: &OpenFile, offset: i64, into: &mut dyn ByteSink) -> 
     }
     let file = open.regular().ok_or_else(no_position)?;
     open.want_read()?;
-    file.read_at(offset, into)
+    let read = file.read_at(offset, into)?;
+    open.tell_transfer(read, mask::ACCESS);
+    Ok(read)
 }
 
 /// `pwrite64(2)`. With O_APPEND it appends, as Linux does against POSIX.
@@ -161,10 +168,13 @@ pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) 
     if from.remaining() == 0 {
         return Ok(0);
     }
-    if open.flags().contains(OpenFlags::APPEND) {
-        return Ok(file.append(from)?.1);
-    }
-    file.write_at(offset, from)
+    let written = if open.flags().contains(OpenFlags::APPEND) {
+        file.append(from)?.1
+    } else {
+        file.write_at(offset, from)?
+    };
+    open.tell_transfer(written, mask::MODIFY);
+    Ok(written)
 }
 
 fn offset_of(offset: i64) -> Result<u64> {

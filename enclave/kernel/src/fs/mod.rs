@@ -9,6 +9,7 @@ mod context;
 mod device;
 mod epoll;
 mod eventfd;
+mod inotify;
 mod io;
 mod locks;
 mod mounts;
@@ -25,11 +26,13 @@ mod sys;
 mod table;
 mod timerfd;
 pub(crate) mod tty;
+mod watches;
 pub(crate) mod wait;
 
 pub(crate) use context::{FsContext, Places};
 pub(crate) use epoll::{Epoll, epoll};
 pub(crate) use eventfd::eventfd;
+pub(crate) use inotify::{Instance, inotify};
 pub(crate) use io::{read, read_at, write, write_at};
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use mounts::Mounts;
@@ -60,6 +63,7 @@ pub(crate) struct FsShared {
     pub(crate) foreground: AtomicU32,
     pub(crate) locks: LockTable,
     pub(crate) terminals: Arc<tty::Terminals>,
+    pub(crate) watches: Arc<watches::Watches>,
 }
 
 impl FsShared {
@@ -71,6 +75,7 @@ impl FsShared {
             foreground: AtomicU32::new(0),
             locks: LockTable::default(),
             terminals: Arc::default(),
+            watches: Arc::default(),
         })
     }
 

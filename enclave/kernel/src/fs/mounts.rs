@@ -58,6 +58,7 @@ impl Mounts {
             namespace.mount(mount.target.as_bytes(), fs, options)?;
         }
         let shared = FsShared::new(platform, namespace.root());
+        namespace.set_watcher(shared.watches.clone());
         for mount in config.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Dev)) {
             let terminals = tty::devpts::DevPts::new(&shared.terminals, builder.dev());
             let options = MountOptions { source: "devpts".into(), ..MountOptions::default() };

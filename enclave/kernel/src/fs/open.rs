@@ -5,6 +5,7 @@ use crate::Ctx;
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
+use linux_abi::inotify::mask;
 use vfs::{Create, Dentry, File, FileType, Metadata, Name, Node, NodeFile, Opened, SetAttributes, WalkFlags};
 
 /// How to open.
@@ -101,6 +102,10 @@ pub(crate) fn open_dentry(ctx: &Ctx<'_>, dentry: &Arc<Dentry>, how: OpenHow) -> 
             }
         },
     };
+    shared.watches.tell_entry(dentry, mask::OPEN);
+    if how.has(OpenFlags::TRUNC) && matches!(node, Node::Regular(_)) {
+        shared.watches.tell_entry(dentry, mask::MODIFY);
+    }
     Ok(OpenFile::new(shared, file, Some(Arc::clone(dentry)), how.flags))
 }
 
@@ -126,6 +131,7 @@ fn create(ctx: &Ctx<'_>, parent: &Arc<Dentry>, name: &[u8], how: OpenHow) -> Res
         Ok(dentry) => {
             give_owner(ctx, &dentry)?;
             let file = NodeFile::new(dentry.node().clone());
+            kernel.mounts.shared().watches.tell_entry(&dentry, mask::OPEN);
             Ok(OpenFile::new(kernel.mounts.shared(), file, Some(dentry), how.flags))
         }
         // Somebody was faster.

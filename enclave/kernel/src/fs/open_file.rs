@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
+use linux_abi::inotify::mask;
 use platform::Threads;
 use vfs::{Dentry, Directory, File, Node, Regular};
 
@@ -186,6 +187,20 @@ impl OpenFile {
         self.watchers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Tells who watches the file or its directory of an event (`inotify(7)`).
+    pub(crate) fn tell_watchers(&self, event: u32) {
+        if let Some(entry) = &self.dentry {
+            self.shared.watches.tell_entry(entry, event);
+        }
+    }
+
+    /// Tells of bytes that were read or written.
+    pub(super) fn tell_transfer(&self, count: usize, event: u32) {
+        if count > 0 {
+            self.tell_watchers(event);
+        }
+    }
+
     /// Notes that locks may have to be released when this closes.
     pub(crate) fn note_locks(&self) {
         self.may_hold_locks.store(true, Ordering::Relaxed);
@@ -194,6 +209,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        if !self.is_path_only() {
+            self.tell_watchers(if self.is_writable() { mask::CLOSE_WRITE } else { mask::CLOSE_NOWRITE });
+        }
         if *self.is_watched.get_mut() {
             self.watchers().iter().for_each(|interest| interest.close());
         }

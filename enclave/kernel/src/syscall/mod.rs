@@ -11,6 +11,7 @@ mod epoll;
 mod fcntl;
 mod futex;
 mod ids;
+mod inotify;
 mod link;
 mod memory;
 mod mqueue;

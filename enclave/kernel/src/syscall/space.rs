@@ -6,6 +6,7 @@ use crate::Ctx;
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, UserPtr};
 use linux_abi::fs::Statfs;
+use linux_abi::inotify::mask;
 use vfs::{Mount, Node, WalkFlags};
 
 /// `truncate(2)`.
@@ -15,7 +16,9 @@ pub(super) fn truncate(ctx: &Ctx<'_>, path: UserStr, size: i64) -> Result<()> {
     match dentry.node() {
         Node::Regular(file) => {
             dentry.want_write()?;
-            file.truncate(size)
+            file.truncate(size)?;
+            ctx.kernel.mounts.shared().watches.tell_entry(&dentry, mask::MODIFY);
+            Ok(())
         }
         Node::Directory(_) => Err(Error::new(Errno::EISDIR, "a directory has no size to set")),
         _ => Err(Error::new(Errno::EINVAL, "only regular files have a size to set")),
@@ -27,7 +30,11 @@ pub(super) fn ftruncate(ctx: &Ctx<'_>, fd: Fd, size: i64) -> Result<()> {
     let size = size_of(size)?;
     let open = ctx.files.get_file(fd)?;
     match open.regular() {
-        Some(file) if open.is_writable() => file.truncate(size),
+        Some(file) if open.is_writable() => {
+            file.truncate(size)?;
+            open.tell_watchers(mask::MODIFY);
+            Ok(())
+        }
         _ => Err(Error::new(Errno::EINVAL, "not a regular file open for writing")),
     }
 }

@@ -337,9 +337,9 @@ syscalls! {
     250 keyctl;
     251 ioprio_set;
     252 ioprio_get(which: u32, who: i32) = sched::ioprio_get, Full;
-    253 inotify_init;
-    254 inotify_add_watch;
-    255 inotify_rm_watch;
+    253 inotify_init() = inotify::inotify_init, Full;
+    254 inotify_add_watch(fd: Fd, path: UserStr, mask: u32) = inotify::inotify_add_watch, Partial("IN_DELETE_SELF does not wait for a file that is open; what programs do outside is not seen");
+    255 inotify_rm_watch(fd: Fd, watch: i32) = inotify::inotify_rm_watch, Full;
     256 migrate_pages;
     257 openat(from: DirFd, path: UserStr, flags: u32, mode: u32) = open::openat, Full;
     258 mkdirat(from: DirFd, path: UserStr, mode: u32) = dir::mkdirat, Full;
@@ -378,7 +378,7 @@ syscalls! {
     291 epoll_create1(flags: u32) = epoll::epoll_create1, Full;
     292 dup3(from: Fd, to: Fd, flags: u32) = fcntl::dup3, Full;
     293 pipe2(into: UserPtr<[u32; 2]>, flags: u32) = pipe::pipe2, Partial("no O_DIRECT");
-    294 inotify_init1;
+    294 inotify_init1(flags: u32) = inotify::inotify_init1, Full;
     295 preadv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::preadv, Full;
     296 pwritev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::pwritev, Full;
     297 rt_tgsigqueueinfo(pid: i32, tid: i32, number: signal::SignalNumber, info: UserPtr<SigInfo>) = signal::rt_tgsigqueueinfo, Full;
