@@ -9,6 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MSG_COPY
+#define MSG_COPY 040000
+#endif
+
 union semun {
     int val;
     struct semid_ds *buf;

@@ -30,7 +30,12 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
 ///
 /// # Errors
 /// EAGAIN; ERESTARTSYS; and what the file says.
-fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocking: bool) -> Result<usize> {
+pub(crate) fn read_stream(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    into: &mut dyn ByteSink,
+    is_blocking: bool,
+) -> Result<usize> {
     let result = match tty::slave_of(open) {
         Some(slave) => tty::read(ctx, slave, into, is_blocking),
         None => read_parts(ctx, open, into, is_blocking),
@@ -88,7 +93,7 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
 ///
 /// # Errors
 /// EAGAIN; EPIPE; ERESTARTSYS; and what the file says.
-fn write_stream(
+pub(crate) fn write_stream(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     from: &mut dyn ByteSource,

@@ -26,20 +26,22 @@ mod sys;
 mod table;
 mod timerfd;
 pub(crate) mod tty;
-mod watches;
 pub(crate) mod wait;
+mod watches;
 
 pub(crate) use context::{FsContext, Places};
 pub(crate) use epoll::{Epoll, epoll};
 pub(crate) use eventfd::eventfd;
 pub(crate) use inotify::{Instance, inotify};
-pub(crate) use io::{read, read_at, write, write_at};
+pub(crate) use io::{read, read_at, read_stream, write, write_at, write_stream};
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use mounts::Mounts;
 pub(crate) use open::{OpenHow, give_owner, open};
 pub(crate) use open_file::{OpenFile, Position};
 pub(crate) use pidfd::{PidFd, pidfd};
-pub(crate) use pipe::{anonymous_metadata, is_pipe, pipe, pipe_size, wait_for_peer, wait_for_room};
+pub(crate) use pipe::{
+    anonymous_metadata, is_pipe, pipe, pipe_size, set_packets, tee, wait_for_peer, wait_for_room,
+};
 pub(crate) use signalfd::{SignalFd, signalfd};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;

@@ -6,10 +6,12 @@ use super::{FsShared, OpenFile};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Result, UserAddr, UserPtr, UserSpace};
+use kbase::{
+    ByteSink, ByteSource, Errno, Error, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace,
+};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -22,7 +24,10 @@ const MAX_CAPACITY: usize = 1024 * 1024;
 struct Pipe {
     ino: u64,
     created_ns: i64,
-    ring: Ring,
+    /// The marks are of packets: how long they are.
+    ring: Ring<usize>,
+    /// Whether writes are packets (O_DIRECT).
+    has_packets: AtomicBool,
     changed: Arc<ReadinessNotifier>,
     /// Openings so far of each end, for `open(2)` of a FIFO.
     reader_openings: AtomicU64,
@@ -36,6 +41,7 @@ impl Pipe {
             ino: shared.next_id(),
             created_ns: shared.platform().realtime_ns().cast_signed(),
             ring: Ring::new(CAPACITY, Arc::clone(&changed), Arc::clone(&changed)),
+            has_packets: AtomicBool::new(false),
             changed,
             reader_openings: AtomicU64::new(0),
             writer_openings: AtomicU64::new(0),
@@ -101,11 +107,29 @@ impl Drop for PipeEnd {
 
 impl File for PipeEnd {
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
-        self.pipe.ring.read(into).map(|(read, _)| read)
+        let (read, packet) = self.pipe.ring.read(into)?;
+        if let Some(rest) = packet.and_then(|len| len.checked_sub(read)).filter(|&rest| rest > 0) {
+            // What a reader has no room for is lost.
+            self.pipe.ring.read(&mut Nowhere(rest))?;
+        }
+        Ok(read)
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
-        self.pipe.ring.write(from, &mut None)
+        if !self.pipe.has_packets.load(Ordering::Relaxed) {
+            return self.pipe.ring.write(from, &mut None);
+        }
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let len = from.remaining().min(ATOMIC);
+            match self.pipe.ring.write(&mut Part { of: from, left: len }, &mut Some(len)) {
+                Ok(0) => break,
+                Ok(written) => done += written,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -155,6 +179,82 @@ impl File for PipeEnd {
     }
 }
 
+/// Takes bytes to nowhere.
+struct Nowhere(usize);
+
+impl ByteSink for Nowhere {
+    fn remaining(&self) -> usize {
+        self.0
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        let count = bytes.len().min(self.0);
+        self.0 -= count;
+        Ok(count)
+    }
+}
+
+/// The next bytes of a source.
+struct Part<'a> {
+    of: &'a mut dyn ByteSource,
+    left: usize,
+}
+
+impl ByteSource for Part<'_> {
+    fn remaining(&self) -> usize {
+        self.left.min(self.of.remaining())
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> Result<usize> {
+        let len = into.len().min(self.left);
+        let taken = self.of.take(into.get_mut(..len).unwrap_or_default())?;
+        self.left = self.left.saturating_sub(taken);
+        Ok(taken)
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.left = self.left.saturating_add(len);
+        self.of.give_back(len);
+    }
+}
+
+/// What writes to a pipe are from now on: packets, or not (O_DIRECT). Nothing happens to other files.
+pub(crate) fn set_packets(open: &OpenFile, on: bool) {
+    if let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>()
+        && end.writes
+    {
+        end.pipe.has_packets.store(on, Ordering::Relaxed);
+    }
+}
+
+/// Two pipes, for `tee(2)`: what is in the first is in the second, too. Returns how many bytes that are.
+///
+/// # Errors
+/// EINVAL not two different pipes; EAGAIN the first is empty, or the second is full; EPIPE.
+pub(crate) fn tee(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize> {
+    let end = |open: &OpenFile| {
+        let end = open.file().as_any().downcast_ref::<PipeEnd>().map(|end| Arc::clone(&end.pipe));
+        end.ok_or(Error::new(Errno::EINVAL, "not a pipe"))
+    };
+    let (from, to) = (end(from)?, end(to)?);
+    if Arc::ptr_eq(&from, &to) {
+        kbase::bail!(EINVAL, "the two ends are of one pipe");
+    }
+    let room = {
+        let state = to.ring.state();
+        if state.readers == 0 { SEGMENT } else { state.room() }
+    };
+    let mut buffer = alloc::vec![0; count.min(room).min(SEGMENT)];
+    if buffer.is_empty() && count > 0 {
+        kbase::bail!(EAGAIN, "the second pipe is full");
+    }
+    let (seen, _) = from.ring.peek(&mut SliceSink::new(&mut buffer))?;
+    if seen == 0 {
+        return Ok(0);
+    }
+    to.ring.write(&mut SliceSource::new(buffer.get(..seen).unwrap_or_default()), &mut None)
+}
+
 /// Attributes of a file without a place.
 pub(crate) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> Metadata {
     Metadata {
@@ -178,6 +278,7 @@ pub(crate) fn anonymous_metadata(ino: u64, kind: FileType, created_ns: i64) -> M
 /// A new pipe: the end to read and the end to write. `flags` are O_NONBLOCK and O_DIRECT.
 pub(crate) fn pipe(shared: &Arc<FsShared>, flags: OpenFlags) -> (Arc<OpenFile>, Arc<OpenFile>) {
     let pipe = Pipe::new(shared);
+    pipe.has_packets.store(flags.contains(OpenFlags::DIRECT), Ordering::Relaxed);
     let reader = PipeEnd::new(&pipe, true, false, None);
     let writer = PipeEnd::new(&pipe, false, true, None);
     (
@@ -254,16 +355,18 @@ pub(crate) fn is_pipe(open: &OpenFile) -> bool {
 /// Waits until a pipe takes bytes, and says how many. Another writer may be faster.
 ///
 /// # Errors
-/// EBADF not a pipe; EAGAIN it takes none and `is_blocking` is false; ERESTARTSYS.
+/// EBADF not a pipe; EPIPE nobody reads; EAGAIN it takes none and `is_blocking` is false; ERESTARTSYS.
 pub(crate) fn wait_for_room(ctx: &crate::Ctx<'_>, open: &OpenFile, is_blocking: bool) -> Result<usize> {
     let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else {
         kbase::bail!(EBADF, "not a pipe");
     };
     loop {
         let room = end.pipe.ring.state().room();
-        // A write to where nobody reads finds that out itself.
-        if room > 0 || !end.has_peer() {
-            return Ok(room.max(1));
+        if !end.has_peer() {
+            kbase::bail!(EPIPE, "nobody reads any more");
+        }
+        if room > 0 {
+            return Ok(room);
         }
         if !is_blocking {
             kbase::bail!(EAGAIN, "the pipe is full");

@@ -55,6 +55,7 @@ pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u6
     match cmd {
         command::SETFL => {
             open.set_flags(low);
+            fs::set_packets(&open, open.flags().contains(OpenFlags::DIRECT));
             Ok(0)
         }
         command::GETLK | command::OFD_GETLK => {

@@ -13,9 +13,9 @@ pub(super) fn pipe(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>) -> Result<()> {
     pipe2(ctx, into, 0)
 }
 
-/// `pipe2(2)`. O_DIRECT (packet mode) is refused.
+/// `pipe2(2)`. With O_DIRECT writes are packets.
 pub(super) fn pipe2(ctx: &Ctx<'_>, into: UserPtr<[u32; 2]>, flags: u32) -> Result<()> {
-    let flags = flags_of(flags, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)?;
+    let flags = flags_of(flags, OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT)?;
     let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
     insert_pair(ctx, fs::pipe(ctx.kernel.mounts.shared(), flags), close_on_exec, into)
 }

@@ -360,9 +360,9 @@ syscalls! {
     273 set_robust_list(head: u64, len: usize) = program::set_robust_list, Full;
     274 get_robust_list(tid: u32, head: UserPtr<u64>, len: UserPtr<u64>) = program::get_robust_list, Full;
     275 splice(from: Fd, from_offset: UserPtr<i64>, to: Fd, to_offset: UserPtr<i64>, count: usize, flags: u32) = transfer::splice, Partial("copies");
-    276 tee;
+    276 tee(from: Fd, to: Fd, count: usize, flags: u32) = transfer::tee, Full;
     277 sync_file_range(fd: Fd, offset: i64, len: i64, flags: u32) = space::sync_file_range, Partial("the range is the whole file");
-    278 vmsplice;
+    278 vmsplice(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: usize, flags: u32) = transfer::vmsplice, Partial("copies");
     279 move_pages;
     280 utimensat(from: DirFd, path: UserStr, times: UserPtr<[Timespec; 2]>, flags: u32) = attr::utimensat, Full;
     281 epoll_pwait(epoll: Fd, into: UserPtr<fs_abi::EpollEvent>, max: i32, timeout_ms: i32, mask: UserAddr, mask_len: usize) = epoll::epoll_pwait, Full;
@@ -377,7 +377,7 @@ syscalls! {
     290 eventfd2(initial: u32, flags: u32) = pipe::eventfd2, Full;
     291 epoll_create1(flags: u32) = epoll::epoll_create1, Full;
     292 dup3(from: Fd, to: Fd, flags: u32) = fcntl::dup3, Full;
-    293 pipe2(into: UserPtr<[u32; 2]>, flags: u32) = pipe::pipe2, Partial("no O_DIRECT");
+    293 pipe2(into: UserPtr<[u32; 2]>, flags: u32) = pipe::pipe2, Full;
     294 inotify_init1(flags: u32) = inotify::inotify_init1, Full;
     295 preadv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::preadv, Full;
     296 pwritev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::pwritev, Full;

@@ -1,11 +1,12 @@
-//! Bytes from descriptor to descriptor: `sendfile(2)`, `copy_file_range(2)`, `splice(2)`.
+//! Bytes from descriptor to descriptor: `sendfile(2)`, `copy_file_range(2)`, `splice(2)`, `tee(2)`, `vmsplice(2)`.
 
 use super::{Fd, rw};
 use crate::Ctx;
 use crate::fs::{self, OpenFile};
 use alloc::sync::Arc;
-use kbase::{Result, SliceSink, SliceSource, UserPtr};
-use linux_abi::fs::OpenFlags;
+use kbase::{Errno, Result, SliceSink, SliceSource, UserPtr, UserSink, UserSource};
+use linux_abi::fs::{Iovec, OpenFlags};
+use vfs::Readiness;
 
 /// `splice(2)`: do not wait for a pipe.
 const SPLICE_F_NONBLOCK: u32 = 2;
@@ -111,9 +112,57 @@ pub(super) fn splice(
     if is_to_pipe && count > 0 {
         // What has no room now is for the next call: it does not wait twice, and what it reads it can write.
         let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !to.is_nonblocking();
-        count = count.min(fs::wait_for_room(ctx, &to, is_blocking)?);
+        count = count.min(rw::pipe_signal(ctx, fs::wait_for_room(ctx, &to, is_blocking))?);
     }
     transfer(ctx, &from, from_offset, &to, to_offset, count)
+}
+
+/// `tee(2)`: what is in one pipe is in another, too.
+pub(super) fn tee(ctx: &Ctx<'_>, from: Fd, to: Fd, count: usize, flags: u32) -> Result<usize> {
+    if flags & !15 != 0 {
+        kbase::bail!(EINVAL, "unknown flag");
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    from.want_read()?;
+    to.want_write()?;
+    let waits = |open: &OpenFile| flags & SPLICE_F_NONBLOCK == 0 && !open.is_nonblocking();
+    loop {
+        match fs::tee(&from, &to, count) {
+            Err(error) if error.errno() == Errno::EAGAIN && waits(&from) && waits(&to) => {
+                fs::wait::wait_for(ctx, &**from.file(), Readiness::IN)?;
+                rw::pipe_signal(ctx, fs::wait_for_room(ctx, &to, true))?;
+            }
+            result => return rw::pipe_signal(ctx, result),
+        }
+    }
+}
+
+/// `vmsplice(2)`: between memory and a pipe, as its end says. Pages are copied, given away or not.
+pub(super) fn vmsplice(
+    ctx: &Ctx<'_>,
+    fd: Fd,
+    vector: UserPtr<Iovec>,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags & !15 != 0 {
+        kbase::bail!(EINVAL, "unknown flag");
+    }
+    let open = ctx.files.get_file(fd)?;
+    if !fs::is_pipe(&open) {
+        kbase::bail!(EBADF, "not a pipe");
+    }
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    let buffers = rw::buffers(ctx, vector, len)?;
+    let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !open.is_nonblocking();
+    if open.is_writable() {
+        let mut source = UserSource::vectored(ctx.user(), buffers);
+        return rw::pipe_signal(ctx, fs::write_stream(ctx, &open, &mut source, is_blocking));
+    }
+    fs::read_stream(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
 }
 
 /// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead.
