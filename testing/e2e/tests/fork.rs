@@ -196,3 +196,99 @@ fn make_drives_the_compiler_on_two_jobs() {
     let case = Case::new(BASH).args(["-c", script]).flags(flags).within(folder.path());
     assert_eq!(case.text(), "8 15\n");
 }
+
+#[test]
+fn postgres_is_made_started_asked_and_stopped() {
+    const BIN: &str = "/usr/lib/postgresql/15/bin";
+    if !installed(&format!("{BIN}/postgres"), "postgresql-15") {
+        return;
+    }
+    let script = "
+        set -e
+        PATH=/usr/lib/postgresql/15/bin:$PATH
+        d=$(mktemp -d /tmp/pg.XXXXXX)
+        trap 'rm -rf $d' EXIT
+        initdb -D $d/data -U pg --no-sync -A trust > $d/log 2>&1 || { cat $d/log; exit 1; }
+        start() {
+            pg_ctl -D $d/data -o \"-k $d -p 54991 -c listen_addresses=127.0.0.1\" -l $d/log -w start > $d/ctl ||
+                { cat $d/ctl $d/log; exit 1; }
+        }
+        ask() { psql -h \"$1\" -p 54991 -U pg -d postgres -Atqc \"$2\"; }
+        start
+        ask $d 'select 6 * 7'
+        ask $d 'create table t(a int, b text)'
+        for i in 1 2 3 4; do ask $d \"insert into t select g, md5(g::text) from generate_series(1, 25) g\" & done; wait
+        ask $d 'select count(*), sum(a) from t'
+        ask 127.0.0.1 'select max(b) from t'
+        pg_ctl -D $d/data -m fast -w stop > $d/ctl
+        start
+        ask $d 'select count(*) from t'
+        pg_ctl -D $d/data -m fast -w stop > $d/ctl
+    ";
+    let programs: Vec<String> =
+        ["initdb", "postgres", "pg_ctl", "psql"].iter().map(|program| format!("{BIN}/{program}")).collect();
+    let mut flags = with(&programs.iter().map(String::as_str).collect::<Vec<_>>());
+    flags.extend(with(&["setpriv", "bash", "sh", "mktemp", "cat", "rm", "/etc/passwd", "/etc/group"]));
+    flags.extend(with(&["/usr/share/postgresql/15", "/usr/lib/postgresql/15/lib"]));
+    flags.extend(["--memory".into(), "4GB".into()]);
+    let case = Case::new("/usr/bin/setpriv")
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", BASH, "-c", script])
+        .flags(flags);
+    assert_eq!(case.text().lines().next(), Some("42"));
+}
+
+#[test]
+fn redis_forks_to_save_while_it_serves() {
+    if !installed("/usr/bin/redis-server", "redis-server") {
+        return;
+    }
+    let script = "
+        d=$(mktemp -d)
+        redis-server --port 54992 --bind 127.0.0.1 --dir $d --save '' --enable-debug-command yes > $d/log &
+        ask() { redis-cli -p 54992 \"$@\"; }
+        until ask ping > /dev/null 2>&1; do sleep 0.05; done
+        ask debug populate 20000 key 100
+        ask bgsave
+        for i in $(seq 50); do ask set new$i value > /dev/null; done
+        while ask info persistence | grep -q rdb_bgsave_in_progress:1; do sleep 0.05; done
+        ask info persistence | grep -o 'rdb_last_bgsave_status:ok'
+        ask dbsize
+        ask shutdown nosave
+        wait
+        redis-server --port 54992 --bind 127.0.0.1 --dir $d --save '' > $d/log &
+        until ask ping > /dev/null 2>&1; do sleep 0.05; done
+        while ask ping | grep -q LOADING; do sleep 0.05; done
+        # What was set before the fork is there; what came after it may or may not be.
+        ask get key:19999 | wc -c
+        ask shutdown nosave
+        wait; rm -r $d
+    ";
+    let flags = with(&["redis-server", "redis-cli", "mktemp", "seq", "sleep", "grep", "wc", "rm"]);
+    Case::new(BASH).args(["-c", script]).flags(flags).succeeds();
+}
+
+#[test]
+fn nginx_serves_with_a_master_and_two_workers() {
+    if !installed("/usr/sbin/nginx", "nginx-light") || !installed("/usr/bin/curl", "curl") {
+        return;
+    }
+    let page = "a page of several kilobytes\n".repeat(400);
+    let configuration = "
+        daemon off; worker_processes 2; user root; pid /tmp/nginx.54993.pid; error_log stderr crit;
+        events { worker_connections 64; }
+        http {
+            access_log off; client_body_temp_path /tmp/nginx.54993.a; proxy_temp_path /tmp/nginx.54993.b;
+            fastcgi_temp_path /tmp/nginx.54993.c; uwsgi_temp_path /tmp/nginx.54993.d; scgi_temp_path /tmp/nginx.54993.e;
+            server { listen 127.0.0.1:54993; root .; }
+        }";
+    let folder = files(&[("page", &page), ("nginx.conf", configuration)]);
+    let script = "
+        /usr/sbin/nginx -p $PWD -c $PWD/nginx.conf & nginx=$!
+        until curl -sf http://127.0.0.1:54993/page > /dev/null; do sleep 0.05; done
+        clients=; for i in 1 2 3 4 5 6 7 8; do curl -s http://127.0.0.1:54993/page | cksum & clients=\"$clients $!\"; done
+        wait $clients
+        curl -s -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:54993/nothing
+        kill -QUIT $nginx; wait $nginx; echo ended with $?";
+    let flags = with(&["/usr/sbin/nginx", "curl", "sleep", "cksum"]);
+    Case::new(BASH).args(["-c", script]).flags(flags).within(folder.path()).succeeds();
+}
