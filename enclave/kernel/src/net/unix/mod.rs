@@ -9,7 +9,7 @@
 //! * [`ancillary`]: descriptors and credentials along with data.
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
-//! * [`option`]: options.
+//! * [`option`]: options, all of them kept here.
 //!
 //! Permissions of paths are not looked at: the enclave is the boundary, and files inside have no guards. Files in flight in a
 //! circle are lost (see [`ancillary`]).
