@@ -1,6 +1,6 @@
 //! Everything that must hold before a change goes in, in the order in which it fails fastest.
 
-use crate::{image, layers, licences, reproducible, unsafety, workspace};
+use crate::{image, layers, licences, models, reproducible, unsafety, workspace};
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     Full,
-    /// No whole programs, no second build of the image: what a change needs before it is committed.
+    /// No whole programs, no models, no second build of the image: what a change needs before it is committed.
     Fast,
 }
 
@@ -29,6 +29,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     })?;
     if extent == Extent::Full {
         step("reproducible", || reproducible::run(&build))?;
+        step("models", models::run)?;
     }
     step("tests", || match extent {
         Extent::Full => cargo(&["test", "--workspace"]),

@@ -7,6 +7,7 @@ mod ci;
 mod image;
 mod layers;
 mod licences;
+mod models;
 mod reproducible;
 mod unsafety;
 mod workspace;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   image [FILE]    no instruction in the enclave image that is illegal in an enclave (builds the image if no FILE is given)
   layers          no crate imports what its level of trust may not see
   licences        no dependency from elsewhere than crates.io or under a licence that deny.toml does not allow
+  models          no wake-up is lost in any interleaving of a few threads
   reproducible    the enclave image is the same bytes when it is built in another folder
   unsafe          no unsafe code outside the crates that may have it, and no more of it than the budget
 ";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["image", file] => image::run(file.as_ref()),
         ["layers"] => layers::run(),
         ["licences"] => licences::run(),
+        ["models"] => models::run(),
         ["reproducible"] => image::build().and_then(|build| reproducible::run(&build)),
         ["unsafe"] => unsafety::run(),
         _ => {
