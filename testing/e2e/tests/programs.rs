@@ -154,6 +154,11 @@ fn internet_sockets_behave_as_on_linux() {
 }
 
 #[test]
+fn sockets_of_the_unix_domain_behave_as_on_linux() {
+    same("sockets", &BOTH, |case| case);
+}
+
+#[test]
 fn pipes_and_poll_behave_as_on_linux() {
     same("pipes", &BOTH, |case| case);
 }

@@ -34,6 +34,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn add(self: &Arc<Self>, files: Vec<Arc<OpenFile>>) -> Result<Rights> {
         let added = files.len();
         let before = self.count.fetch_add(added, Ordering::Relaxed);

@@ -43,7 +43,7 @@ impl UnixSocket {
 
     pub(super) fn bind(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
         if self.name.lock().is_some() {
-            bail!(EINVAL, "the socket has a name");
+            return Err(Names::refuse(ctx, address));
         }
         let name = self.names().bind(ctx, &self.me, address)?;
         let old = self.name.lock().replace(Arc::clone(&name));

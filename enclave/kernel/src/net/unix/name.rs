@@ -90,6 +90,17 @@ impl Names {
         }
     }
 
+    /// Why a socket with a name does not get another: as on Linux, a path that exists is found first.
+    pub(super) fn refuse(ctx: &Ctx<'_>, address: &[u8]) -> Error {
+        if let Ok(Wanted::Path(path)) = Wanted::of(address) {
+            let places = ctx.fs.places();
+            if ctx.kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::empty()).is_ok() {
+                return Error::new(Errno::EADDRINUSE, "the path exists");
+            }
+        }
+        Error::new(Errno::EINVAL, "the socket has a name")
+    }
+
     fn bind_any(&self, socket: &Weak<UnixSocket>) -> Result<Arc<Name>> {
         for number in 0..AUTOBIND {
             let name = alloc::format!("\0{number:05x}");
