@@ -526,7 +526,7 @@ static void scheduling(void) {
             uint32_t priority;
             uint64_t rest[12];
         } *attr = (void *)scratch;
-        memset(attr, 0, sizeof *attr);
+        memset(attr, 0, 4096);
         unsigned size = PICK(48, 48, 56, 47, 0, 64, 4096, 4097), flags = chance(8);
         void *out = pointer(attr);
         printf("sched_getattr(%s, %s, %u, %u)", who, kind_of(out), size, flags);
@@ -542,7 +542,7 @@ static void scheduling(void) {
             uint32_t priority;
             uint64_t rest[12];
         } *attr = (void *)scratch;
-        memset(attr, 0, sizeof *attr);
+        memset(attr, 0, 4096);
         attr->size = PICK(48, 48, 48, 56, 47, 0, 64, 200);
         attr->policy = PICK(0, 0, 3, 5, 1, 2, 4, 9, -1);
         attr->flags = chance(4) ? PICK(1, 2, 0x10, 0x80) : 0;

@@ -8,7 +8,7 @@ use crate::{Ctx, Process, signal};
 use core::sync::atomic::Ordering;
 use kbase::{Result, UserPtr, bail};
 use linux_abi::fs::OpenFlags;
-use linux_abi::signal::SigInfo;
+use linux_abi::signal::{SigInfo, si};
 
 /// `pidfd_open(2)`.
 pub(super) fn pidfd_open(ctx: &Ctx<'_>, pid: i32, flags: u32) -> Result<Fd> {
@@ -42,7 +42,8 @@ pub(super) fn pidfd_send_signal(
     }
     let open = ctx.files.get(fd)?;
     let process = PidFd::process(&open)?;
-    let sent = sent_through(ctx, process, number, info)?;
+    let code = if flags == THREAD { si::TKILL } else { si::USER };
+    let sent = sent_through(ctx, process, number, info, code)?;
     if flags == GROUP {
         // The process's number as a group's, as Linux has it.
         let Ok(group) = i32::try_from(process.pid) else { bail!(ESRCH, "no such group") };

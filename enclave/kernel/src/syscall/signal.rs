@@ -117,6 +117,9 @@ pub(super) fn rt_sigpending(ctx: &Ctx<'_>, into: UserPtr<u64>, set_len: usize) -
     if set_len > SET_LEN {
         bail!(EINVAL, "a sigset_t has eight bytes");
     }
+    if set_len == 0 {
+        return Ok(());
+    }
     let blocked = signal::pending(ctx).and(ctx.thread.signals.mask());
     ctx.user().store(into.address(), blocked.0.to_le_bytes().get(..set_len).unwrap_or_default())
 }
@@ -274,7 +277,7 @@ pub(super) fn rt_tgsigqueueinfo(
     send_to_thread(ctx, Some(pid), tid, number, |signal| with_number(signal, info))
 }
 
-/// The signal and the details of `pidfd_send_signal(2)`.
+/// The signal and the details of `pidfd_send_signal(2)`, whose own details have `code`.
 ///
 /// # Errors
 /// EINVAL no such signal, or details of another; EPERM forged ones, or a process of another user; EFAULT.
@@ -283,6 +286,7 @@ pub(super) fn sent_through(
     process: &Process,
     number: SignalNumber,
     info: UserPtr<SigInfo>,
+    code: i32,
 ) -> Result<Option<(Signal, SigInfo)>> {
     let info = match info.non_null() {
         Some(info) => Some(info.read(ctx.user())?),
@@ -300,7 +304,7 @@ pub(super) fn sent_through(
     signal::may_signal(ctx, process, signal)?;
     Ok(signal.map(|signal| match info {
         Some(info) => with_number(signal, info),
-        None => sent(ctx, signal, si::USER),
+        None => sent(ctx, signal, code),
     }))
 }
 

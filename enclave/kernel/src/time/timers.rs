@@ -19,6 +19,9 @@ const NEVER: u64 = u64::MAX;
 const NOBODY: u32 = u32::MAX;
 /// A timer of CPU time is looked at no more often than this.
 pub(crate) const CPU_TICK_NS: u64 = 1_000_000;
+/// From one interrupt to the next at least so long: a timer with a shorter interval would leave the program no time to run. Its
+/// expirations are counted all the same.
+const LEAST_GAP_NS: u64 = 50_000;
 /// Most timers that a process creates.
 const MAX_CREATED: usize = 1024;
 
@@ -308,7 +311,8 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
     if ctx.platform().monotonic_ns() < next {
         // The host's clock runs ahead of ours: the interrupt that was asked for has come and nothing is due yet.
         if timers.interrupted.load(Ordering::SeqCst) == ctx.platform().current().0 {
-            ctx.platform().interrupt_at(ctx.platform().current(), Some(next));
+            let later = ctx.platform().monotonic_ns().saturating_add(LEAST_GAP_NS);
+            ctx.platform().interrupt_at(ctx.platform().current(), Some(next.max(later)));
         }
         return;
     }
@@ -333,7 +337,7 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
             .collect();
         (due, state.next(now))
     };
-    timers.arm(ctx, next);
+    timers.arm(ctx, next.max(now.wall.saturating_add(LEAST_GAP_NS)));
     for notify in due {
         // An expiry for which there is no room in the queue is lost, as on Linux.
         let _ = match notify {
