@@ -30,7 +30,7 @@ impl Server {
         let child = try_it.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut server = Self { child, port, output };
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !is_up(port) {
             let has_ended = server.child.try_wait().unwrap().is_some();
             assert!(!has_ended && start.elapsed() < PATIENCE, "{command:?} serves: {}", server.output());
             std::thread::sleep(Duration::from_millis(20));
@@ -39,7 +39,8 @@ impl Server {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.port));
+        let stream = stream.unwrap_or_else(|error| panic!("{error}; the server said: {}", self.output()));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -80,6 +81,13 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Whether somebody listens on a port. A connection to oneself, which TCP makes when it happens to choose that port for the
+/// client, does not count.
+fn is_up(port: u16) -> bool {
+    let connected = TcpStream::connect(("127.0.0.1", port));
+    connected.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own.port() != port))
 }
 
 /// A port of 127.0.0.1 that nobody listens on.
