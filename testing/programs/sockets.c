@@ -323,6 +323,37 @@ static void waiting(void) {
     holds("everything arrived", WIFEXITED(status) && WEXITSTATUS(status) == sent % 251);
 }
 
+/* Who waits for a socket hears when it is closed. */
+static void closing(void) {
+    printf("-- closing what somebody waits for\n");
+    struct sockaddr_un name;
+    char text[32];
+    for (int round = 0; round < 2; round++) {
+        int kind = round ? SOCK_DGRAM : SOCK_STREAM, status;
+        snprintf(text, sizeof text, "@occlum-%d-%d", getpid(), round);
+        socklen_t len = named(&name, text, strlen(text));
+        name.sun_path[0] = 0;
+        int fd = socket(AF_UNIX, kind, 0);
+        works("bind", bind(fd, (struct sockaddr *)&name, len));
+        if (kind == SOCK_STREAM)
+            works("listen", listen(fd, 0));
+        pid_t child = fork();
+        if (child == 0) {
+            close(fd);
+            for (int at = 0; at < 1000; at++) {
+                int mine = socket(AF_UNIX, kind, 0);
+                if (connect(mine, (struct sockaddr *)&name, len) || (kind == SOCK_DGRAM && send(mine, "x", 1, 0) != 1))
+                    _exit(errno == ECONNREFUSED ? 10 + (at > 0) : 1);
+            }
+            _exit(2);
+        }
+        usleep(100000);
+        close(fd);
+        waitpid(child, &status, 0);
+        printf("refused: %d\n", WEXITSTATUS(status));
+    }
+}
+
 static void events(void) {
     printf("-- epoll\n");
     int ends[2], epoll = epoll_create1(0);
@@ -351,6 +382,7 @@ int main(void) {
     abstract();
     files();
     waiting();
+    closing();
     events();
     return 0;
 }

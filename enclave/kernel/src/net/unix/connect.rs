@@ -117,11 +117,16 @@ impl UnixSocket {
             if !is_blocking {
                 return Err(full);
             }
-            let source = Source { notifier: &target.connectors, events: Readiness::OUT };
+            // Who waits does not keep the listener from closing.
+            let (connectors, weak) = (Arc::clone(&target.connectors), Arc::downgrade(&target));
+            drop(target);
+            let source = Source { notifier: &connectors, events: Readiness::OUT };
             let look = |_: &[_]| {
-                let is_over = target.is_shut(RECEIVING);
-                let listener = target.listener.lock();
-                (is_over || !listener.as_ref().is_some_and(Listener::is_full)).then_some(())
+                let is_full = weak.upgrade().is_some_and(|target| {
+                    let listener = target.listener.lock();
+                    !target.is_shut(RECEIVING) && listener.as_ref().is_some_and(Listener::is_full)
+                });
+                (!is_full).then_some(())
             };
             if wait::wait_until(ctx, &[source], &mut [], deadline, || None, look)?.is_none() {
                 return Err(full);

@@ -91,11 +91,11 @@ pub(crate) struct UnixSocket {
     /// Of a stream or sequenced-packet socket that listens.
     listener: Mutex<Option<Listener>>,
     /// Who waits to connect to it.
-    connectors: ReadinessNotifier,
+    connectors: Arc<ReadinessNotifier>,
     /// Of a stream or sequenced-packet socket that is connected.
     link: Once<Link>,
     /// Of a datagram socket.
-    inbox: Packets,
+    inbox: Arc<Packets>,
     peer: Mutex<Option<Weak<Self>>>,
     /// Directions of a socket without link that were shut down: 1 receiving, 2 sending.
     shut: AtomicU32,
@@ -133,9 +133,9 @@ impl UnixSocket {
             owns_name: AtomicBool::new(false),
             is_embryo: AtomicBool::new(false),
             listener: Mutex::new(None),
-            connectors: ReadinessNotifier::new(),
+            connectors: Arc::default(),
             link: Once::new(),
-            inbox: Packets::new(Arc::clone(&notifier)),
+            inbox: Arc::new(Packets::new(Arc::clone(&notifier))),
             notifier,
             peer: Mutex::new(None),
             shut: AtomicU32::new(0),

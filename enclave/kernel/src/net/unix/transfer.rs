@@ -219,7 +219,7 @@ impl UnixSocket {
                                 result => result?,
                             }
                         }
-                        Err(error) if error.errno() != Errno::EPIPE && done > 0 => return Ok(done),
+                        Err(_) if done > 0 => return Ok(done),
                         Err(error) => return Err(error),
                     }
                 }
@@ -245,8 +245,12 @@ impl UnixSocket {
         ancillary.sign(ctx, receiver.options.passes_credentials() || self.options.passes_credentials());
         let packet = self.packet(data, ancillary)?;
         let limit = self.limit_to(&receiver);
-        self.push(ctx, &receiver.inbox, packet, limit, is_blocking).map_err(|error| {
-            if error.errno() == Errno::EPIPE && !receiver.is_shut(RECEIVING) {
+        // Who waits does not keep the receiver from closing.
+        let (inbox, weak) = (Arc::clone(&receiver.inbox), Arc::downgrade(&receiver));
+        drop(receiver);
+        self.push(ctx, &inbox, packet, limit, is_blocking).map_err(|error| {
+            let is_there = weak.upgrade().is_some_and(|receiver| receiver.is_shut(RECEIVING));
+            if error.errno() == Errno::EPIPE && !is_there {
                 return Error::new(Errno::ECONNREFUSED, "the peer is closed");
             }
             error
