@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -17,7 +18,7 @@ static double now(void) {
 }
 
 static char block[65536], path[64], *page;
-static int file, null, ends[2];
+static int file, null, ends[2], pair[2], far[2];
 
 static long raw(long number) {
     long result;
@@ -56,6 +57,34 @@ static void open_read(void) {
     close(fd);
 }
 
+/* Answers on the far side of a pair of sockets. */
+static void *answer(void *unused) {
+    char byte;
+    while (read(far[1], &byte, 1) == 1 && write(far[1], &byte, 1) == 1)
+        ;
+    return unused;
+}
+
+static void ask(void) {
+    char byte = 0;
+    if (!far[0]) {
+        pthread_t thread;
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, far) || pthread_create(&thread, NULL, answer, NULL))
+            abort();
+    }
+    if (write(far[0], &byte, 1) != 1 || read(far[0], &byte, 1) != 1)
+        abort();
+}
+
+/* What was written comes in one piece or in more. */
+static void through_pair(size_t len) {
+    if (write(pair[1], block, len) != (ssize_t)len)
+        abort();
+    for (ssize_t got; len > 0; len -= got)
+        if ((got = read(pair[0], block, len)) <= 0)
+            abort();
+}
+
 #define OPERATIONS(op)                                                                                     \
     op("getppid (inline syscall)", raw(SYS_getppid))                                                       \
     op("getppid (libc)", getppid())                                                                        \
@@ -76,6 +105,10 @@ static void open_read(void) {
     op("write 1 byte to /dev/null", write(null, block, 1))                                                 \
     op("pipe: write + read 1 byte", (write(ends[1], block, 1), read(ends[0], block, 1)))                   \
     op("pipe: write + read 64 KiB", (write(ends[1], block, 65536), read(ends[0], block, 65536)))           \
+    op("Unix socket: write + read 1 byte", through_pair(1))                                                \
+    op("Unix socket: write + read 4 KiB", through_pair(4096))                                              \
+    op("Unix socket: write + read 64 KiB", through_pair(65536))                                            \
+    op("Unix socket: there and back, 2 threads", ask())                                                    \
     op("signal to itself", raise(SIGUSR1))
 
 /* The loop is by the operation: a call through a pointer would be a part of what is measured. */
@@ -109,7 +142,7 @@ int main(int argc, char **argv) {
             return 1;
     page = map(4096);
     null = open("/dev/null", O_WRONLY);
-    if (pipe(ends))
+    if (pipe(ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
         return 1;
     signal(SIGUSR1, handler);
     while (scanf("%63[^\t]\t%ld%*c", name, &count) == 2) {

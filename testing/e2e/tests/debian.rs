@@ -170,6 +170,59 @@ fn python_loops_a_million_times() {
 }
 
 #[test]
+fn python_serves_itself_over_sockets_of_the_unix_domain() {
+    python(
+        r#"
+import asyncio, os, socket, socketserver, tempfile, threading
+folder = tempfile.mkdtemp()
+class Upper(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+with socketserver.ThreadingUnixStreamServer(folder + "/upper", Upper) as server:
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for number in range(50):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(folder + "/upper")
+            client.sendall(b"line %d\n" % number * 3)
+            client.shutdown(socket.SHUT_WR)
+            text = b"".join(iter(lambda: client.recv(100), b""))
+            assert text == b"LINE %d\n" % number * 3, text
+    server.shutdown()
+print("socketserver is done")
+async def echo(reader, writer):
+    while data := await reader.read(10000):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def ask(path, size):
+    reader, writer = await asyncio.open_unix_connection(path)
+    data = os.urandom(size)
+    writer.write(data)
+    writer.write_eof()
+    assert await reader.read() == data
+    writer.close()
+async def main():
+    path = folder + "/echo"
+    async with await asyncio.start_unix_server(echo, path):
+        await asyncio.gather(*(ask(path, 1000 * size) for size in range(100)))
+asyncio.run(main())
+print("asyncio is done")
+a, b = socket.socketpair()
+if os.fork() == 0:
+    b.close()
+    socket.send_fds(a, [b"take"], [os.open("/etc/passwd", os.O_RDONLY)])
+    os._exit(0)
+a.close()
+text, fds, flags, _ = socket.recv_fds(b, 10, 1)
+os.wait()
+print(text, os.read(fds[0], 4), flags)
+"#,
+    );
+}
+
+#[test]
 fn python_sqlite_works_in_memory_and_on_a_file() {
     python(
         "
