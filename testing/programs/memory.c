@@ -100,6 +100,11 @@ static void remap(void) {
     holds("mremap grows", grown != MAP_FAILED && grown[7 * page] == 7 && grown[2047 * page] == 0);
     char *moved = mremap(grown, page, page, MREMAP_MAYMOVE | MREMAP_FIXED, other);
     holds("mremap moves to a place", moved == other && *moved == 0);
+    *moved = 5;
+    char *second = mremap(moved, page, page, MREMAP_MAYMOVE | 4 /* MREMAP_DONTUNMAP */, NULL);
+    holds("mremap leaves an empty one", second != MAP_FAILED && second != moved && *second == 5 && *moved == 0);
+    if (second != MAP_FAILED)
+        munmap(second, page);
     probe("where it was", grown);
     show("mremap of what is not mapped", mremap(grown, page, 2 * page, MREMAP_MAYMOVE) == MAP_FAILED ? -1 : 0);
 }

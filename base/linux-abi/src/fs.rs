@@ -109,6 +109,18 @@ pub mod fcntl {
     pub const UNLCK: i16 = 2;
 }
 
+/// Seals of `fcntl(2)` F_ADD_SEALS, without their prefix F_SEAL_.
+#[allow(missing_docs, reason = "each is the seal of its name")]
+pub mod seal {
+    pub const SEAL: u32 = 1;
+    pub const SHRINK: u32 = 2;
+    pub const GROW: u32 = 4;
+    pub const WRITE: u32 = 8;
+    pub const FUTURE_WRITE: u32 = 16;
+    pub const EXEC: u32 = 32;
+    pub const ALL: u32 = SEAL | SHRINK | GROW | WRITE | FUTURE_WRITE | EXEC;
+}
+
 /// Requests of `ioctl(2)`.
 #[allow(missing_docs, reason = "each is the request of its name")]
 pub mod ioctl {

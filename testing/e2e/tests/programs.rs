@@ -199,6 +199,19 @@ fn message_queues_behave_as_on_linux() {
 }
 
 #[test]
+fn seals_bind_as_on_linux() {
+    same("seals", &BOTH, |case| case);
+}
+
+#[test]
+fn bytes_move_between_descriptors_and_pipes_have_packets() {
+    for way in BOTH {
+        let scratch = Scratch::new("splice");
+        same("splice", &[way], |case| case.args([&scratch.0]));
+    }
+}
+
+#[test]
 fn inotify_tells_what_linux_tells() {
     for way in BOTH {
         let scratch = Scratch::new("inotify");

@@ -3,9 +3,11 @@
 use super::Fd;
 use crate::Ctx;
 use crate::fs::{self, Lock, LockOwner, OpenFile};
+use crate::vm::{Backing, Vma};
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
-use linux_abi::fs::{Flock, OpenFlags, fcntl as command, ioctl as request};
+use linux_abi::fs::{Flock, OpenFlags, fcntl as command, ioctl as request, seal};
 
 /// `dup(2)`.
 pub(super) fn dup(ctx: &Ctx<'_>, fd: Fd) -> Result<Fd> {
@@ -69,9 +71,44 @@ pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u6
         command::GETPIPE_SZ | command::SETPIPE_SZ => {
             fs::pipe_size(&open, (cmd == command::SETPIPE_SZ).then_some(low))
         }
+        command::GET_SEALS => Ok(memory_file(&open)?.seals().into()),
+        command::ADD_SEALS => add_seals(ctx, &open, low).map(|()| 0),
         command::GETOWN | command::SETOWN => Ok(0),
         _ => Err(Error::new(Errno::EINVAL, "unknown command")),
     }
+}
+
+/// The file of `memfd_create(2)` that an open file is.
+fn memory_file(open: &OpenFile) -> Result<&fs::MemoryFile> {
+    let file = open.regular().and_then(|file| file.as_any().downcast_ref::<fs::MemoryFile>());
+    file.ok_or(Error::new(Errno::EINVAL, "not a file that can be sealed"))
+}
+
+/// F_ADD_SEALS.
+fn add_seals(ctx: &Ctx<'_>, open: &OpenFile, seals: u32) -> Result<()> {
+    let file = memory_file(open)?;
+    if !open.is_writable() {
+        kbase::bail!(EPERM, "the descriptor is not open for writing");
+    }
+    if seals & seal::WRITE != 0
+        && file.seals() & (seal::SEAL | seal::WRITE) == 0
+        && is_mapped_to_write(ctx, file)
+    {
+        kbase::bail!(EBUSY, "somebody has mapped it to write");
+    }
+    file.add_seals(seals)
+}
+
+/// Whether a process has a shared mapping of the file that can be written to.
+fn is_mapped_to_write(ctx: &Ctx<'_>, file: &fs::MemoryFile) -> bool {
+    let is_it = |vma: &Vma| match &vma.backing {
+        Backing::File { file: of, .. } if vma.is_shared && vma.may_write => {
+            core::ptr::addr_eq(Arc::as_ptr(&of.file), Arc::as_ptr(file.content()))
+        }
+        _ => false,
+    };
+    let processes = ctx.kernel.processes.all();
+    processes.iter().any(|process| process.world().0.mappings().iter().any(|(_, vma)| is_it(vma)))
 }
 
 /// The lock that a `struct flock` asks for, with its type.

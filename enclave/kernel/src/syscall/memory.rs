@@ -3,6 +3,7 @@
 use super::arg::Arg;
 use super::{Fd, flag_args};
 use crate::Ctx;
+use crate::fs::MemoryFile;
 use crate::vm::{MapRequest, MappedFile, Place, Role};
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
@@ -112,8 +113,14 @@ pub(super) fn mmap(
         if !mappable.readable || (is_shared && protection.contains(Protection::WRITE) && !mappable.writable) {
             bail!(EACCES, "the descriptor does not allow it");
         }
-        request.may_write = !is_shared || mappable.writable;
-        request.file = Some((Arc::new(MappedFile { file: mappable.file, path: mappable.path }), offset));
+        let sealed = mappable.file.as_any().downcast_ref::<MemoryFile>();
+        let is_sealed = is_shared && sealed.is_some_and(MemoryFile::refuses_writable_mappings);
+        if is_sealed && protection.contains(Protection::WRITE) {
+            bail!(EPERM, "the content is sealed");
+        }
+        request.may_write = !is_shared || (mappable.writable && !is_sealed);
+        let file = sealed.map_or_else(|| Arc::clone(&mappable.file), |sealed| Arc::clone(sealed.content()));
+        request.file = Some((Arc::new(MappedFile { file, path: mappable.path }), offset));
     }
     let start = ctx.space.map(request)?;
     if flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK) && !protection.is_empty() {

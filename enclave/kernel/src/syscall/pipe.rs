@@ -5,7 +5,7 @@ use crate::Ctx;
 use crate::fs::{self, OpenFile};
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, UserPtr};
-use linux_abi::fs::OpenFlags;
+use linux_abi::fs::{OpenFlags, seal};
 use vfs::{Dentry, Node, NodeFile};
 
 /// `pipe(2)`.
@@ -52,7 +52,7 @@ pub(super) fn eventfd2(ctx: &Ctx<'_>, initial: u32, flags: u32) -> Result<Fd> {
     ctx.files.insert(open, flags.contains(OpenFlags::CLOEXEC))
 }
 
-/// `memfd_create(2)`. Seals are refused where a program asks for them.
+/// `memfd_create(2)`.
 pub(super) fn memfd_create(ctx: &Ctx<'_>, name: UserStr, flags: u32) -> Result<Fd> {
     const CLOEXEC: u32 = 1;
     const ALLOW_SEALING: u32 = 2;
@@ -66,7 +66,13 @@ pub(super) fn memfd_create(ctx: &Ctx<'_>, name: UserStr, flags: u32) -> Result<F
         _ => error,
     })?;
     let mode = if flags & NOEXEC_SEAL != 0 { 0o666 } else { 0o777 };
-    let node = Node::Regular(ctx.kernel.mounts.unnamed().unnamed_file(mode));
+    let seals = match flags & (NOEXEC_SEAL | ALLOW_SEALING) {
+        0 => seal::SEAL,
+        ALLOW_SEALING => 0,
+        _ => seal::EXEC,
+    };
+    let file = ctx.kernel.mounts.unnamed().unnamed_file(mode);
+    let node = Node::Regular(fs::MemoryFile::new(file, seals));
     let mut shown = b"/memfd:".to_vec();
     shown.extend_from_slice(&name);
     shown.extend_from_slice(b" (deleted)");

@@ -109,7 +109,7 @@ syscalls! {
     22 pipe(into: UserPtr<[u32; 2]>) = pipe::pipe, Full;
     23 select(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<Timeval>) = poll::select, Full;
     24 sched_yield() = sched::sched_yield, Full;
-    25 mremap(old: u64, old_len: u64, new_len: u64, flags: RemapFlags, new: u64) = memory::mremap, Partial("no MREMAP_DONTUNMAP");
+    25 mremap(old: u64, old_len: u64, new_len: u64, flags: RemapFlags, new: u64) = memory::mremap, Partial("MREMAP_DONTUNMAP of private anonymous memory only");
     26 msync(start: u64, len: u64, flags: SyncFlags) = memory::msync, Full;
     27 mincore(start: u64, len: u64, into: UserAddr) = memory::mincore, Full;
     28 madvise(start: u64, len: u64, advice: i32) = memory::madvise, Partial("fork advice has no effect");
@@ -403,7 +403,7 @@ syscalls! {
     316 renameat2(from_dir: DirFd, from: UserStr, to_dir: DirFd, to: UserStr, flags: u32) = link::renameat2, Partial("no RENAME_EXCHANGE and RENAME_WHITEOUT");
     317 seccomp;
     318 getrandom(into: UserAddr, len: usize, flags: u32) = system::getrandom, Full;
-    319 memfd_create(name: UserStr, flags: u32) = pipe::memfd_create, Partial("no seals, no huge pages");
+    319 memfd_create(name: UserStr, flags: u32) = pipe::memfd_create, Partial("no huge pages");
     320 kexec_file_load;
     321 bpf;
     322 execveat(from: DirFd, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>, flags: u32) = program::execveat, Full;

@@ -32,7 +32,7 @@ pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, offset: UserPtr<i64>, co
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
     }
-    transfer(ctx, &from, offset, &to, UserPtr::new(kbase::UserAddr(0)), count)
+    transfer(ctx, (&from, offset), (&to, UserPtr::new(kbase::UserAddr(0))), count, true)
 }
 
 /// `copy_file_range(2)`.
@@ -61,7 +61,7 @@ pub(super) fn copy_file_range(
         kbase::bail!(EBADF, "the target is in append mode");
     }
     check_overlap(ctx, (&from, from_offset), (&to, to_offset), count)?;
-    transfer(ctx, &from, from_offset, &to, to_offset, count)
+    transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
 }
 
 /// Refuses to copy a range of a file onto itself.
@@ -114,7 +114,8 @@ pub(super) fn splice(
         let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !to.is_nonblocking();
         count = count.min(rw::pipe_signal(ctx, fs::wait_for_room(ctx, &to, is_blocking))?);
     }
-    transfer(ctx, &from, from_offset, &to, to_offset, count)
+    let waits = !is_from_pipe || flags & SPLICE_F_NONBLOCK == 0;
+    transfer(ctx, (&from, from_offset), (&to, to_offset), count, waits)
 }
 
 /// `tee(2)`: what is in one pipe is in another, too.
@@ -165,14 +166,14 @@ pub(super) fn vmsplice(
     fs::read_stream(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
 }
 
-/// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead.
+/// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead. If it `waits` not, a pipe that
+/// is empty is EAGAIN.
 fn transfer(
     ctx: &Ctx<'_>,
-    from: &Arc<OpenFile>,
-    from_offset: UserPtr<i64>,
-    to: &Arc<OpenFile>,
-    to_offset: UserPtr<i64>,
+    (from, from_offset): (&Arc<OpenFile>, UserPtr<i64>),
+    (to, to_offset): (&Arc<OpenFile>, UserPtr<i64>),
     count: usize,
+    waits: bool,
 ) -> Result<usize> {
     let load = |at: UserPtr<i64>| at.non_null().map(|at| at.read(ctx.user())).transpose();
     let (mut reads, mut writes) = (load(from_offset)?, load(to_offset)?);
@@ -187,7 +188,8 @@ fn transfer(
         let part = buffer.get_mut(..room).unwrap_or_default();
         let read = match reads {
             Some(offset) => fs::read_at(from, offset, &mut SliceSink::new(part)),
-            None => fs::read(ctx, from, &mut SliceSink::new(part)),
+            None if waits => fs::read(ctx, from, &mut SliceSink::new(part)),
+            None => fs::read_stream(ctx, from, &mut SliceSink::new(part), false),
         };
         let read = match read {
             Ok(0) => break,

@@ -85,17 +85,29 @@ impl AddressSpace {
         if flags.contains(RemapFlags::FIXED) && !moves {
             bail!(EINVAL, "MREMAP_FIXED needs MREMAP_MAYMOVE");
         }
-        if old_len == 0 || flags.contains(RemapFlags::DONTUNMAP) {
+        if old_len == 0 {
             bail!(EINVAL, "duplicating mappings is not supported");
         }
         let range = self.checked_range(old, old_len)?;
+        let stays = flags.contains(RemapFlags::DONTUNMAP);
+        if stays {
+            let (_, vma) = self.single_mapping(&range)?;
+            let is_plain = !vma.is_shared && matches!(vma.backing, Backing::Anonymous);
+            if !moves || old_len != new_len || !is_plain || !new.is_multiple_of(PAGE_SIZE) {
+                bail!(EINVAL, "MREMAP_DONTUNMAP is for private anonymous mappings of one size that may move");
+            }
+        }
         if flags.contains(RemapFlags::FIXED) {
             let target = self.checked_range(new, new_len)?;
             if target.start < range.end && range.start < target.end {
                 bail!(EINVAL, "the old and the new place overlap");
             }
             self.unmap(target.start, new_len)?;
-            return self.move_mapping(range, new_len, Place::FixedNoReplace(new));
+            return self.move_mapping(range, new_len, Place::FixedNoReplace(new), stays);
+        }
+        if stays {
+            let place = if new == 0 { Place::Any } else { Place::Hint(new) };
+            return self.move_mapping(range, new_len, place, stays);
         }
         if new_len <= old_len {
             if new_len < old_len {
@@ -111,7 +123,7 @@ impl AddressSpace {
         if !moves {
             bail!(ENOMEM, "no room to grow in place");
         }
-        self.move_mapping(range, new_len, Place::Any)
+        self.move_mapping(range, new_len, Place::Any, false)
     }
 
     /// The mapping that holds all of `range`.
@@ -143,8 +155,8 @@ impl AddressSpace {
         Ok(true)
     }
 
-    /// Moves a mapping with its content.
-    fn move_mapping(&self, range: Range<u64>, new_len: u64, place: Place) -> Result<u64> {
+    /// Moves a mapping with its content; if it `stays`, an empty one is left where it was.
+    fn move_mapping(&self, range: Range<u64>, new_len: u64, place: Place, stays: bool) -> Result<u64> {
         let (start, vma) = self.single_mapping(&range)?;
         let file = match &vma.backing {
             Backing::Anonymous => None,
@@ -166,7 +178,14 @@ impl AddressSpace {
         let kept = new_len.min(range.end - range.start);
         self.copy_committed(&(range.start..range.start + kept), new)?;
         self.protect_unchecked(new, new_len, vma.protection);
-        self.unmap(range.start, range.end - range.start)?;
+        let old_len = range.end - range.start;
+        if stays {
+            let place = Place::Fixed(range.start);
+            let empty = super::MapRequest::reservation(place, old_len);
+            self.map(super::MapRequest { protection: vma.protection, role: vma.role, ..empty })?;
+        } else {
+            self.unmap(range.start, old_len)?;
+        }
         Ok(new)
     }
 

@@ -10,6 +10,7 @@ mod cpu;
 mod node;
 mod process;
 mod system;
+mod sysvipc;
 
 use crate::{Kernel, Process, Thread};
 use alloc::format;
@@ -141,6 +142,8 @@ enum Place {
     Tasks(u32),
     /// `/proc/sys` and below: the path below it, ending in a slash unless empty.
     Settings(String),
+    /// `/proc/sysvipc`
+    SystemV,
 }
 
 struct ProcDirectory {
@@ -184,7 +187,7 @@ impl ProcDirectory {
             Place::Root => {
                 let kernel = self.shared.kernel()?;
                 names.extend(["self", "thread-self", "mounts"].map(link));
-                names.push(directory("sys"));
+                names.extend(["sys", "sysvipc"].map(directory));
                 names.extend(system::FILES.iter().map(|(name, _)| file(name)));
                 let processes = kernel.processes.all();
                 names.extend(processes.iter().map(|p| number(p.pid, FileType::Directory)));
@@ -208,6 +211,7 @@ impl ProcDirectory {
                 let threads = self.shared.process(*pid)?.threads();
                 names.extend(threads.iter().map(|thread| number(thread.tid(), FileType::Directory)));
             }
+            Place::SystemV => names.extend(sysvipc::FILES.iter().map(|(name, _)| file(name))),
             Place::Settings(prefix) => {
                 for (path, _) in system::SETTINGS {
                     let Some(rest) = path.strip_prefix(prefix.as_str()) else { continue };
@@ -243,6 +247,7 @@ impl ProcDirectory {
                 "thread-self" => Ok(self.link(LinkKind::MyThread)),
                 "mounts" => Ok(self.link(LinkKind::Mounts)),
                 "sys" => Ok(self.directory(Place::Settings(String::new()))),
+                "sysvipc" => Ok(self.directory(Place::SystemV)),
                 _ => {
                     let (_, make) = system::FILES.iter().find(|(n, _)| *n == name).ok_or(absent)?;
                     Ok(self.file(name, node::Make::System(*make)))
@@ -277,6 +282,10 @@ impl ProcDirectory {
             (Place::Tasks(pid), Some(tid)) => {
                 self.shared.thread(*pid, tid)?;
                 Ok(self.directory(Place::Process { pid: *pid, tid: Some(tid) }))
+            }
+            (Place::SystemV, _) => {
+                let (_, make) = sysvipc::FILES.iter().find(|(n, _)| *n == name).ok_or(absent)?;
+                Ok(self.file(name, node::Make::System(*make)))
             }
             (Place::Settings(prefix), _) => {
                 let path = format!("{prefix}{name}");

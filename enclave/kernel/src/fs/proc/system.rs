@@ -28,12 +28,23 @@ pub(super) const FILES: &[(&str, Make)] = &[
 /// The files of `/proc/sys`, by path, sorted.
 pub(super) const SETTINGS: &[(&str, Make)] = &[
     ("fs/file-max", |_, _, text| line(text, "1048576")),
+    ("fs/inotify/max_queued_events", |_, _, text| line(text, "16384")),
+    ("fs/inotify/max_user_instances", |_, _, text| line(text, "1048576")),
+    ("fs/inotify/max_user_watches", |_, _, text| line(text, "65536")),
+    ("fs/mqueue/msg_default", |_, _, text| line(text, "10")),
+    ("fs/mqueue/msg_max", |_, _, text| line(text, "10")),
+    ("fs/mqueue/msgsize_default", |_, _, text| line(text, "8192")),
+    ("fs/mqueue/msgsize_max", |_, _, text| line(text, "8192")),
+    ("fs/mqueue/queues_max", |_, _, text| line(text, "256")),
     ("fs/nr_open", |_, _, text| line(text, "1048576")),
     ("fs/pipe-max-size", |_, _, text| line(text, "1048576")),
     ("kernel/cap_last_cap", |_, _, text| line(text, "40")),
     ("kernel/core_pattern", |_, _, text| line(text, "core")),
     ("kernel/domainname", |_, _, text| line(text, "(none)")),
     ("kernel/hostname", |kernel, _, text| line(text, &kernel.config().hostname)),
+    ("kernel/msgmax", |_, _, text| line(text, "8192")),
+    ("kernel/msgmnb", |_, _, text| line(text, "16384")),
+    ("kernel/msgmni", |_, _, text| line(text, "32000")),
     ("kernel/ngroups_max", |_, _, text| line(text, "65536")),
     ("kernel/osrelease", |_, _, text| line(text, RELEASE)),
     ("kernel/ostype", |_, _, text| line(text, "Linux")),
@@ -46,6 +57,10 @@ pub(super) const SETTINGS: &[(&str, Make)] = &[
     ("kernel/random/uuid", fresh_uuid),
     ("kernel/randomize_va_space", |_, _, text| line(text, "0")),
     ("kernel/seccomp/actions_avail", |_, _, text| line(text, "")),
+    ("kernel/sem", |_, _, text| line(text, "32000\t1024000000\t500\t32000")),
+    ("kernel/shmall", |_, _, text| line(text, "18446744073692774399")),
+    ("kernel/shmmax", |_, _, text| line(text, "18446744073692774399")),
+    ("kernel/shmmni", |_, _, text| line(text, "4096")),
     ("kernel/threads-max", |kernel, _, text| {
         put!(text, "{}\n", kernel.config().limits.max_threads);
         Ok(())
