@@ -57,7 +57,8 @@ impl Server {
                 }
             });
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).unwrap();
+            let end = stream.read_to_end(&mut answer);
+            end.unwrap_or_else(|error| panic!("{error}; the server said: {}", self.output()));
             answer
         })
     }
