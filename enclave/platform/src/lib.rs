@@ -118,8 +118,8 @@ pub trait Platform:
     /// What the host said of itself.
     fn host_facts(&self) -> HostFacts;
 
-    /// Makes uncommitted pages from `address` on accessible with their content already in them (EACCEPTCOPY):
-    /// no thread ever sees one without it. The default is for platforms where user code does not run meanwhile.
+    /// Makes uncommitted pages from `address` on accessible and gives them their content. Threads that run in the same address
+    /// space meanwhile may see a page without it.
     ///
     /// # Errors
     /// [`OutOfMemory`]; then no page of the range is committed.
@@ -144,5 +144,19 @@ pub trait Platform:
             self.protect(range, filling, protection);
         }
         Ok(())
+    }
+
+    /// As [`Platform::commit_copy`], but no thread ever sees a page without its content (EACCEPTCOPY). Dearer. The default is for
+    /// platforms where user code does not run meanwhile.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; then no page of the range is committed.
+    fn commit_copy_at_once(
+        &self,
+        address: u64,
+        pages: &[&[u8; 4096]],
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        self.commit_copy(address, pages, protection)
     }
 }

@@ -4,6 +4,7 @@
 //! accepted (EACCEPT); until then nothing can be read from or written to it, so the host cannot slip content in.
 
 use crate::{ocall, sgx};
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use edge_abi::ocall::Ocall;
 use platform::{OutOfMemory, PAGE_SIZE, PageRange, Protection};
@@ -113,6 +114,41 @@ pub(crate) fn commit(range: PageRange, protection: Protection) -> Result<(), Out
         return Err(OutOfMemory);
     }
     protect(range, Protection::READ | Protection::WRITE, protection);
+    Ok(())
+}
+
+/// [`platform::Platform::commit_copy_at_once`].
+pub(crate) fn commit_copy(
+    address: u64,
+    content: &[&[u8; 4096]],
+    protection: Protection,
+) -> Result<(), OutOfMemory> {
+    let len = (content.len() as u64).checked_mul(PAGE_SIZE).ok_or(OutOfMemory)?;
+    let end = address.checked_add(len).ok_or(OutOfMemory)?;
+    let range = PageRange::new(address, end).ok_or(OutOfMemory)?;
+    let limit = LIMIT.load(Ordering::Relaxed);
+    let reserved = COMMITTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+        now.checked_add(len).filter(|&sum| sum <= limit)
+    });
+    if reserved.is_err() {
+        return Err(OutOfMemory);
+    }
+    // A page that the host adds is readable and writable whatever else it gets.
+    let there = protection | Protection::READ | Protection::WRITE;
+    let secinfo = Secinfo::reg(flags(there));
+    let mut source = Box::new(sgx::AlignedPage([0; 4096]));
+    for (page, bytes) in addresses(range).zip(content) {
+        source.0.copy_from_slice(*bytes);
+        if sgx::eacceptcopy(&secinfo, page, &source) != 0 {
+            if let Some(done) = PageRange::new(range.start(), page) {
+                trim(done);
+            }
+            COMMITTED.fetch_sub(len, Ordering::Relaxed);
+            return Err(OutOfMemory);
+        }
+    }
+    protect(range, there, protection);
+    hint(range);
     Ok(())
 }
 

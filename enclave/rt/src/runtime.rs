@@ -518,6 +518,15 @@ impl Platform for Runtime {
     fn host_facts(&self) -> HostFacts {
         FACTS.get().map_or_else(HostFacts::default, |facts| facts.host)
     }
+
+    fn commit_copy_at_once(
+        &self,
+        address: u64,
+        pages: &[&[u8; 4096]],
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        pages::commit_copy(address, pages, protection)
+    }
 }
 
 #[cfg(test)]

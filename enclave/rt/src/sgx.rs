@@ -31,6 +31,23 @@ pub fn eaccept(secinfo: &Secinfo, page: u64) -> u32 {
     status as u32
 }
 
+/// EACCEPTCOPY: accepts a page that the host added, with the content of another and more permissions (SDM "EACCEPTCOPY"). Returns
+/// the error code, 0 for success.
+#[must_use]
+pub fn eacceptcopy(secinfo: &Secinfo, page: u64, source: &AlignedPage) -> u32 {
+    let status: u64;
+    // SAFETY: EACCEPTCOPY writes only to a page that is PENDING, which holds no object.
+    unsafe {
+        enclu!(7, inout("r12") core::ptr::from_ref(secinfo) => _, in("rcx") page, in("rdx") core::ptr::from_ref(source),
+            lateout("rax") status, clobber_abi("C"));
+    }
+    status as u32
+}
+
+/// A page where EACCEPTCOPY takes it from.
+#[repr(C, align(4096))]
+pub struct AlignedPage(pub [u8; 4096]);
+
 /// EMODPE: extends the permissions of a page (SDM "EMODPE").
 pub fn emodpe(secinfo: &Secinfo, page: u64) {
     // SAFETY: the page is a committed user or heap page; extending its permissions breaks no Rust object.

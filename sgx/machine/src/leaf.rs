@@ -274,15 +274,18 @@ fn accept_copy(core: &Core, rbx: u64, rcx: u64, rdx: u64) -> Result<Answer<Page>
     }
     open(core, source, rdx, Access::Read)?;
     let from = ptr::with_exposed_provenance::<u8>(pages.address(source));
-    let copied = pages.with_access(target..target + 1, |to| {
-        // Rights are taken away only under the lock that is held here.
-        if pages.is_readable(source) {
-            // SAFETY: both pages are mapped, and differ, since one is pending and the other is not.
-            unsafe { ptr::copy_nonoverlapping(from, to, PAGE) };
+    // No other thread may see the page before it has all its content.
+    if !pages.fill_hidden(target, source) {
+        let copied = pages.with_access(target..target + 1, |to| {
+            // Rights are taken away only under the lock that is held here.
+            if pages.is_readable(source) {
+                // SAFETY: both pages are mapped, and differ, since one is pending and the other is not.
+                unsafe { ptr::copy_nonoverlapping(from, to, PAGE) };
+            }
+        });
+        if copied.is_err() {
+            return Err(Fault::page(rcx, PageFaultCode::paging(Access::Write)));
         }
-    });
-    if copied.is_err() {
-        return Err(Fault::page(rcx, PageFaultCode::paging(Access::Write)));
     }
     let settled = pages.update(target, |page| match rule(page) {
         Ok(Ok(new)) => Ok(new),

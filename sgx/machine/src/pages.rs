@@ -15,8 +15,10 @@ use crate::memory::{self, Mapping, PAGE};
 use sgx_arch::SecinfoFlags;
 use sgx_model::Elrange;
 use sgx_model::epcm::{self, Access, Page};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -110,6 +112,8 @@ pub(crate) struct Pages {
     paging: Box<[AtomicU8]>,
     /// 1 for chunks that ever had a page.
     populated: Box<[AtomicU8]>,
+    /// This process's memory as a file, through which pages are written that no thread may access; `None`: the host has none.
+    memory: Option<File>,
     lock: Mutex<()>,
 }
 
@@ -141,7 +145,16 @@ impl Pages {
         let table = Mapping::new((pages * 2).next_multiple_of(PAGE), libc::PROT_READ | libc::PROT_WRITE)?;
         let chunks = pages.div_ceil(CHUNK);
         let zeros = || (0..chunks).map(|_| AtomicU8::new(0)).collect();
-        Ok(Self { elrange, mapping, table, paging: zeros(), populated: zeros(), lock: Mutex::new(()) })
+        let memory = File::options().write(true).open("/proc/self/mem").ok();
+        Ok(Self {
+            elrange,
+            mapping,
+            table,
+            paging: zeros(),
+            populated: zeros(),
+            memory,
+            lock: Mutex::new(()),
+        })
     }
 
     /// ELRANGE.
@@ -450,6 +463,22 @@ impl Pages {
         let result = work(std::ptr::with_exposed_provenance_mut(self.address(range.start)));
         self.settle(&guard, range)?;
         Ok(result)
+    }
+
+    /// Copies a page over one that no thread can access, which stays so. False: the host does not let it, or the source is
+    /// not readable.
+    pub(crate) fn fill_hidden(&self, target: usize, source: usize) -> bool {
+        let Some(memory) = &self.memory else { return false };
+        // Rights are taken away only under the lock.
+        let _guard = self.lock();
+        if !self.is_readable(source) || self.entry(target).applied() != 0 {
+            return false;
+        }
+        let from = std::ptr::with_exposed_provenance(self.address(source));
+        let Ok(to) = libc::off_t::try_from(self.address(target)) else { return false };
+        // SAFETY: the source is a page that is mapped readable; the target is a page of ELRANGE, to which Rust has no references.
+        let written = unsafe { libc::pwrite(memory.as_raw_fd(), from, PAGE, to) };
+        usize::try_from(written) == Ok(PAGE)
     }
 
     /// Removes the content of pages.

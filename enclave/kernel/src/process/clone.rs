@@ -127,6 +127,7 @@ fn start(ctx: &Ctx<'_>, tid: u32) -> Result<()> {
 
 fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
+    ctx.space.expect_threads();
     let max = kernel.config().limits.max_threads;
     let thread =
         kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
@@ -148,6 +149,9 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let parent = if flags.contains(CloneFlags::PARENT) { ctx.process.parent() } else { ctx.process.pid };
     let shares_memory = flags.contains(CloneFlags::VM);
     let space = if shares_memory {
+        if !flags.contains(CloneFlags::VFORK) {
+            ctx.space.expect_threads();
+        }
         ctx.space.clone()
     } else {
         let id = kernel.next_space.fetch_add(1, Ordering::Relaxed);

@@ -131,10 +131,13 @@ impl Kernel {
         let waker = thread.waker();
         loop {
             space.with_left_queue(|queue| queue.inspect(|queue| queue.enqueue(waker)).is_some());
-            let Entry::Taken(resident) = space.try_enter() else { break };
-            let until = self.platform().monotonic_ns().saturating_add(SLICE_NS);
-            if self.park(thread, Some(until)) == Park::TimedOut {
+            let Entry::Taken { resident, until_ns } = space.try_enter() else { break };
+            let now = self.platform().monotonic_ns();
+            if until_ns > now {
+                self.park(thread, Some(until_ns));
+            } else {
                 self.ask_to_leave(resident);
+                self.park(thread, Some(now.saturating_add(SLICE_NS)));
             }
         }
         space.with_left_queue(|queue| queue.inspect(|queue| _ = queue.dequeue(waker)).is_some());

@@ -446,7 +446,7 @@ fn restore(to: &AddressSpace, state: &mut State, wanted: Copies) {
             }
         }
         let content: Vec<&Page> = run.iter().map(|copy| &*copy.content).collect();
-        if to.backend.commit_copy(first, &content, protection).is_err() {
+        if to.backend.commit_copy(first, &content, protection, false).is_err() {
             // The next access finds nothing there and the process is killed.
             to.backend.log(Level::Error, format_args!("no memory to bring a forked process back"));
             state.is_broken = true;

@@ -146,6 +146,10 @@ impl AddressSpace {
             return Ok(None);
         }
         let mut is_on_zeros = false;
+        // Zeros that others can see are no place to put content.
+        if self.has_threads.load(Ordering::Relaxed) && !matches!(vma.backing, Backing::Anonymous) {
+            self.backend.discard_zeros(page, vma);
+        }
         let pages = match self.backend.take_at(page, start, vma) {
             Found::Ready(run) => {
                 committed.insert(run);
@@ -230,6 +234,7 @@ impl AddressSpace {
             protection.remove(Protection::WRITE);
         }
         let bytes: Vec<&Page> = content.iter().map(Content::bytes).collect();
+        let is_watched = self.has_threads.load(Ordering::Relaxed);
         if fill.is_on_zeros {
             if !self.backend.take_zeros(&pages) {
                 return Ok(());
@@ -238,11 +243,11 @@ impl AddressSpace {
                 // It is committed and writable, so this cannot fail.
                 let _ = self.backend.platform.user_store(page * PAGE_SIZE, *bytes);
             }
-        } else if self.backend.commit_copy(pages.start, &bytes, protection).is_err() {
+        } else if self.backend.commit_copy(pages.start, &bytes, protection, is_watched).is_err() {
             pages = fill.wanted..fill.wanted + 1;
             let index = usize::try_from(fill.wanted - fill.pages.start).unwrap_or(0);
             let one = bytes.get(index..=index).unwrap_or_default();
-            let committed = self.backend.commit_copy(fill.wanted, one, protection);
+            let committed = self.backend.commit_copy(fill.wanted, one, protection, is_watched);
             committed.map_err(|_| Fault::OutOfMemory)?;
         }
         self.backend.statistics.committed_pages.fetch_add(pages.end - pages.start, Ordering::Relaxed);

@@ -186,7 +186,7 @@ impl Backend {
         })
     }
 
-    /// Commits pages with their content.
+    /// Commits pages with their content; `is_watched`: other threads may access them at any moment.
     ///
     /// # Errors
     /// [`OutOfMemory`]; then no page of the range is committed.
@@ -195,11 +195,19 @@ impl Backend {
         first: u64,
         content: &[&Page],
         protection: Protection,
+        is_watched: bool,
     ) -> Result<(), OutOfMemory> {
         self.open(&(first..first.saturating_add(content.len() as u64)));
-        self.platform.commit_copy(first * PAGE_SIZE, content, protection).or_else(|_| {
+        let commit = || {
+            if is_watched {
+                self.platform.commit_copy_at_once(first * PAGE_SIZE, content, protection)
+            } else {
+                self.platform.commit_copy(first * PAGE_SIZE, content, protection)
+            }
+        };
+        commit().or_else(|_| {
             self.drop_leftovers();
-            self.platform.commit_copy(first * PAGE_SIZE, content, protection)
+            commit()
         })
     }
 
@@ -233,6 +241,22 @@ impl Backend {
         };
         self.platform.reveal(page_range(&run));
         Found::Ready(run)
+    }
+
+    /// Gives zeros that were left at `page` back, and those after it in the range.
+    pub(super) fn discard_zeros(&self, page: u64, vma: &Vma) {
+        if self.leftovers.is_empty() {
+            return;
+        }
+        let run = {
+            let left = self.leftovers.state.lock();
+            let Some((_, left_vma)) = left.map.find(page * PAGE_SIZE) else { return };
+            if !is_zeros(left_vma) || !left.committed.has(page) {
+                return;
+            }
+            left.committed.run_around(page, &(page..left_vma.end.min(vma.end) / PAGE_SIZE))
+        };
+        self.open(&run);
     }
 
     /// Takes pages of [`Found::Zeros`]; false: they are not there any more.

@@ -107,6 +107,8 @@ pub(crate) struct AddressSpace {
     inside: AtomicU32,
     /// Whether its content is of no use any more.
     is_over: AtomicBool,
+    /// Whether it ever had more than one thread, so that another may access a page while it is filled.
+    has_threads: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -161,6 +163,7 @@ impl AddressSpace {
             group: Mutex::new(None),
             inside: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
+            has_threads: AtomicBool::new(false),
             state: Mutex::new(State {
                 map: VmaMap::default(),
                 claims: Claims::default(),
@@ -176,6 +179,11 @@ impl AddressSpace {
                 is_broken: false,
             }),
         }
+    }
+
+    /// A second thread comes, whose accesses do not wait for anybody.
+    pub(crate) fn expect_threads(&self) {
+        self.has_threads.store(true, Ordering::SeqCst);
     }
 
     /// Addresses that may be mapped.

@@ -5,7 +5,8 @@
 //! or may touch user memory, that is, all the time but when it sleeps; only a space whose threads are all outside can be made
 //! to give way. What the members have in common stays in place ([`super::exchange`]).
 //!
-//! Who waits for a space whose threads do not leave by themselves asks them to after [`SLICE_NS`].
+//! Who waits for a space whose threads do not leave by themselves asks them to when its time slice is over: [`SLICE_NS`], or as
+//! much longer as makes exchanges a small part of all time, since two programs that have nothing in common take long to exchange.
 //!
 //! Lock order: the state of a group, the state of its resident space, then that of another member. The list of members is taken
 //! for a moment under any of these. While a thread is inside nobody locks the state of its space under that of the group.
@@ -20,8 +21,12 @@ use kbase::Result;
 use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
 
-/// How long a resident space may keep others waiting, in nanoseconds.
-pub(crate) const SLICE_NS: u64 = 10_000_000;
+/// The shortest time slice, in nanoseconds.
+pub(crate) const SLICE_NS: u64 = 2_000_000;
+/// The longest.
+const LONGEST_SLICE_NS: u64 = 100_000_000;
+/// A slice is this many times as long as the exchange before it.
+const SLICE_TO_EXCHANGE: u64 = 8;
 
 /// Spaces of which one is in place.
 pub(super) struct Group {
@@ -36,16 +41,19 @@ pub(super) struct Group {
 struct GroupState {
     /// The member whose pages are in place.
     resident: u64,
+    /// When its time slice is over (CLOCK_MONOTONIC, ns).
+    slice_end_ns: u64,
     /// The members that wait to be, first come first; a forked child comes before those who wait.
     waiting: VecDeque<u64>,
 }
 
 impl GroupState {
     /// Puts a member at the end, unless it waits already.
-    fn wait(&mut self, member: u64) {
+    fn wait(&mut self, member: u64) -> Entry {
         if !self.waiting.contains(&member) {
             self.waiting.push_back(member);
         }
+        Entry::Taken { resident: self.resident, until_ns: self.slice_end_ns }
     }
 }
 
@@ -66,8 +74,13 @@ impl Group {
 pub(crate) enum Entry {
     /// The thread is inside.
     Inside,
-    /// Another space is resident and has threads inside; its number.
-    Taken(u64),
+    /// Another space is resident, or others wait already.
+    Taken {
+        /// Number of the resident space.
+        resident: u64,
+        /// When its time slice is over (CLOCK_MONOTONIC, ns).
+        until_ns: u64,
+    },
 }
 
 impl AddressSpace {
@@ -100,17 +113,22 @@ impl AddressSpace {
         // Who waits may have ended meanwhile.
         state.waiting.retain(|&waiting| member(waiting).is_some());
         if state.waiting.front().is_some_and(|&first| first != self.id) {
-            state.wait(self.id);
-            return Entry::Taken(state.resident);
+            return state.wait(self.id);
         }
         if state.resident != self.id {
-            if let Some(resident) = member(state.resident) {
-                if resident.inside.load(Ordering::SeqCst) > 0 {
-                    state.wait(self.id);
-                    return Entry::Taken(resident.id);
-                }
-                exchange(resident, self, !resident.is_over.load(Ordering::SeqCst), &members);
+            // A resident that cannot be had any more is about to leave the group, and puts another in its place.
+            let Some(resident) = member(state.resident) else {
+                return state.wait(self.id);
+            };
+            if resident.inside.load(Ordering::SeqCst) > 0 {
+                return state.wait(self.id);
             }
+            let clock = &self.backend.platform;
+            let begin = clock.monotonic_ns();
+            exchange(resident, self, !resident.is_over.load(Ordering::SeqCst), &members);
+            let end = clock.monotonic_ns();
+            let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_EXCHANGE);
+            state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
             state.resident = self.id;
         }
         state.waiting.pop_front();
@@ -202,7 +220,11 @@ impl AddressSpace {
         let new = || {
             Arc::new(Group {
                 owner: self.id,
-                state: Mutex::new(GroupState { resident: self.id, waiting: VecDeque::new() }),
+                state: Mutex::new(GroupState {
+                    resident: self.id,
+                    slice_end_ns: 0,
+                    waiting: VecDeque::new(),
+                }),
                 members: Mutex::new(alloc::vec![Arc::downgrade(self)]),
                 left: WaiterQueue::new(),
             })
@@ -244,5 +266,48 @@ impl AddressSpace {
         drop(state);
         group.left.wake_all();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use crate::vm::{MapRequest, Place};
+    use kbase::{UserAddr, UserSpace};
+    use platform::Protection;
+
+    /// A space whose last reference is gone is still resident until it has given way. Who enters meanwhile must not take what is
+    /// in place for its own.
+    #[test]
+    fn a_parent_never_sees_the_memory_of_a_child_that_is_just_ending() {
+        let world = World::new();
+        let parent = world.kernel.new_space();
+        let enter = |space: &Arc<AddressSpace>| {
+            while !matches!(space.try_enter(), Entry::Inside) {
+                std::thread::yield_now();
+            }
+        };
+        enter(&parent);
+        let protection = Protection::READ | Protection::WRITE;
+        let at =
+            parent.map(MapRequest { protection, ..MapRequest::reservation(Place::Any, 8 * 4096) }).unwrap();
+        parent.store(UserAddr(at), &[1]).unwrap();
+        for round in 0..2000 {
+            let child = parent.fork(1000 + round).unwrap();
+            parent.leave();
+            enter(&child);
+            child.store(UserAddr(at), &[2]).unwrap();
+            child.end();
+            child.leave();
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(child));
+                enter(&parent);
+            });
+            let mut byte = [0];
+            parent.load(UserAddr(at), &mut byte).unwrap();
+            assert_eq!(byte, [1], "round {round}");
+        }
+        parent.leave();
     }
 }
