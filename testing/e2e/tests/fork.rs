@@ -126,7 +126,7 @@ fn perl_forks_and_reads_from_its_child() {
 
 #[test]
 fn git_makes_a_repository_and_commits() {
-    if !installed("git", "git") {
+    if !Path::new("/usr/local/bin/git").exists() && !installed("/usr/bin/git", "git") {
         return;
     }
     let script = "
@@ -158,7 +158,7 @@ fn make_drives_the_compiler_on_two_jobs() {
         let output = std::process::Command::new("gcc").arg(what).output().ok()?;
         Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
     };
-    if !installed("make", "make") || !installed("gcc", "gcc") {
+    if !installed("/usr/bin/make", "make") || !installed("/usr/bin/gcc", "gcc") {
         return;
     }
     let folder = files(&[
