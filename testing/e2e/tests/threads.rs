@@ -113,7 +113,6 @@ const STRESSORS: [&str; 30] = [
     "sigpending",
     "sigsuspend",
     "sigchld",
-    "sigpipe",
     "sigrt",
     "sigfd",
     "alarm",
