@@ -113,6 +113,7 @@ const STRESSORS: [&str; 30] = [
     "sigpending",
     "sigsuspend",
     "sigchld",
+    "sigpipe",
     "sigrt",
     "sigfd",
     "alarm",

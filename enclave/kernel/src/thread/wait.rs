@@ -133,12 +133,12 @@ impl Kernel {
             space.with_left_queue(|queue| queue.inspect(|queue| queue.enqueue(waker)).is_some());
             let Entry::Taken { resident, until_ns } = space.try_enter() else { break };
             let now = self.platform().monotonic_ns();
-            if until_ns > now {
-                self.park(thread, Some(until_ns));
-            } else {
+            let is_over = until_ns <= now;
+            // To ask oneself would end the sleep before it begins.
+            if is_over && resident != space.id {
                 self.ask_to_leave(resident);
-                self.park(thread, Some(now.saturating_add(SLICE_NS)));
             }
+            self.park(thread, Some(if is_over { now.saturating_add(SLICE_NS) } else { until_ns }));
         }
         space.with_left_queue(|queue| queue.inspect(|queue| _ = queue.dequeue(waker)).is_some());
     }
