@@ -106,7 +106,6 @@ const STRESSORS: [&str; 30] = [
     "sigq",
     "sigsegv",
     "timer",
-    "switch",
     "yield",
     "mutex",
     "vfork",
