@@ -97,7 +97,7 @@ print(event.wait(20))
 const STRESS: &str = "/usr/bin/stress-ng";
 
 /// Stressors of threads, processes, signals and time, two instances of each for a second.
-const STRESSORS: [&str; 30] = [
+const STRESSORS: [&str; 29] = [
     "cpu",
     "pthread",
     "pipe",
