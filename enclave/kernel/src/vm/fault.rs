@@ -145,12 +145,9 @@ impl AddressSpace {
             }
             return Ok(None);
         }
+        let is_watched = self.has_threads.load(Ordering::Relaxed);
         let mut is_on_zeros = false;
-        // Zeros that others can see are no place to put content.
-        if self.has_threads.load(Ordering::Relaxed) && !matches!(vma.backing, Backing::Anonymous) {
-            self.backend.discard_zeros(page, vma);
-        }
-        let pages = match self.backend.take_at(page, start, vma) {
+        let pages = match self.backend.take_at(page, start, vma, is_watched) {
             Found::Ready(run) => {
                 committed.insert(run);
                 return Ok(None);

@@ -211,8 +211,9 @@ impl Backend {
         })
     }
 
-    /// What was left at `page`, which lies in a range of a map, and around it in that range. What is of no use goes.
-    pub(super) fn take_at(&self, page: u64, start: u64, vma: &Vma) -> Found {
+    /// What was left at `page`, which lies in a range of a map, and around it in that range. What is of no use goes; so do zeros
+    /// that are to get content where other threads would see them without it (`is_watched`).
+    pub(super) fn take_at(&self, page: u64, start: u64, vma: &Vma, is_watched: bool) -> Found {
         if self.leftovers.is_empty() {
             return Found::Nothing;
         }
@@ -225,14 +226,17 @@ impl Backend {
             let both = pages(&(start.max(left_start)..vma.end.min(left_vma.end)));
             let run = left.committed.run_around(page, &both);
             let is_fit = fits(start, vma, left_start, left_vma, run.start * PAGE_SIZE);
-            let takes_zeros =
-                is_zeros(left_vma) && vma.hardware() == left_vma.hardware() && !vma.tracks_dirty();
+            let gets_content = !matches!(vma.backing, Backing::Anonymous);
+            let takes_zeros = is_zeros(left_vma)
+                && vma.hardware() == left_vma.hardware()
+                && !vma.tracks_dirty()
+                && !(gets_content && is_watched);
             if !is_fit && !takes_zeros {
                 drop(left);
                 self.open(&run);
                 return Found::Nothing;
             }
-            if !is_fit && !matches!(vma.backing, Backing::Anonymous) {
+            if !is_fit && gets_content {
                 return Found::Zeros(run);
             }
             left.remove(&run);
@@ -241,22 +245,6 @@ impl Backend {
         };
         self.platform.reveal(page_range(&run));
         Found::Ready(run)
-    }
-
-    /// Gives zeros that were left at `page` back, and those after it in the range.
-    pub(super) fn discard_zeros(&self, page: u64, vma: &Vma) {
-        if self.leftovers.is_empty() {
-            return;
-        }
-        let run = {
-            let left = self.leftovers.state.lock();
-            let Some((_, left_vma)) = left.map.find(page * PAGE_SIZE) else { return };
-            if !is_zeros(left_vma) || !left.committed.has(page) {
-                return;
-            }
-            left.committed.run_around(page, &(page..left_vma.end.min(vma.end) / PAGE_SIZE))
-        };
-        self.open(&run);
     }
 
     /// Takes pages of [`Found::Zeros`]; false: they are not there any more.
