@@ -3,6 +3,7 @@
 //! A process that ended stays in the table, without memory and files, until its parent has waited for it.
 
 use super::Process;
+use crate::time::CpuTimes;
 use crate::{Ctx, Kernel, signal};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,8 +31,8 @@ pub(crate) struct Wait {
     pub(crate) uid: u32,
     /// Its wait status.
     pub(crate) status: i32,
-    /// CPU time of it and the children that it waited for, in nanoseconds.
-    pub(crate) cpu_ns: u64,
+    /// CPU time of it and the children that it waited for.
+    pub(crate) times: CpuTimes,
 }
 
 impl Who {
@@ -81,7 +82,7 @@ fn collect(ctx: &Ctx<'_>, child: &Arc<Process>, options: WaitOptions) -> Option<
         pid: child.pid,
         uid: child.credentials.uid(),
         status,
-        cpu_ns: child.cpu_ns().saturating_add(child.times.children_ns()),
+        times: child.cpu_times() + child.times.children(),
     };
     let (status, is_end) = {
         let mut state = child.state.lock();

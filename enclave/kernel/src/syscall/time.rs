@@ -141,10 +141,12 @@ const fn ticks(ns: u64) -> u64 {
 /// `times(2)`.
 pub(super) fn times(ctx: &Ctx<'_>, into: UserPtr<Tms>) -> Result<u64> {
     if let Some(into) = into.non_null() {
+        let (own, children) = (ctx.process_cpu_times(), ctx.process.times.children());
         let times = Tms {
-            tms_utime: ticks(ctx.process_cpu_ns()).cast_signed(),
-            tms_cutime: ticks(ctx.process.times.children_ns()).cast_signed(),
-            ..Tms::default()
+            tms_utime: ticks(own.user).cast_signed(),
+            tms_stime: ticks(own.system).cast_signed(),
+            tms_cutime: ticks(children.user).cast_signed(),
+            tms_cstime: ticks(children.system).cast_signed(),
         };
         into.write(ctx.user(), &times)?;
     }
@@ -154,14 +156,15 @@ pub(super) fn times(ctx: &Ctx<'_>, into: UserPtr<Tms>) -> Result<u64> {
 /// `getrusage(2)`.
 pub(super) fn getrusage(ctx: &Ctx<'_>, who: i32, into: UserPtr<Rusage>) -> Result<()> {
     let cpu = match who {
-        RUSAGE_SELF => ctx.process_cpu_ns(),
-        RUSAGE_CHILDREN => ctx.process.times.children_ns(),
-        RUSAGE_THREAD => ctx.thread_cpu_ns(),
+        RUSAGE_SELF => ctx.process_cpu_times(),
+        RUSAGE_CHILDREN => ctx.process.times.children(),
+        RUSAGE_THREAD => ctx.thread_cpu_times(),
         _ => bail!(EINVAL, "who"),
     };
     let peak_kib = if who == RUSAGE_CHILDREN { 0 } else { ctx.space.resident().1.saturating_mul(4) };
     let usage = Rusage {
-        ru_utime: Timeval::from_ns(cpu),
+        ru_utime: Timeval::from_ns(cpu.user),
+        ru_stime: Timeval::from_ns(cpu.system),
         ru_maxrss: i64::try_from(peak_kib).unwrap_or(i64::MAX),
         ..Rusage::default()
     };

@@ -5,6 +5,7 @@ use super::{Fd, flag_args};
 use crate::Ctx;
 use crate::fs::PidFd;
 use crate::process::{self, Who};
+use crate::time::CpuTimes;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserPtr, bail};
@@ -22,8 +23,12 @@ const P_PGID: u32 = 2;
 const P_PIDFD: u32 = 3;
 
 /// What a child used.
-fn usage(cpu_ns: u64) -> Rusage {
-    Rusage { ru_utime: Timeval::from_ns(cpu_ns), ..Rusage::default() }
+fn usage(times: CpuTimes) -> Rusage {
+    Rusage {
+        ru_utime: Timeval::from_ns(times.user),
+        ru_stime: Timeval::from_ns(times.system),
+        ..Rusage::default()
+    }
 }
 
 /// `wait4(2)`.
@@ -49,7 +54,7 @@ pub(super) fn wait4(
         status.write(ctx.user(), &found.status)?;
     }
     if let Some(rusage) = rusage.non_null() {
-        rusage.write(ctx.user(), &usage(found.cpu_ns))?;
+        rusage.write(ctx.user(), &usage(found.times))?;
     }
     Ok(found.pid)
 }
@@ -103,7 +108,7 @@ pub(super) fn waitid(
     };
     info.write(ctx.user(), &SigInfo::child(code, found.pid, found.uid, value))?;
     match rusage.non_null() {
-        Some(rusage) => rusage.write(ctx.user(), &usage(found.cpu_ns)),
+        Some(rusage) => rusage.write(ctx.user(), &usage(found.times)),
         None => Ok(()),
     }
 }

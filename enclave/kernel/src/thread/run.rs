@@ -4,6 +4,7 @@ use super::trap::Repeated;
 use super::{WORK_BARRIER, WORK_EXIT, WORK_SIGNAL, WORK_WORLD, WORK_YIELD};
 use crate::ctx::{After, Ctx, InterruptedCall};
 use crate::stats::count;
+use crate::time::Sampler;
 use crate::{Kernel, signal, syscall};
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
@@ -31,6 +32,7 @@ impl Kernel {
             Some(image) => self.platform().xstate_restore(&image),
             None => self.platform().xstate_reset(),
         }
+        let mut sampler = Sampler::new(tid);
         loop {
             let (space, files, fs) = process.world();
             self.enter(&space, &thread);
@@ -45,7 +47,7 @@ impl Kernel {
                 after: Cell::new(After::Return),
                 interrupted: Cell::new(None),
             };
-            run_world(&ctx);
+            run_world(&ctx, &mut sampler);
             if thread.has_work(WORK_EXIT) {
                 self.end_thread(&ctx);
                 break;
@@ -62,7 +64,7 @@ impl Kernel {
 }
 
 /// Runs user code until the thread ends or its world changes.
-fn run_world(ctx: &Ctx<'_>) {
+fn run_world(ctx: &Ctx<'_>, sampler: &mut Sampler) {
     if do_all_work(ctx).is_break() {
         return;
     }
@@ -71,13 +73,17 @@ fn run_world(ctx: &Ctx<'_>) {
         if trap == Trap::Syscall {
             // It may have mapped the same place anew.
             repeated = Repeated::default();
-            system_call(ctx);
+            if sampler.is_due() {
+                ctx.time_sample(sampler, || system_call(ctx));
+            } else {
+                system_call(ctx);
+            }
         } else {
-            serve_rare(ctx, trap, &mut repeated);
+            ctx.time(|| serve_rare(ctx, trap, &mut repeated));
         }
         match ctx.thread.work.load(Ordering::SeqCst) {
             0 => ControlFlow::Continue(()),
-            _ => do_all_work(ctx),
+            _ => ctx.time(|| do_all_work(ctx)),
         }
     });
 }

@@ -95,7 +95,7 @@ impl Kernel {
             let is_time = looks.is_multiple_of(LOOKS);
             spins && looks < MOST_LOOKS && (!is_time || (workers.is_any() && platform.monotonic_ns() < until))
         };
-        let rest = thread.waiter.rest(spin, block);
+        let rest = thread.waiter.rest(spin, || thread.times.sleep(platform, block));
         if spins {
             count(&self.statistics.spins);
             habit.note(matches!(rest, Rest::NotSlept));

@@ -1,11 +1,103 @@
 //! CPU time. The host says how much its threads used, so it is for people, not for decisions.
 //!
 //! A thread can ask only about itself, so each stores what it knows of itself when it asks, is interrupted or ends; others see
-//! that. User and system time are not told apart: all of it is user time.
+//! that. The sum is what the host says. How much of it was system time is an estimate: of the system calls one in
+//! [`LONGEST_PERIOD`] or so is timed and counts for those since the one before, what is rare anyway (faults, interrupts) is timed
+//! always. As on Linux, user and system time never run backwards and add up to the sum.
 
 use crate::thread::WORK_BARRIER;
 use crate::{Ctx, Process};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ops::Add;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kbase::sync::Mutex;
+use platform::Platform;
+
+/// System calls of a thread from one that is timed to the next, at the beginning.
+const FIRST_PERIOD: u32 = 4;
+/// The same in the long run.
+const LONGEST_PERIOD: u32 = 64;
+/// Calls that are timed before the period doubles.
+const SAMPLES_PER_PERIOD: u32 = 16;
+
+/// CPU time, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CpuTimes {
+    /// In the program.
+    pub(crate) user: u64,
+    /// In the kernel, and in the host for it.
+    pub(crate) system: u64,
+}
+
+impl Add for CpuTimes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { user: self.user.saturating_add(other.user), system: self.system.saturating_add(other.system) }
+    }
+}
+
+impl CpuTimes {
+    /// Both together.
+    pub(crate) const fn sum(self) -> u64 {
+        self.user.saturating_add(self.system)
+    }
+
+    /// Of `sum`, which an estimate says was `system` in the kernel.
+    fn split(sum: u64, system: u64) -> Self {
+        let system = system.min(sum);
+        Self { user: sum - system, system }
+    }
+
+    /// Goes on to what is known now. Neither part gets less.
+    fn advance(&mut self, now: Self) {
+        let sum = now.sum();
+        if sum <= self.sum() {
+            return;
+        }
+        let system = now.system.max(self.system).min(sum - self.user);
+        *self = Self::split(sum, system);
+    }
+}
+
+/// Chooses the system calls of a thread that are timed: at distances that vary, so that no loop of a program keeps step.
+pub(crate) struct Sampler {
+    /// Calls until the next one, with it.
+    left: u32,
+    /// How many it counts for.
+    gap: u32,
+    period: u32,
+    samples: u32,
+    random: u32,
+}
+
+impl Sampler {
+    pub(crate) const fn new(seed: u32) -> Self {
+        Self { left: FIRST_PERIOD, gap: FIRST_PERIOD, period: FIRST_PERIOD, samples: 0, random: seed | 1 }
+    }
+
+    /// Whether to time this call.
+    #[inline]
+    pub(crate) const fn is_due(&mut self) -> bool {
+        self.left = self.left.wrapping_sub(1);
+        self.left == 0
+    }
+
+    /// How many calls the one counts for that is due; chooses the next.
+    fn take(&mut self) -> u64 {
+        let gap = self.gap;
+        self.samples += 1;
+        if self.samples >= SAMPLES_PER_PERIOD && self.period < LONGEST_PERIOD {
+            (self.samples, self.period) = (0, self.period * 2);
+        }
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        // From 1 to twice the period, and the period on average.
+        self.gap = 1 + self.random % (2 * self.period - 1);
+        self.left = self.gap;
+        gap.into()
+    }
+}
 
 /// CPU time of a thread.
 pub(crate) struct ThreadTimes {
@@ -13,11 +105,26 @@ pub(crate) struct ThreadTimes {
     base: AtomicU64,
     /// What it had used when it last looked.
     used: AtomicU64,
+    /// How much of it was system time: the estimate.
+    system: AtomicU64,
+    /// Whether what it does now is timed.
+    is_timed: AtomicBool,
+    /// How long it used no CPU time since that began.
+    idle: AtomicU64,
+    /// What others were told.
+    told: Mutex<CpuTimes>,
 }
 
 impl ThreadTimes {
     pub(crate) const fn new() -> Self {
-        Self { base: AtomicU64::new(0), used: AtomicU64::new(0) }
+        Self {
+            base: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            system: AtomicU64::new(0),
+            is_timed: AtomicBool::new(false),
+            idle: AtomicU64::new(0),
+            told: Mutex::new(CpuTimes { user: 0, system: 0 }),
+        }
     }
 
     /// The thread starts on a host thread that has used so much.
@@ -35,35 +142,75 @@ impl ThreadTimes {
     pub(crate) fn used_ns(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
+
+    /// The same, as far as it is known.
+    fn split(&self) -> CpuTimes {
+        CpuTimes::split(self.used_ns(), self.system.load(Ordering::Relaxed))
+    }
+
+    /// Does something that is system time, and counts for so many of its kind. Not within itself.
+    #[inline(never)]
+    fn time<T>(&self, platform: &dyn Platform, weight: u64, act: impl FnOnce() -> T) -> T {
+        let begin = platform.monotonic_ns();
+        self.idle.store(0, Ordering::Relaxed);
+        self.is_timed.store(true, Ordering::Relaxed);
+        let value = act();
+        self.is_timed.store(false, Ordering::Relaxed);
+        let passed = platform.monotonic_ns().saturating_sub(begin);
+        let busy = passed.saturating_sub(self.idle.load(Ordering::Relaxed));
+        self.system.fetch_add(busy.saturating_mul(weight), Ordering::Relaxed);
+        value
+    }
+
+    /// Sleeps in `block`: if the call that does so is timed, without what the thread does not use of the CPU meanwhile.
+    pub(crate) fn sleep<T>(&self, platform: &dyn Platform, block: impl FnOnce() -> T) -> T {
+        if !self.is_timed.load(Ordering::Relaxed) {
+            return block();
+        }
+        let (begin, used) = (platform.monotonic_ns(), platform.thread_cpu_ns());
+        let value = block();
+        let busy = platform.thread_cpu_ns().saturating_sub(used);
+        let idle = platform.monotonic_ns().saturating_sub(begin).saturating_sub(busy);
+        self.idle.fetch_add(idle, Ordering::Relaxed);
+        value
+    }
 }
 
 /// CPU time of a process.
-pub(crate) struct ProcessTimes {
-    /// What threads used that have ended.
-    ended: AtomicU64,
+pub(crate) struct ProcessTimes(Mutex<Ended>);
+
+/// What is added when something ends.
+struct Ended {
+    /// What threads used.
+    threads: CpuTimes,
     /// What children used that were waited for, and theirs.
-    children: AtomicU64,
+    children: CpuTimes,
+    /// What others were told of the process.
+    told: CpuTimes,
 }
 
 impl ProcessTimes {
     pub(crate) const fn new() -> Self {
-        Self { ended: AtomicU64::new(0), children: AtomicU64::new(0) }
+        const NONE: CpuTimes = CpuTimes { user: 0, system: 0 };
+        Self(Mutex::new(Ended { threads: NONE, children: NONE, told: NONE }))
     }
 
-    /// What children used that were waited for, in nanoseconds.
-    pub(crate) fn children_ns(&self) -> u64 {
-        self.children.load(Ordering::Relaxed)
+    /// What children used that were waited for, and theirs.
+    pub(crate) fn children(&self) -> CpuTimes {
+        self.0.lock().children
     }
 
     /// Adds a child that was waited for.
     pub(crate) fn add_child(&self, child: &Process) {
-        let used = child.cpu_ns().saturating_add(child.times.children_ns());
-        self.children.fetch_add(used, Ordering::Relaxed);
+        let used = child.cpu_times() + child.times.children();
+        let mut ended = self.0.lock();
+        ended.children = ended.children + used;
     }
 
     /// Adds a thread that ends.
-    pub(super) fn add_ended(&self, used_ns: u64) {
-        self.ended.fetch_add(used_ns, Ordering::Relaxed);
+    pub(super) fn add_ended(&self, thread: &ThreadTimes) {
+        let mut ended = self.0.lock();
+        ended.threads = ended.threads + thread.split();
     }
 }
 
@@ -78,10 +225,19 @@ impl Process {
         }
     }
 
-    /// CPU time of its threads, as far as they know, in nanoseconds.
+    /// CPU time of its threads, as far as they know.
+    pub(crate) fn cpu_times(&self) -> CpuTimes {
+        let threads = self.threads();
+        let running = threads.iter().map(|thread| thread.times.split()).fold(CpuTimes::default(), Add::add);
+        let mut ended = self.times.0.lock();
+        let now = running + ended.threads;
+        ended.told.advance(now);
+        ended.told
+    }
+
+    /// The same, user and system time together, in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        let running: u64 = self.state.lock().threads.iter().map(|thread| thread.times.used_ns()).sum();
-        running.saturating_add(self.times.ended.load(Ordering::Relaxed))
+        self.cpu_times().sum()
     }
 }
 
@@ -91,9 +247,64 @@ impl Ctx<'_> {
         self.thread.times.update(self.platform().thread_cpu_ns())
     }
 
+    /// The same, divided.
+    pub(crate) fn thread_cpu_times(&self) -> CpuTimes {
+        self.thread_cpu_ns();
+        let mut told = self.thread.times.told.lock();
+        told.advance(self.thread.times.split());
+        *told
+    }
+
     /// CPU time of the calling process, in nanoseconds.
     pub(crate) fn process_cpu_ns(&self) -> u64 {
+        self.process_cpu_times().sum()
+    }
+
+    /// The same, divided.
+    pub(crate) fn process_cpu_times(&self) -> CpuTimes {
         self.thread_cpu_ns();
-        self.process.cpu_ns()
+        self.process.cpu_times()
+    }
+
+    /// Serves a system call that the sampler chose.
+    #[inline(never)]
+    pub(crate) fn time_sample(&self, sampler: &mut Sampler, act: impl FnOnce()) {
+        self.thread.times.time(self.platform(), sampler.take(), act);
+    }
+
+    /// Does something rare that is system time.
+    pub(crate) fn time<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.thread.times.time(self.platform(), 1, act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_part_runs_backwards_when_the_estimate_does() {
+        let mut told = CpuTimes::default();
+        told.advance(CpuTimes { user: 60, system: 40 });
+        told.advance(CpuTimes { user: 110, system: 0 });
+        assert_eq!(told, CpuTimes { user: 70, system: 40 });
+        told.advance(CpuTimes { user: 10, system: 120 });
+        assert_eq!(told, CpuTimes { user: 70, system: 60 });
+        told.advance(CpuTimes { user: 1, system: 1 });
+        assert_eq!(told, CpuTimes { user: 70, system: 60 });
+    }
+
+    #[test]
+    fn the_calls_that_are_timed_count_for_all_of_them() {
+        let mut sampler = Sampler::new(7);
+        let (mut timed, mut counted) = (0u64, 0);
+        for _ in 0..100_000 {
+            if sampler.is_due() {
+                timed += 1;
+                counted += sampler.take();
+            }
+        }
+        assert!((99_800..=100_000).contains(&counted), "{counted}");
+        assert!((1_200..2_000).contains(&timed), "{timed}");
     }
 }

@@ -7,7 +7,7 @@ mod cpu;
 mod timers;
 
 pub(crate) use clock::{Clock, deadline_after, deadline_at};
-pub(crate) use cpu::{ProcessTimes, ThreadTimes};
+pub(crate) use cpu::{CpuTimes, ProcessTimes, Sampler, ThreadTimes};
 pub(crate) use timers::{
     CPU_TICK_NS, Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, park_deadline,
 };

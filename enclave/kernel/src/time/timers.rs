@@ -4,6 +4,7 @@
 //! interrupt one of its threads then, again and again until the process asks for another time. Threads look whenever they are
 //! interrupted or wake. A host that does not interrupt only makes timers late.
 
+use super::CpuTimes;
 use crate::{Ctx, signal};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -35,6 +36,14 @@ pub(crate) enum TimerClock {
     Realtime,
     /// CPU time of the process.
     Cpu,
+    /// The part of it that is user time (ITIMER_VIRTUAL).
+    User,
+}
+
+impl TimerClock {
+    const fn is_cpu(self) -> bool {
+        matches!(self, Self::Cpu | Self::User)
+    }
 }
 
 /// What happens when a timer expires.
@@ -97,14 +106,15 @@ pub(crate) struct Timers {
 #[derive(Clone, Copy)]
 struct Now {
     wall: u64,
-    cpu: u64,
+    cpu: CpuTimes,
 }
 
 impl Now {
     const fn of(self, clock: TimerClock) -> u64 {
         match clock {
             TimerClock::Wall | TimerClock::Realtime => self.wall,
-            TimerClock::Cpu => self.cpu,
+            TimerClock::Cpu => self.cpu.sum(),
+            TimerClock::User => self.cpu.user,
         }
     }
 }
@@ -123,7 +133,7 @@ impl State {
     }
 
     fn uses_cpu(&self) -> bool {
-        let is_armed = |timer: &Timer| timer.clock == TimerClock::Cpu && timer.setting.next.is_some();
+        let is_armed = |timer: &Timer| timer.clock.is_cpu() && timer.setting.next.is_some();
         self.interval.iter().chain(self.created.values()).any(is_armed)
     }
 
@@ -134,7 +144,7 @@ impl State {
             Some(match timer.clock {
                 TimerClock::Wall | TimerClock::Realtime => next,
                 // CPU time goes no faster than the wall's, unless there are several threads; a tick more does not matter.
-                TimerClock::Cpu => now.wall.saturating_add(next.saturating_sub(now.cpu).max(CPU_TICK_NS)),
+                clock => now.wall.saturating_add(next.saturating_sub(now.of(clock)).max(CPU_TICK_NS)),
             })
         };
         self.all().filter_map(at).min().unwrap_or(NEVER)
@@ -149,7 +159,7 @@ impl Timers {
             state: Mutex::new(State {
                 interval: [
                     Timer::interval(TimerClock::Wall, Signal::SIGALRM),
-                    Timer::interval(TimerClock::Cpu, Signal::SIGVTALRM),
+                    Timer::interval(TimerClock::User, Signal::SIGVTALRM),
                     Timer::interval(TimerClock::Cpu, Signal::SIGPROF),
                 ],
                 created: BTreeMap::new(),
@@ -186,7 +196,7 @@ impl Timers {
             let old = left(timer, now);
             let next = after.next.map(|after| now.of(timer.clock).saturating_add(after));
             // ITIMER_REAL forgets its interval when it is disarmed, the others do not.
-            let keeps = next.is_some() || timer.clock == TimerClock::Cpu;
+            let keeps = next.is_some() || timer.clock.is_cpu();
             timer.setting = Setting { next, interval: if keeps { after.interval } else { 0 } };
             (old, state.next(now))
         };
@@ -292,7 +302,7 @@ impl Timers {
 }
 
 fn now(ctx: &Ctx<'_>) -> Now {
-    Now { wall: ctx.platform().monotonic_ns(), cpu: ctx.process_cpu_ns() }
+    Now { wall: ctx.platform().monotonic_ns(), cpu: ctx.process_cpu_times() }
 }
 
 /// The setting of a timer with the time that is left; one that is due has a nanosecond.
@@ -320,19 +330,15 @@ pub(crate) fn expire_timers(ctx: &Ctx<'_>) {
     if uses_cpu {
         ctx.process.ask_for_cpu_times(ctx.thread.tid());
     }
-    let now =
-        Now { wall: ctx.platform().monotonic_ns(), cpu: if uses_cpu { ctx.process_cpu_ns() } else { 0 } };
+    let cpu = if uses_cpu { ctx.process_cpu_times() } else { CpuTimes::default() };
+    let now = Now { wall: ctx.platform().monotonic_ns(), cpu };
     let (due, next) = {
         let mut state = timers.state.lock();
         let due: Vec<Notify> = state
             .all()
             .filter_map(|timer| {
                 // A timer of CPU time that was armed meanwhile waits for the next look.
-                if timer.clock == TimerClock::Cpu && !uses_cpu {
-                    None
-                } else {
-                    timer.expire(now.of(timer.clock))
-                }
+                if timer.clock.is_cpu() && !uses_cpu { None } else { timer.expire(now.of(timer.clock)) }
             })
             .collect();
         (due, state.next(now))
@@ -370,7 +376,8 @@ fn own_deadline(ctx: &Ctx<'_>) -> Option<u64> {
 
 /// The calling thread has left the process: accounts its CPU time, and lets another thread be interrupted for the timers.
 pub(crate) fn hand_over_timers(ctx: &Ctx<'_>) {
-    ctx.process.times.add_ended(ctx.thread_cpu_ns());
+    ctx.thread_cpu_ns();
+    ctx.process.times.add_ended(&ctx.thread.times);
     let timers = &ctx.process.signals.timers;
     let me = ctx.platform().current();
     if timers.interrupted.load(Ordering::SeqCst) != me.0 {

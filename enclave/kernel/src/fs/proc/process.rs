@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use kbase::Result;
 use linux_abi::fs::major_minor;
 use linux_abi::process::RLIM_INFINITY;
+use linux_abi::time::{CLOCKS_PER_SEC, NSEC_PER_SEC};
 use platform::{PAGE_SIZE, Protection};
 
 /// Whom a file is about.
@@ -121,14 +122,20 @@ fn stat(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     let load = |number: &core::sync::atomic::AtomicU32| number.load(Ordering::Relaxed);
     let (terminal, foreground) = tty::terminal_of(subject.kernel, process)
         .map_or((0, -1), |(number, group)| (number, i64::from(group)));
+    let (own, children) = (process.cpu_times(), process.times.children());
+    let ticks = |ns: u64| ns / (NSEC_PER_SEC / CLOCKS_PER_SEC);
     put!(
         text,
-        ") R {} {} {} {} {} 4194304 0 0 0 0 0 0 0 0 20 0 {} 0 0 {} {} 18446744073709551615",
+        ") R {} {} {} {} {} 4194304 0 0 0 0 {} {} {} {} 20 0 {} 0 0 {} {} 18446744073709551615",
         load(&process.parent),
         load(&process.group),
         load(&process.session),
         terminal,
         foreground,
+        ticks(own.user),
+        ticks(own.system),
+        ticks(children.user),
+        ticks(children.system),
         process.threads().len(),
         sizes.total,
         sizes.resident,
