@@ -8,7 +8,7 @@
 use crate::thread::WORK_BARRIER;
 use crate::{Ctx, Process};
 use core::ops::Add;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use platform::Platform;
 
@@ -16,6 +16,10 @@ use platform::Platform;
 const FIRST_PERIOD: u32 = 4;
 /// The same in the long run.
 const LONGEST_PERIOD: u32 = 64;
+/// What takes longer is not believed to the clock, in nanoseconds.
+const LONG_NS: u64 = 20_000;
+/// So many times the host is asked instead.
+const ASKS: u32 = 16;
 /// Calls that are timed before the period doubles.
 const SAMPLES_PER_PERIOD: u32 = 16;
 
@@ -111,6 +115,8 @@ pub(crate) struct ThreadTimes {
     is_timed: AtomicBool,
     /// How long it used no CPU time since that began.
     idle: AtomicU64,
+    /// How often the host is asked yet how long that took.
+    asks: AtomicU32,
     /// What others were told.
     told: Mutex<CpuTimes>,
 }
@@ -123,6 +129,7 @@ impl ThreadTimes {
             system: AtomicU64::new(0),
             is_timed: AtomicBool::new(false),
             idle: AtomicU64::new(0),
+            asks: AtomicU32::new(0),
             told: Mutex::new(CpuTimes { user: 0, system: 0 }),
         }
     }
@@ -149,15 +156,31 @@ impl ThreadTimes {
     }
 
     /// Does something that is system time, and counts for so many of its kind. Not within itself.
+    ///
+    /// Usually by the clock, which goes on while the host runs something else instead: so what takes long is not believed, and
+    /// the next ones are measured by the host's account of the thread.
     #[inline(never)]
     fn time<T>(&self, platform: &dyn Platform, weight: u64, act: impl FnOnce() -> T) -> T {
+        let asks = self.asks.load(Ordering::Relaxed);
+        let used = (asks > 0).then(|| platform.thread_cpu_ns());
         let begin = platform.monotonic_ns();
         self.idle.store(0, Ordering::Relaxed);
         self.is_timed.store(true, Ordering::Relaxed);
         let value = act();
         self.is_timed.store(false, Ordering::Relaxed);
-        let passed = platform.monotonic_ns().saturating_sub(begin);
-        let busy = passed.saturating_sub(self.idle.load(Ordering::Relaxed));
+        let mut busy = match used {
+            Some(used) => platform.thread_cpu_ns().saturating_sub(used),
+            None => {
+                let passed = platform.monotonic_ns().saturating_sub(begin);
+                passed.saturating_sub(self.idle.load(Ordering::Relaxed))
+            }
+        };
+        if busy > LONG_NS {
+            self.asks.store(ASKS, Ordering::Relaxed);
+            busy = if used.is_some() { busy } else { LONG_NS };
+        } else {
+            self.asks.store(asks.saturating_sub(1), Ordering::Relaxed);
+        }
         self.system.fetch_add(busy.saturating_mul(weight), Ordering::Relaxed);
         value
     }
