@@ -4,7 +4,6 @@
 use kbase::SliceSource;
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
-use vfs::Regular;
 
 static MEMORY: LazyLock<Arc<fs_mem::MemFs>> =
     LazyLock::new(|| fs_mem::MemFs::new(1, 64 << 20, 0o755, Arc::new(|| 0)));

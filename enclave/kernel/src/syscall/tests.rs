@@ -1,10 +1,11 @@
 //! Calls that tell and remember.
 
+use super::{Support, TABLE};
 use crate::testing::{SCRATCH, World};
 use kbase::Errno;
 use linux_abi::process::{Rlimit, Utsname, resource};
 use linux_abi::time::Timespec;
-use platform::Clocks;
+use platform::{Clocks, Level};
 
 const DATA: u64 = SCRATCH + 0x100;
 /// Nothing is mapped there.
@@ -163,5 +164,63 @@ fn priorities_fit_their_policies() {
         assert_eq!(ctx.call(145, &[0]), Ok(1));
         assert_eq!(ctx.call(141, &[0, 0, (-5i32).cast_unsigned().into()]), Ok(0));
         assert_eq!(ctx.call(140, &[0, 0]), Ok(25));
+    });
+}
+
+#[test]
+fn every_number_that_linux_has_is_in_the_table_once() {
+    // As of Linux 6.18. 336 to 423 are those of no call: numbers are the same on all architectures from 424 on.
+    let numbers: Vec<u64> = TABLE.iter().map(|&(number, ..)| number).collect();
+    let expected: Vec<u64> = (0..=335).chain(424..=469).collect();
+    assert_eq!(numbers, expected);
+}
+
+#[test]
+fn the_names_are_those_of_the_headers() {
+    let header = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
+    let Ok(text) = std::fs::read_to_string(header) else {
+        assert!(std::env::var_os("CI").is_none(), "`{header}` is missing: apt-get install linux-libc-dev");
+        eprintln!("SKIPPED: `{header}` is missing: apt-get install linux-libc-dev");
+        return;
+    };
+    let mut count = 0;
+    for line in text.lines() {
+        let Some((name, number)) = line.strip_prefix("#define __NR_").and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        let number: u64 = number.trim().parse().unwrap();
+        assert_eq!(super::name(number), Some(name), "{number}");
+        count += 1;
+    }
+    assert!(count > 350, "the header lists {count} calls");
+}
+
+#[test]
+fn a_call_that_is_missing_answers_enosys_and_one_warning_names_it() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let missing: Vec<(u64, &str)> = TABLE
+            .iter()
+            .filter(|(.., support)| *support == Support::Missing)
+            .map(|&(number, name, _)| (number, name))
+            // Glibc asks for it in each thread and does without: not worth a warning.
+            .filter(|&(_, name)| name != "rseq")
+            .collect();
+        assert!(missing.len() > 50);
+        for (number, name) in missing {
+            let before = world.platform.log_lines().len();
+            for _ in 0..3 {
+                assert_eq!(ctx.call(number, &[]), Err(Errno::ENOSYS), "{name}");
+            }
+            let lines = &world.platform.log_lines()[before..];
+            assert_eq!(lines.len(), 1, "{name}: {lines:?}");
+            assert_eq!(lines[0].0, Level::Warn);
+            assert!(lines[0].1.contains(&format!("{number} ({name})")), "{lines:?}");
+        }
+        for number in [336, 423, 470, 511, u64::MAX] {
+            assert_eq!(ctx.call(number, &[]), Err(Errno::ENOSYS), "{number}");
+        }
+        assert_eq!(ctx.call(334, &[]), Err(Errno::ENOSYS), "rseq");
     });
 }
