@@ -21,6 +21,9 @@ const TSC: &str = "clock::";
 /// nothing and have it inlined.
 const TSC_SITES: usize = 5;
 
+/// What linkers put between pieces of code: zeros and `int3`.
+const PADDING: [u8; 2] = [0, 0xcc];
+
 /// What a build of the command left.
 pub(crate) struct Build {
     /// The image.
@@ -121,6 +124,31 @@ fn check_code(file: &File<'_>, report: &mut Report) -> Result<()> {
         }
     }
     ensure!(report.instructions > 0, "the file has no executable section");
+    check_cover(file, report)
+}
+
+/// Bytes that are executable but in no section would not be looked at: there may be none but padding.
+fn check_cover(file: &File<'_>, report: &mut Report) -> Result<()> {
+    let (endian, data) = (file.endian(), file.data());
+    let mut looked_at: Vec<(u64, u64)> = file
+        .sections()
+        .filter(|section| matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & u64::from(elf::SHF_EXECINSTR) != 0))
+        .map(|section| (section.address(), section.address().saturating_add(section.size())))
+        .collect();
+    looked_at.sort_unstable();
+    for header in file.elf_header().program_headers(endian, data)? {
+        if header.p_type(endian) != elf::PT_LOAD || header.p_flags(endian) & elf::PF_X == 0 {
+            continue;
+        }
+        let Ok(bytes) = header.data(endian, data) else { bail!("a segment is not in the file") };
+        for (at, &byte) in (header.p_vaddr(endian)..).zip(bytes) {
+            let is_covered = looked_at.iter().any(|&(start, end)| (start..end).contains(&at));
+            if !is_covered && !PADDING.contains(&byte) {
+                report.offenders.push(format!("{at:#x}: executable, and in no section"));
+                break;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -292,35 +320,215 @@ mod tests {
         offence(&instruction, &Names(BTreeMap::new()), 1)
     }
 
+    /// What an enclave may not execute, one of each class.
+    const ILLEGAL: &[(&str, &[u8])] = &[
+        ("cpuid", &[0x0f, 0xa2]),
+        ("getsec", &[0x0f, 0x37]),
+        ("vmcall", &[0x0f, 0x01, 0xc1]),
+        ("vmfunc", &[0x0f, 0x01, 0xd4]),
+        ("encls", &[0x0f, 0x01, 0xcf]),
+        ("enclv", &[0x0f, 0x01, 0xc0]),
+        ("syscall", &[0x0f, 0x05]),
+        ("sysret", &[0x0f, 0x07]),
+        ("sysenter", &[0x0f, 0x34]),
+        ("sysexit", &[0x0f, 0x35]),
+        ("int 0x80", &[0xcd, 0x80]),
+        ("int 3 in two bytes", &[0xcd, 0x03]),
+        ("int1", &[0xf1]),
+        ("in al, dx", &[0xec]),
+        ("in eax, 0x70", &[0xe5, 0x70]),
+        ("out dx, al", &[0xee]),
+        ("out 0x80, al", &[0xe6, 0x80]),
+        ("insb", &[0x6c]),
+        ("rep insd", &[0xf3, 0x6d]),
+        ("outsb", &[0x6e]),
+        ("rep outsw", &[0xf3, 0x66, 0x6f]),
+        ("hlt", &[0xf4]),
+        ("cli", &[0xfa]),
+        ("wrmsr", &[0x0f, 0x30]),
+        ("mov cr3, rax", &[0x0f, 0x22, 0xd8]),
+        ("mov dr7, rax", &[0x0f, 0x23, 0xf8]),
+        ("invlpg", &[0x0f, 0x01, 0x38]),
+        ("swapgs", &[0x0f, 0x01, 0xf8]),
+        ("rdtscp", &[0x0f, 0x01, 0xf9]),
+        ("rdpmc", &[0x0f, 0x33]),
+        ("sgdt", &[0x0f, 0x01, 0x00]),
+        ("sidt", &[0x0f, 0x01, 0x08]),
+        ("sldt", &[0x0f, 0x00, 0xc0]),
+        ("str", &[0x0f, 0x00, 0xc8]),
+        ("smsw", &[0x0f, 0x01, 0xe0]),
+        ("lgdt", &[0x0f, 0x01, 0x10]),
+        ("retf", &[0xcb]),
+        ("retf 8", &[0xca, 8, 0]),
+        ("iretq", &[0x48, 0xcf]),
+        ("iretd", &[0xcf]),
+        ("far jmp", &[0xff, 0x28]),
+        ("far jmp, 64 bits", &[0x48, 0xff, 0x28]),
+        ("far call", &[0xff, 0x18]),
+        ("far call, 64 bits", &[0x48, 0xff, 0x18]),
+        ("mov ds, eax", &[0x8e, 0xd8]),
+        ("mov ss, eax", &[0x8e, 0xd0]),
+        ("pop fs", &[0x0f, 0xa1]),
+        ("pop gs", &[0x0f, 0xa9]),
+        ("lss", &[0x0f, 0xb2, 0x00]),
+        ("lfs", &[0x0f, 0xb4, 0x00]),
+        ("lgs", &[0x0f, 0xb5, 0x00]),
+        ("mov rax, fs:0", &[0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0]),
+        ("mov fs:[rdi], eax", &[0x64, 0x89, 0x07]),
+        ("jmp fs:[rax]", &[0x64, 0xff, 0x20]),
+        ("vzeroupper, VEX", &[0xc5, 0xf8, 0x77]),
+        ("vmovaps ymm0, ymm1, VEX", &[0xc5, 0xfc, 0x28, 0xc1]),
+        ("vmovaps zmm0, zmm1, EVEX", &[0x62, 0xf1, 0x7c, 0x48, 0x28, 0xc1]),
+        ("no instruction", &[0x06]),
+    ];
+
     #[test]
     fn what_is_illegal_in_an_enclave_is_caught() {
-        let illegal: &[(&str, &[u8])] = &[
-            ("cpuid", &[0x0f, 0xa2]),
-            ("syscall", &[0x0f, 0x05]),
-            ("sysenter", &[0x0f, 0x34]),
-            ("int 0x80", &[0xcd, 0x80]),
-            ("in", &[0xec]),
-            ("outsb", &[0x6e]),
-            ("hlt", &[0xf4]),
-            ("getsec", &[0x0f, 0x37]),
-            ("rdtscp", &[0x0f, 0x01, 0xf9]),
-            ("rdpmc", &[0x0f, 0x33]),
-            ("sgdt", &[0x0f, 0x01, 0x00]),
-            ("str", &[0x0f, 0x00, 0xc8]),
-            ("retf", &[0xcb]),
-            ("iretq", &[0x48, 0xcf]),
-            ("far jmp", &[0xff, 0x28]),
-            ("far call", &[0xff, 0x18]),
-            ("mov ds, eax", &[0x8e, 0xd8]),
-            ("pop fs", &[0x0f, 0xa1]),
-            ("lgs", &[0x0f, 0xb5, 0x00]),
-            ("mov rax, fs:0", &[0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0]),
-            ("vzeroupper", &[0xc5, 0xf8, 0x77]),
-            ("invlpg", &[0x0f, 0x01, 0x38]),
-        ];
-        for (name, code) in illegal {
+        for (name, code) in ILLEGAL {
             assert!(verdict_on(code).is_some(), "{name} passes");
+            let instruction = Decoder::with_ip(64, code, 0x1000, DecoderOptions::NONE).decode();
+            assert_eq!(instruction.is_invalid(), *name == "no instruction", "{name}");
+            assert_eq!(instruction.len(), code.len(), "{name}");
         }
+    }
+
+    /// An image with two segments, code and data, and a dynamic section at the start of the data.
+    struct Planted {
+        code: Vec<u8>,
+        /// Bytes of it that are in no section.
+        hidden: u64,
+        data_flags: u32,
+        /// (type, offset in the data, bytes)
+        more_headers: Vec<(u32, u64, u64)>,
+        dynamic: Vec<(i64, u64)>,
+        /// What follows the dynamic section, at [`RELA`].
+        rela: Vec<[u64; 3]>,
+    }
+
+    const CODE_AT: u64 = 0x1000;
+    const DATA_AT: u64 = 0x2000;
+    const RELA: u64 = DATA_AT + 0x100;
+
+    impl Planted {
+        fn new() -> Self {
+            Self {
+                // ret
+                code: vec![0xc3],
+                hidden: 0,
+                data_flags: elf::PF_R | elf::PF_W,
+                more_headers: Vec::new(),
+                dynamic: vec![
+                    (elf::DT_RELA, RELA),
+                    (elf::DT_RELASZ, 24),
+                    (elf::DT_RELAENT, 24),
+                    (elf::DT_NULL, 0),
+                ],
+                rela: vec![[DATA_AT + 0x800, elf::R_X86_64_RELATIVE.into(), CODE_AT]],
+            }
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let mut file = vec![0; 0x4000];
+            let put = |file: &mut Vec<u8>, at: u64, bytes: &[u8]| {
+                let at = usize::try_from(at).unwrap();
+                file[at..at + bytes.len()].copy_from_slice(bytes);
+            };
+            let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+            let names = b"\0.text\0.shstrtab\0";
+            let code_len = self.code.len() as u64;
+            let mut headers = vec![
+                (elf::PT_LOAD, elf::PF_R | elf::PF_X, CODE_AT, code_len),
+                (elf::PT_LOAD, self.data_flags, DATA_AT, 0x1000),
+                (elf::PT_DYNAMIC, elf::PF_R, DATA_AT, 16 * self.dynamic.len() as u64),
+            ];
+            headers.extend(
+                self.more_headers.iter().map(|&(kind, at, len)| (kind, elf::PF_R, DATA_AT + at, len)),
+            );
+
+            put(&mut file, 0, b"\x7fELF\x02\x01\x01");
+            put(&mut file, 16, &[3, 0, 62, 0, 1, 0, 0, 0]);
+            put(&mut file, 24, &words(&[CODE_AT, 64, 0x3000]));
+            let count = u8::try_from(headers.len()).unwrap();
+            put(&mut file, 52, &[64, 0, 56, 0, count, 0, 64, 0, 3, 0, 2, 0]);
+            for (index, &(kind, flags, at, len)) in headers.iter().enumerate() {
+                let kind_and_flags = u64::from(kind) | u64::from(flags) << 32;
+                let header = words(&[kind_and_flags, at, at, at, len, len, 0x1000]);
+                put(&mut file, 64 + 56 * index as u64, &header);
+            }
+            put(&mut file, CODE_AT, &self.code);
+            for (index, &(tag, value)) in self.dynamic.iter().enumerate() {
+                put(&mut file, DATA_AT + 16 * index as u64, &words(&[tag.cast_unsigned(), value]));
+            }
+            for (index, entry) in self.rela.iter().enumerate() {
+                put(&mut file, RELA + 24 * index as u64, &words(entry));
+            }
+            put(&mut file, 0x3800, names);
+            let executable = u64::from(elf::SHF_ALLOC | elf::SHF_EXECINSTR);
+            let text = [1 | 1 << 32, executable, CODE_AT, CODE_AT, code_len - self.hidden, 0, 1, 0];
+            put(&mut file, 0x3040, &words(&text));
+            let strings = [7 | 3 << 32, 0, 0, 0x3800, names.len() as u64, 0, 1, 0];
+            put(&mut file, 0x3080, &words(&strings));
+            file
+        }
+
+        /// What the check of the file says, line by line.
+        fn offenders(&self) -> Vec<String> {
+            let bytes = self.bytes();
+            inspect(&File::parse(&*bytes).unwrap()).unwrap().offenders
+        }
+    }
+
+    #[test]
+    fn an_image_with_an_illegal_instruction_in_its_middle_does_not_pass() {
+        assert_eq!(Planted::new().offenders(), [""; 0], "an image without one does");
+        for (name, code) in ILLEGAL {
+            // nop; CODE; ret
+            let planted = Planted { code: [&[0x90], *code, &[0xc3]].concat(), ..Planted::new() };
+            let offenders = planted.offenders();
+            assert!(!offenders.is_empty(), "{name} passes");
+            assert!(offenders[0].starts_with("0x1001 in "), "{name}: {offenders:?}");
+        }
+        let rdtsc = |count| Planted { code: [0x0f, 0x31].repeat(count), ..Planted::new() };
+        assert_eq!(rdtsc(TSC_SITES).offenders(), [""; 0]);
+        assert_eq!(rdtsc(TSC_SITES + 2).offenders().len(), 2);
+    }
+
+    #[test]
+    fn code_that_is_in_no_section_does_not_hide_from_the_check() {
+        let hiding = |code: &[u8], hidden| Planted { code: code.to_vec(), hidden, ..Planted::new() };
+        assert_eq!(hiding(&[0xc3, 0xcc, 0, 0xcc], 3).offenders(), [""; 0], "padding");
+        let found = hiding(&[0xc3, 0xcc, 0x0f, 0x05], 3).offenders();
+        assert_eq!(found, ["0x1002: executable, and in no section"]);
+    }
+
+    #[test]
+    fn an_image_that_needs_more_than_relative_relocations_does_not_pass() {
+        for kind in [1, elf::R_X86_64_COPY, elf::R_X86_64_GLOB_DAT, elf::R_X86_64_JUMP_SLOT, 18, 37] {
+            let mut planted = Planted::new();
+            planted.rela[0][1] = kind.into();
+            assert_eq!(
+                planted.offenders(),
+                [format!("relocation of type {kind} at 0x2800: only RELATIVE ones can be applied")]
+            );
+        }
+        for tag in [elf::DT_NEEDED, elf::DT_REL, elf::DT_RELR, elf::DT_JMPREL, elf::DT_TEXTREL] {
+            let mut planted = Planted::new();
+            planted.dynamic.insert(0, (tag, 0));
+            assert_eq!(planted.offenders().len(), 1, "{tag}");
+        }
+        let mut none = Planted::new();
+        none.dynamic = vec![(elf::DT_NULL, 0)];
+        assert_eq!(none.offenders(), [""; 0], "or none");
+    }
+
+    #[test]
+    fn an_image_with_other_headers_than_those_of_an_enclave_does_not_pass() {
+        let with = |kind| Planted { more_headers: vec![(kind, 0x400, 8)], ..Planted::new() }.offenders();
+        assert_eq!(with(elf::PT_INTERP), ["the image asks for a dynamic linker"]);
+        assert_eq!(with(elf::PT_TLS), ["the image has thread-local storage, which needs FS"]);
+        let data_flags = elf::PF_R | elf::PF_W | elf::PF_X;
+        let offenders = Planted { data_flags, ..Planted::new() }.offenders();
+        assert!(offenders.iter().any(|line| line == "a segment is both writable and executable"));
     }
 
     #[test]
