@@ -336,6 +336,17 @@ mod tests {
         assert_eq!(einit(&misc, &[7; 32], &signed()), Err(InitError::Miscselect));
         let family = Sigstruct { isvfamilyid: [1; 16], ..signed() };
         assert_eq!(einit(&secs(), &[7; 32], &family), Err(InitError::Fields));
+        let product = Sigstruct { isvextprodid: [1; 16], ..signed() };
+        assert_eq!(einit(&secs(), &[7; 32], &product), Err(InitError::Fields));
+        let mut initialized = signed();
+        initialized.attributes.flags |= A::INIT;
+        assert_eq!(einit(&secs(), &[7; 32], &initialized), Err(InitError::Fields));
+        let cet = Sigstruct { cet_attributes: 1, cet_attributes_mask: 1, ..signed() };
+        assert_eq!(einit(&secs(), &[7; 32], &cet), Err(InitError::CetAttributes));
+        let launch = A::MODE64BIT | A::EINITTOKEN_KEY;
+        let attributes = Attributes { flags: launch, xfrm: 7 };
+        let launcher = Sigstruct { attributes, ..signed() };
+        assert_eq!(einit(&with_flags(launch), &[7; 32], &launcher), Err(InitError::Privileged));
     }
 
     #[test]
