@@ -189,6 +189,7 @@ unsafe extern "C" fn scrub_and_exit() {
 ///
 /// # Safety
 /// The user xstate must have been saved ([`crate::user::ensure_xstate_saved`]) and the frame filled.
+#[cfg_attr(fuzzing, allow(dead_code, reason = "a closure is the host"))]
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn ocall_exit() {
     naked_asm!(

@@ -19,7 +19,7 @@
 //! * Kernel code uses no vector register beyond xmm. The upper halves still belong to the user program until
 //!   `ensure_xstate_saved` stores them, which every OCALL does first; registers are scrubbed at every EEXIT.
 //! * While user code runs, `MODE` is 1 and `REGISTERS` points to the registers to store into.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
 
 extern crate alloc;
 
@@ -28,6 +28,8 @@ pub mod clock;
 pub mod copy;
 pub mod entry;
 pub mod exception;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod heap;
 pub mod host;
 mod net;

@@ -30,6 +30,12 @@ const LENGTH_MAX: u64 = i32::MAX as u64;
 /// The sockets that the host gave and that are not closed.
 static OPEN: SpinMutex<BTreeSet<i32>> = SpinMutex::new(BTreeSet::new());
 
+/// Forgets all sockets.
+#[cfg(fuzzing)]
+pub(crate) fn forget() {
+    OPEN.lock().clear();
+}
+
 const EIO: HostError = HostError(Errno::EIO);
 
 /// Takes a socket from the host.

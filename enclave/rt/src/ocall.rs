@@ -1,6 +1,9 @@
 //! OCALLs: one exit each, with the answer read once and bounded.
 
+#[cfg(not(fuzzing))]
 use crate::area;
+#[cfg(fuzzing)]
+use crate::fuzzing::{leave, place};
 use crate::outside::Outside;
 use edge_abi::ecall::HostRange;
 use edge_abi::ocall::{EdgeFrame, Ocall};
@@ -18,15 +21,9 @@ impl Channel {
     /// The channel that the ECALL entry recorded; `None` outside of an ECALL.
     #[must_use]
     pub fn current() -> Option<Self> {
-        let frame = Outside::new(HostRange {
-            address: area::get::<{ area::FRAME }>(),
-            len: size_of::<EdgeFrame>() as u64,
-        })?;
-        let buffer = Outside::new(HostRange {
-            address: area::get::<{ area::BUFFER }>(),
-            len: area::get::<{ area::BUFFER_LEN }>(),
-        })?;
-        Some(Self { frame, buffer })
+        let (frame, buffer) = place();
+        let frame = Outside::new(HostRange { address: frame, len: size_of::<EdgeFrame>() as u64 })?;
+        Some(Self { frame, buffer: Outside::new(buffer)? })
     }
 
     /// Bytes of the buffer.
@@ -64,23 +61,37 @@ impl Channel {
     /// # Errors
     /// What the host answered, or EIO when the answer makes no sense.
     pub fn call(self, call: Ocall, args: [u64; 6], most: u64) -> HostResult<u64> {
+        let (_, buffer) = place();
         let frame = EdgeFrame {
             number: call as u64,
             args,
             result: Errno::EIO.as_return(),
-            buffer: area::get::<{ area::BUFFER }>(),
-            buffer_len: area::get::<{ area::BUFFER_LEN }>(),
+            buffer: buffer.address,
+            buffer_len: buffer.len,
         };
         if !self.frame.write(0, &frame) {
             return Err(HostError(Errno::EIO));
         }
-        crate::user::ensure_xstate_saved();
-        // SAFETY: the xstate is saved and the frame is filled.
-        unsafe { crate::entry::ocall_exit() };
+        leave();
         let offset = core::mem::offset_of!(EdgeFrame, result) as u64;
         let result: u64 = self.frame.read(offset).ok_or(HostError(Errno::EIO))?;
         check(result, most)
     }
+}
+
+/// Where the frame and the buffer of the calling thread are.
+#[cfg(not(fuzzing))]
+fn place() -> (u64, HostRange) {
+    let (address, len) = (area::get::<{ area::BUFFER }>(), area::get::<{ area::BUFFER_LEN }>());
+    (area::get::<{ area::FRAME }>(), HostRange { address, len })
+}
+
+/// Leaves the enclave; the host has answered when it returns.
+#[cfg(not(fuzzing))]
+fn leave() {
+    crate::user::ensure_xstate_saved();
+    // SAFETY: the xstate is saved, and the callers have filled the frame.
+    unsafe { crate::entry::ocall_exit() };
 }
 
 /// Judges a result: a value of at most `most`, or a negated errno of the table.

@@ -32,6 +32,13 @@ static READER: SpinMutex<Reader> = SpinMutex::new(Reader { ring: None, tail: 0 }
 /// Whether there is a ring, so that who has no sockets pays one load.
 static IS_USED: AtomicBool = AtomicBool::new(false);
 
+/// Forgets the ring.
+#[cfg(fuzzing)]
+pub(crate) fn forget() {
+    IS_USED.store(false, Ordering::Release);
+    *READER.lock() = Reader { ring: None, tail: 0 };
+}
+
 /// Asks the host for its ring, once.
 fn find_ring() -> HostResult<()> {
     if IS_USED.load(Ordering::Acquire) {

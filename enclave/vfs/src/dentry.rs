@@ -297,6 +297,16 @@ impl Dentry {
         self.is_referenced.swap(false, Ordering::Relaxed)
     }
 
+    /// Forgets all below and returns what was there.
+    pub(crate) fn forget_all(&self) -> Vec<Arc<Self>> {
+        let names = core::mem::take(&mut self.children.write().names);
+        let there = names.into_values().filter_map(|child| match child {
+            Child::Cached(dentry) | Child::Mounted { dentry, .. } => Some(dentry),
+            Child::Absent => None,
+        });
+        there.collect()
+    }
+
     /// Removes this dentry from the memory of its parent if only that memory and the caller hold it.
     pub(crate) fn evict(self: &Arc<Self>) -> bool {
         let Some(parent) = self.parent() else { return false };

@@ -35,6 +35,16 @@ pub struct Namespace {
     watcher: RwLock<Option<Arc<dyn Watcher>>>,
 }
 
+impl Drop for Namespace {
+    /// Those above remember those below, who hold those above: what nobody else uses is freed only if that ends.
+    fn drop(&mut self) {
+        let mut above = alloc::vec![Arc::clone(&self.root)];
+        while let Some(dentry) = above.pop() {
+            above.extend(dentry.forget_all());
+        }
+    }
+}
+
 impl Namespace {
     /// A namespace whose root is the root of `fs`.
     #[must_use]

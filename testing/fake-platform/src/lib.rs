@@ -174,6 +174,11 @@ impl FakePlatform {
         lock(&self.memory).len()
     }
 
+    /// Forgets all user memory, when the kernel is not used any more.
+    pub fn forget_pages(&self) {
+        *lock(&self.memory) = Memory::new(0);
+    }
+
     /// Raises the interrupts whose time has come.
     fn ring(&self) {
         let now = self.now_ns.load(Ordering::SeqCst);

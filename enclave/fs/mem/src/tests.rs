@@ -118,6 +118,17 @@ fn a_removed_working_directory_is_known_as_deleted() {
 }
 
 #[test]
+fn a_namespace_that_nobody_uses_frees_its_file_systems() {
+    let (outer, inner) = (fs(1 << 20), fs(1 << 20));
+    let gone = [Arc::downgrade(&outer), Arc::downgrade(&inner)];
+    let namespace = Namespace::new(outer, MountOptions::default());
+    let mounted = namespace.mount(b"/a/b", inner, MountOptions::default()).unwrap();
+    namespace.create(&mounted, Name::new(b"f").unwrap(), Create::Regular, 0o644, 0).unwrap();
+    drop((mounted, namespace));
+    assert!(gone.iter().all(|fs| fs.upgrade().is_none()));
+}
+
+#[test]
 fn a_very_deep_tree_is_freed_without_recursion() {
     let namespace = Namespace::new(fs(1 << 30), MountOptions::default());
     let name = Name::new(b"d").unwrap();

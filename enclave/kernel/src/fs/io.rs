@@ -51,7 +51,7 @@ fn read_parts(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocki
     let file = &**open.file();
     if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
         // Waits here, where a signal can end it, and not in the host.
-        wait::wait_for(ctx, file, Readiness::IN)?;
+        wait::wait_ready(ctx, file, Readiness::IN)?;
         return file.read(into, false);
     }
     loop {

@@ -68,11 +68,27 @@ pub(crate) fn wait_until<T>(
     }
 }
 
-/// Waits until `file` is ready for one of `events` (or has an error), as long as it allows.
+/// Waits until `file`, which the caller just found not ready for `events`, is so (or has an error), as long as it allows.
+///
+/// As on Linux, a signal comes before what may have changed since. So it also ends the calls of who is told again and again
+/// that a file is ready, and finds that it is not.
 ///
 /// # Errors
 /// ERESTARTSYS, or EINTR of a wait with a limit: a signal is to be delivered; EAGAIN the limit is over.
 pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
+    if ctx.is_interrupted() {
+        let is_limited = file.wait_limit_ns(events).is_some();
+        let errno = if is_limited { Errno::EINTR } else { Errno::ERESTARTSYS };
+        return Err(Error::new(errno, "a signal came before waiting"));
+    }
+    wait_ready(ctx, file, events)
+}
+
+/// Waits until `file` is ready for one of `events` (or has an error), as long as it allows.
+///
+/// # Errors
+/// As [`wait_for`].
+pub(crate) fn wait_ready(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
     let Some(limit) = file.wait_limit_ns(events) else {
         return wait_for_until(ctx, file, events, None).map(|_| ());
     };

@@ -23,6 +23,7 @@ const RECVFROM: u64 = 45;
 const RECVMSG: u64 = 47;
 const BIND: u64 = 49;
 const LISTEN: u64 = 50;
+const KILL: u64 = 62;
 const SETSOCKOPT: u64 = 54;
 const GETSOCKOPT: u64 = 55;
 
@@ -236,6 +237,21 @@ fn a_host_that_lies_about_readiness_makes_nobody_believe_it() {
         assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, DONTWAIT, 0, 0]), Err(Errno::EAGAIN));
         world.platform.lie(Some(Lie::StrangeErrors));
         assert!(ctx.call(RECVFROM, &[fd, DATA, 100, 0, 0, 0]).is_err());
+    });
+}
+
+#[test]
+fn a_signal_ends_the_calls_of_who_is_told_for_ever_that_a_socket_is_ready() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        client(&world.platform);
+        let fd = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        world.platform.lie(Some(Lie::AlwaysReady));
+        ctx.call(KILL, &[ctx.process.pid.into(), 10]).unwrap();
+        assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, 0, 0, 0]), Err(Errno::ERESTARTSYS));
+        assert_eq!(ctx.call(READ, &[fd, DATA, 100]), Err(Errno::ERESTARTSYS));
+        assert_eq!(ctx.call(ACCEPT, &[listener, 0, 0]), Err(Errno::ERESTARTSYS));
     });
 }
 
