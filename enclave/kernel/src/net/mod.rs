@@ -5,8 +5,10 @@
 //!
 //! * [`inet`]: TCP, UDP and netlink, over the host.
 //! * [`unix`]: sockets of the Unix domain, which never leave the enclave.
+//! * [`local`]: what both are made of where they stay in the enclave.
 
 pub(crate) mod inet;
+pub(crate) mod local;
 pub(crate) mod unix;
 
 use crate::Ctx;

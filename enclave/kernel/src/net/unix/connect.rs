@@ -3,31 +3,18 @@
 use super::{Names, RECEIVING, UnixSocket, credentials_of};
 use crate::Ctx;
 use crate::fs::wait::{self, Source};
-use alloc::collections::VecDeque;
+use crate::net::local::Backlog;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, bail};
-use linux_abi::net::{SOMAXCONN, Ucred, family};
+use linux_abi::net::{Ucred, family};
 use vfs::{File, Readiness};
 
 /// What a socket that listens has.
 pub(super) struct Listener {
-    /// Connections that nobody accepted yet.
-    waiting: VecDeque<Arc<UnixSocket>>,
-    backlog: usize,
+    pub(super) backlog: Backlog<Arc<UnixSocket>>,
     /// Who called `listen(2)`.
     credentials: Ucred,
-}
-
-impl Listener {
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// As Linux counts, one more than the backlog may wait.
-    fn is_full(&self) -> bool {
-        self.waiting.len() > self.backlog
-    }
 }
 
 /// What the look at a listener found.
@@ -64,13 +51,15 @@ impl UnixSocket {
         if self.name.lock().is_none() || self.link.get().is_some() {
             bail!(EINVAL, "the socket has no name, or is connected");
         }
-        let backlog = usize::try_from(backlog.min(SOMAXCONN)).unwrap_or_default();
         let credentials = credentials_of(ctx);
         {
             let mut listener = self.listener.lock();
             match &mut *listener {
-                Some(listener) => (listener.backlog, listener.credentials) = (backlog, credentials),
-                None => *listener = Some(Listener { waiting: VecDeque::new(), backlog, credentials }),
+                Some(listener) => {
+                    listener.backlog.set_limit(backlog);
+                    listener.credentials = credentials;
+                }
+                None => *listener = Some(Listener { backlog: Backlog::new(backlog), credentials }),
             }
         }
         // It is not hung up any more, and a longer backlog has room.
@@ -84,7 +73,7 @@ impl UnixSocket {
             let next = match &mut *self.listener.lock() {
                 None if self.is_datagram() => bail!(EOPNOTSUPP, "a datagram socket does not listen"),
                 None => bail!(EINVAL, "the socket does not listen"),
-                Some(listener) => listener.waiting.pop_front(),
+                Some(listener) => listener.backlog.pop(),
             };
             if let Some(socket) = next {
                 socket.is_embryo.store(false, Ordering::SeqCst);
@@ -124,7 +113,7 @@ impl UnixSocket {
             let look = |_: &[_]| {
                 let is_full = weak.upgrade().is_some_and(|target| {
                     let listener = target.listener.lock();
-                    !target.is_shut(RECEIVING) && listener.as_ref().is_some_and(Listener::is_full)
+                    !target.is_shut(RECEIVING) && listener.as_ref().is_some_and(|listener| listener.backlog.is_full())
                 });
                 (!is_full).then_some(())
             };
@@ -151,7 +140,7 @@ impl UnixSocket {
             if self.link.get().is_some() {
                 bail!(EISCONN, "the socket is connected");
             }
-            if listener.is_full() {
+            if listener.backlog.is_full() {
                 return Ok(Attempt::Full);
             }
             other.options.inherit(&target.options);
@@ -159,7 +148,7 @@ impl UnixSocket {
                 bail!(EISCONN, "the socket is connected");
             }
             other.is_embryo.store(true, Ordering::SeqCst);
-            listener.waiting.push_back(other);
+            listener.backlog.push(other);
         }
         target.notifier.broadcast(&Readiness::IN);
         self.notifier.broadcast(&Readiness::OUT);

@@ -1,11 +1,10 @@
 //! Sockets of the Unix domain (`unix(7)`): wholly in the enclave. While its peer runs, a call on one leaves it never.
 //!
-//! A stream or sequenced-packet socket is new, listens, or has a [`Link`]: two [`channel`]s, one each way. Connecting makes the
+//! A stream or sequenced-packet socket is new, listens, or has a [`Link`]: two [`Channel`]s, one each way. Connecting makes the
 //! other side's socket, which waits at the listener to be accepted. A datagram socket has an inbox and perhaps a peer.
 //! Each socket has a notifier of its own, which hears only of what concerns it.
 //!
 //! * [`name`]: paths, abstract names, autobind.
-//! * [`channel`], [`packets`]: the queues. Streams are made of [`crate::fs::ring`].
 //! * [`ancillary`]: descriptors and credentials along with data.
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
@@ -17,22 +16,20 @@
 //! Lock order: a listener; then the leaves: the names, a socket's name or peer, a queue.
 
 mod ancillary;
-mod channel;
 mod connect;
 mod name;
 mod option;
-mod packets;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use crate::Ctx;
 use crate::fs::anonymous_metadata;
+use crate::net::local::{self, Limit};
 use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use ancillary::InFlight;
-use channel::Channel;
+use ancillary::{Ancillary, InFlight};
 use connect::Listener;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -41,7 +38,6 @@ use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserS
 use linux_abi::net::{MessageFlags, Ucred, family, ioctl, kind, shut};
 use name::{Name, Names};
 use option::Options;
-use packets::{Limit, Packets};
 use platform::Platform;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -66,10 +62,17 @@ impl UnixDomain {
 /// A name that two sockets share: a listener's, with those that it accepts.
 type NameCell = Arc<Mutex<Option<Arc<Name>>>>;
 
+type Channel = local::Channel<Ancillary, Arc<Name>>;
+type Packets = local::Packets<Ancillary, Arc<Name>>;
+type Packet = local::Packet<Ancillary, Arc<Name>>;
+
 /// A connection, seen from one side.
 struct Link {
     incoming: Arc<Channel>,
     outgoing: Arc<Channel>,
+    /// Whether this side, and the other one, want to know who sends (SO_PASSCRED).
+    wants_credentials: Arc<AtomicBool>,
+    peer_wants_credentials: Arc<AtomicBool>,
     peer_name: NameCell,
     peer_credentials: Ucred,
 }
@@ -163,9 +166,12 @@ impl UnixSocket {
     fn join(&self, other: &Self, (mine, others): (Ucred, Ucred)) -> bool {
         let there = Channel::new(self.kind, self.options.send_buffer(), &other.notifier, &self.notifier);
         let back = Channel::new(self.kind, other.options.send_buffer(), &self.notifier, &other.notifier);
+        let (here_wants, there_wants): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let link = self.link.call_once(|| Link {
             incoming: Arc::clone(&back),
             outgoing: Arc::clone(&there),
+            wants_credentials: Arc::clone(&here_wants),
+            peer_wants_credentials: Arc::clone(&there_wants),
             peer_name: Arc::clone(&other.name),
             peer_credentials: others,
         });
@@ -175,6 +181,8 @@ impl UnixSocket {
         other.link.call_once(|| Link {
             incoming: there,
             outgoing: back,
+            wants_credentials: there_wants,
+            peer_wants_credentials: here_wants,
             peer_name: Arc::clone(&self.name),
             peer_credentials: mine,
         });
@@ -187,7 +195,7 @@ impl UnixSocket {
     /// Has those who send to it sign what they send, if it wants that.
     fn tell_passcred(&self) {
         if let Some(link) = self.link.get() {
-            link.incoming.wants_credentials.store(self.options.passes_credentials(), Ordering::SeqCst);
+            link.wants_credentials.store(self.options.passes_credentials(), Ordering::SeqCst);
         }
     }
 
@@ -386,7 +394,7 @@ impl File for UnixSocket {
         let mut ready = Readiness::empty();
         match &*listener {
             Some(listener) => {
-                ready.set(Readiness::IN, listener.has_waiting() || self.is_shut(RECEIVING));
+                ready.set(Readiness::IN, listener.backlog.has_waiting() || self.is_shut(RECEIVING));
                 ready.set(Readiness::RDHUP, self.is_shut(RECEIVING));
             }
             None => ready |= Readiness::OUT | Readiness::HUP,

@@ -1,12 +1,11 @@
 //! Sending and receiving.
 
 use super::ancillary::{Ancillary, NOBODY};
-use super::channel::Queue;
 use super::name::Name;
-use super::packets::Packet;
-use super::{Limit, Link, Packets, RECEIVING, SENDING, UnixSocket};
+use super::{Link, Packet, Packets, RECEIVING, SENDING, UnixSocket};
 use crate::Ctx;
 use crate::fs::wait::{self, Source};
+use crate::net::local::{Limit, Queue};
 use crate::net::{Address, Incoming, Outgoing, Received};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -199,7 +198,7 @@ impl UnixSocket {
             bail!(EOPNOTSUPP, "a stream has one peer");
         }
         let link = self.link()?;
-        let wants_credentials = link.outgoing.wants_credentials.load(Ordering::SeqCst);
+        let wants_credentials = link.peer_wants_credentials.load(Ordering::SeqCst);
         ancillary.sign(ctx, wants_credentials || self.options.passes_credentials());
         match &link.outgoing.queue {
             Queue::Bytes(ring) => {

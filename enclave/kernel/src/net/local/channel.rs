@@ -1,28 +1,25 @@
 //! One direction of a connection: bytes or messages, and what goes along with them.
 
-use super::ancillary::Ancillary;
-use super::packets::Packets;
+use super::packets::{Limit, Packets};
 use crate::fs::ring::{ATOMIC, Ring};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_abi::net::kind;
 use vfs::ReadinessNotifier;
 
-pub(super) enum Queue {
-    Bytes(Ring<Ancillary>),
-    Messages(Packets),
+pub(crate) enum Queue<A, N> {
+    Bytes(Ring<A>),
+    Messages(Packets<A, N>),
 }
 
-pub(super) struct Channel {
-    pub(super) queue: Queue,
-    /// Whether the receiver wants to know who sends (SO_PASSCRED).
-    pub(super) wants_credentials: AtomicBool,
+pub(crate) struct Channel<A, N> {
+    pub(crate) queue: Queue<A, N>,
     /// Whether the receiver closed and lost something: ECONNRESET for the sender, once.
     is_reset: AtomicBool,
 }
 
-impl Channel {
-    pub(super) fn new(
+impl<A: Clone, N: Clone> Channel<A, N> {
+    pub(crate) fn new(
         of_kind: u32,
         capacity: usize,
         receiver: &Arc<ReadinessNotifier>,
@@ -38,11 +35,11 @@ impl Channel {
         } else {
             Queue::Messages(Packets::new(Arc::clone(receiver)))
         };
-        Arc::new(Self { queue, wants_credentials: AtomicBool::new(false), is_reset: AtomicBool::new(false) })
+        Arc::new(Self { queue, is_reset: AtomicBool::new(false) })
     }
 
     /// Whether there is somebody who receives, and somebody who sends.
-    pub(super) fn ends(&self) -> (bool, bool) {
+    pub(crate) fn ends(&self) -> (bool, bool) {
         match &self.queue {
             Queue::Bytes(ring) => {
                 let state = ring.state();
@@ -53,12 +50,12 @@ impl Channel {
     }
 
     /// Whether nothing comes any more.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.ends() != (true, true)
     }
 
     /// The receiver, or the sender, will not any more.
-    pub(super) fn close(&self, reader: bool, writer: bool) {
+    pub(crate) fn close(&self, reader: bool, writer: bool) {
         match &self.queue {
             Queue::Bytes(ring) => {
                 {
@@ -77,7 +74,7 @@ impl Channel {
     }
 
     /// The receiver goes and drops what it has not received.
-    pub(super) fn abandon(&self, is_reset: bool) {
+    pub(crate) fn abandon(&self, is_reset: bool) {
         if is_reset || self.is_readable() {
             self.is_reset.store(true, Ordering::SeqCst);
         }
@@ -89,16 +86,16 @@ impl Channel {
     }
 
     /// Whether the sender is to hear of a reset.
-    pub(super) fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.is_reset.load(Ordering::SeqCst)
     }
 
     /// Takes the reset.
-    pub(super) fn take_reset(&self) -> bool {
+    pub(crate) fn take_reset(&self) -> bool {
         self.is_reset() && self.is_reset.swap(false, Ordering::SeqCst)
     }
 
-    pub(super) fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         match &self.queue {
             Queue::Bytes(ring) => ring.state().readable() > 0,
             Queue::Messages(packets) => packets.has_messages(),
@@ -106,7 +103,7 @@ impl Channel {
     }
 
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.queue {
             Queue::Bytes(ring) => ring.state().readable(),
             Queue::Messages(packets) => packets.lengths().0,
@@ -114,7 +111,7 @@ impl Channel {
     }
 
     /// Whether the sender may send.
-    pub(super) fn has_room(&self, limit: super::Limit, sender: &Arc<ReadinessNotifier>) -> bool {
+    pub(crate) fn has_room(&self, limit: Limit, sender: &Arc<ReadinessNotifier>) -> bool {
         match &self.queue {
             Queue::Bytes(ring) => {
                 let state = ring.state();
@@ -124,7 +121,7 @@ impl Channel {
         }
     }
 
-    pub(super) fn set_capacity(&self, capacity: usize) {
+    pub(crate) fn set_capacity(&self, capacity: usize) {
         if let Queue::Bytes(ring) = &self.queue {
             ring.state().capacity = capacity;
             ring.tell();

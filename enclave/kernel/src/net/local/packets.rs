@@ -1,9 +1,8 @@
-//! A queue of messages: what datagram and sequenced-packet sockets are made of.
+//! A queue of messages: what datagram and sequenced-packet sockets are made of. Each comes with `A`, what goes along with its data,
+//! and `N`, who sent it.
 //!
 //! Lock order: the state is a leaf; no notifier is told under it.
 
-use super::ancillary::Ancillary;
-use super::name::Name;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -16,37 +15,37 @@ const OVERHEAD: usize = 768;
 
 /// A message.
 #[derive(Clone)]
-pub(super) struct Packet {
-    pub(super) data: Arc<Vec<u8>>,
-    pub(super) from: Option<Arc<Name>>,
-    pub(super) ancillary: Ancillary,
+pub(crate) struct Packet<A, N> {
+    pub(crate) data: Arc<Vec<u8>>,
+    pub(crate) from: Option<N>,
+    pub(crate) ancillary: A,
 }
 
-impl Packet {
+impl<A, N> Packet<A, N> {
     fn cost(&self) -> usize {
         self.data.len().saturating_add(OVERHEAD)
     }
 
     /// Copies it out and returns how much fit.
-    pub(super) fn put(&self, into: &mut dyn ByteSink) -> Result<usize> {
+    pub(crate) fn put(&self, into: &mut dyn ByteSink) -> Result<usize> {
         if self.data.is_empty() { Ok(0) } else { into.put(&self.data) }
     }
 }
 
 /// How much may wait: bytes with what each message costs, and messages.
 #[derive(Clone, Copy)]
-pub(super) struct Limit {
-    pub(super) bytes: usize,
-    pub(super) messages: usize,
+pub(crate) struct Limit {
+    pub(crate) bytes: usize,
+    pub(crate) messages: usize,
 }
 
-pub(super) struct Packets {
-    state: Mutex<State>,
+pub(crate) struct Packets<A, N> {
+    state: Mutex<State<A, N>>,
     receiver: Arc<ReadinessNotifier>,
 }
 
-struct State {
-    queue: VecDeque<Packet>,
+struct State<A, N> {
+    queue: VecDeque<Packet<A, N>>,
     bytes: usize,
     has_reader: bool,
     has_writer: bool,
@@ -54,15 +53,15 @@ struct State {
     starved: Vec<Weak<ReadinessNotifier>>,
 }
 
-impl State {
+impl<A, N> State<A, N> {
     fn is_full(&self, limit: Limit) -> bool {
         self.queue.len() >= limit.messages || self.bytes >= limit.bytes
     }
 }
 
-impl Packets {
+impl<A: Clone, N: Clone> Packets<A, N> {
     /// An empty queue whose receiver has a notifier.
-    pub(super) const fn new(receiver: Arc<ReadinessNotifier>) -> Self {
+    pub(crate) const fn new(receiver: Arc<ReadinessNotifier>) -> Self {
         let state = State {
             queue: VecDeque::new(),
             bytes: 0,
@@ -77,12 +76,12 @@ impl Packets {
     ///
     /// # Errors
     /// EAGAIN it is full; EPIPE nobody receives.
-    pub(super) fn push(
+    pub(crate) fn push(
         &self,
-        packet: Packet,
+        packet: Packet<A, N>,
         limit: Limit,
         sender: &Arc<ReadinessNotifier>,
-    ) -> core::result::Result<(), (Error, Packet)> {
+    ) -> core::result::Result<(), (Error, Packet<A, N>)> {
         {
             let mut state = self.state.lock();
             if !state.has_reader || !state.has_writer {
@@ -100,7 +99,7 @@ impl Packets {
     }
 
     /// Whether a message would be taken, or refused at once. If not, `sender` is told when.
-    pub(super) fn has_room(&self, limit: Limit, sender: &Arc<ReadinessNotifier>) -> bool {
+    pub(crate) fn has_room(&self, limit: Limit, sender: &Arc<ReadinessNotifier>) -> bool {
         let mut state = self.state.lock();
         let has_room = !state.is_full(limit) || !state.has_reader;
         if !has_room {
@@ -113,7 +112,7 @@ impl Packets {
     ///
     /// # Errors
     /// EAGAIN there is none.
-    pub(super) fn pop(&self, is_peek: bool) -> Result<Option<Packet>> {
+    pub(crate) fn pop(&self, is_peek: bool) -> Result<Option<Packet<A, N>>> {
         let (packet, starved) = {
             let mut state = self.state.lock();
             let packet = if is_peek { state.queue.front().cloned() } else { state.queue.pop_front() };
@@ -130,24 +129,24 @@ impl Packets {
     }
 
     /// Bytes of all messages, and of the first.
-    pub(super) fn lengths(&self) -> (usize, usize) {
+    pub(crate) fn lengths(&self) -> (usize, usize) {
         let state = self.state.lock();
         let all = state.queue.iter().map(|packet| packet.data.len()).sum();
         (all, state.queue.front().map_or(0, |packet| packet.data.len()))
     }
 
-    pub(super) fn has_messages(&self) -> bool {
+    pub(crate) fn has_messages(&self) -> bool {
         !self.state.lock().queue.is_empty()
     }
 
     /// Whether there is somebody who receives, and somebody who sends.
-    pub(super) fn ends(&self) -> (bool, bool) {
+    pub(crate) fn ends(&self) -> (bool, bool) {
         let state = self.state.lock();
         (state.has_reader, state.has_writer)
     }
 
     /// The receiver, or the sender, will not any more.
-    pub(super) fn close(&self, reader: bool, writer: bool) {
+    pub(crate) fn close(&self, reader: bool, writer: bool) {
         let starved = {
             let mut state = self.state.lock();
             state.has_reader &= !reader;
@@ -159,7 +158,7 @@ impl Packets {
     }
 
     /// Drops what waits.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let dropped = {
             let mut state = self.state.lock();
             state.bytes = 0;

@@ -1,0 +1,14 @@
+//! What sockets between the programs of one enclave are made of, whatever their family. Nothing here leaves the enclave, but to wake
+//! a thread that sleeps.
+//!
+//! * [`channel`]: one direction of a connection.
+//! * [`packets`]: a queue of messages.
+//! * [`backlog`]: connections that nobody accepted yet.
+
+pub(crate) mod backlog;
+pub(crate) mod channel;
+pub(crate) mod packets;
+
+pub(crate) use backlog::Backlog;
+pub(crate) use channel::{Channel, Queue};
+pub(crate) use packets::{Limit, Packet, Packets};
