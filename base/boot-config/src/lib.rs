@@ -10,12 +10,15 @@
 
 extern crate alloc;
 
+pub mod network;
+
 use alloc::string::String;
 use alloc::vec::Vec;
+use network::Network;
 use serde::{Deserialize, Serialize};
 
 /// Version of the blob; a decoder accepts exactly its own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First bytes of the blob.
 pub const MAGIC: [u8; 8] = *b"OCCLMCFG";
@@ -42,6 +45,8 @@ pub struct BootConfig {
     pub allow_host_mounts: bool,
     /// What `uname -n` says.
     pub hostname: String,
+    /// Which loopback ports are shared with the host.
+    pub network: Network,
 }
 
 /// A file system and where it is mounted.
@@ -177,6 +182,7 @@ impl BootConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use network::Ports;
 
     fn sample() -> BootConfig {
         BootConfig {
@@ -195,6 +201,7 @@ mod tests {
                 untrusted: vec!["OCCLUM_*".into()],
             },
             hostname: "occlum".into(),
+            network: Network { publish: Ports::all(), host_loopback: Ports::default() },
             ..BootConfig::default()
         }
     }

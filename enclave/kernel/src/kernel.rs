@@ -3,6 +3,7 @@
 use crate::fs::Mounts;
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
+use crate::net::inet::Inet;
 use crate::net::inet::readiness::HostSockets;
 use crate::net::unix::UnixDomain;
 use crate::process::ProcessTable;
@@ -57,6 +58,7 @@ pub struct Kernel {
     pub(crate) futexes: FutexTable,
     pub(crate) ipc: Ipc,
     pub(crate) host_sockets: Arc<HostSockets>,
+    pub(crate) inet: Arc<Inet>,
     pub(crate) unix: Arc<UnixDomain>,
     /// Whether decoded system calls are wanted.
     pub(crate) wants_strace: bool,
@@ -74,6 +76,7 @@ impl Kernel {
         }
         let mounts = Mounts::boot(&platform, &config, &extra)?;
         let statistics = Arc::new(Statistics::new());
+        let host_sockets: Arc<HostSockets> = Arc::default();
         let kernel = Arc::new(Self {
             memory: Arc::new(Backend::new(
                 platform.clone(),
@@ -83,7 +86,8 @@ impl Kernel {
             next_space: AtomicU64::new(1),
             futexes: FutexTable::new(),
             ipc: Ipc::new(),
-            host_sockets: Arc::default(),
+            inet: Arc::new(Inet::new(mounts.shared(), &host_sockets, &config.network)),
+            host_sockets,
             unix: Arc::new(UnixDomain::new(&platform)),
             wants_strace: platform.wants_strace(),
             platform,

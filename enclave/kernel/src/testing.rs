@@ -11,6 +11,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boot_config::BootConfig;
+use boot_config::network::{Network, Ports};
 use core::cell::{Cell, RefCell};
 use fake_platform::FakePlatform;
 use kbase::{Errno, SliceSource, UserAddr, UserPtr};
@@ -35,7 +36,13 @@ impl World {
     }
 
     pub(crate) fn on(platform: Arc<FakePlatform>) -> Self {
-        let config = BootConfig { entry_points: vec!["/".to_string()], ..BootConfig::default() };
+        let shared = Network { publish: Ports::all(), host_loopback: Ports::all() };
+        Self::with_network(platform, shared)
+    }
+
+    /// A kernel that shares these loopback ports with its host.
+    pub(crate) fn with_network(platform: Arc<FakePlatform>, network: Network) -> Self {
+        let config = BootConfig { entry_points: vec!["/".to_string()], network, ..BootConfig::default() };
         let kernel = Kernel::boot(platform.clone(), config, BootExtra::default()).unwrap();
         Self { platform, kernel }
     }

@@ -59,6 +59,7 @@ pub(crate) fn boot_config(config: &Config, image: Hash, hostname: &str) -> BootC
         debuggable: config.metadata.debuggable,
         allow_host_mounts: false,
         hostname: hostname.to_owned(),
+        network: config.network.clone(),
     }
 }
 

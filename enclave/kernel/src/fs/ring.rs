@@ -40,6 +40,8 @@ pub(crate) struct RingState<M> {
     len: usize,
     /// Of those, bytes promised to writers.
     promised: usize,
+    /// Somebody found nothing while another reader had all in its hands.
+    is_missed: bool,
     pub(crate) capacity: usize,
     /// Who may read, and who may write.
     pub(crate) readers: u32,
@@ -113,6 +115,7 @@ impl<M> Ring<M> {
             spares: Vec::new(),
             len: 0,
             promised: 0,
+            is_missed: false,
             capacity,
             readers: 0,
             writers: 0,
@@ -178,17 +181,22 @@ impl<M> Ring<M> {
                 Ok(0) => break,
                 Ok(taken) => done += taken,
                 Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.tell_missed();
+                    return Err(error);
+                }
             }
         }
         if done > 0 || into.remaining() == 0 {
-            // Who was not served by the wake of a writer is now.
-            if self.state.lock().readable() > 0 {
-                self.reader.broadcast(&Readiness::IN);
-            }
+            self.tell_missed();
             return Ok((done, mark));
         }
         self.end_or_again().map(|()| (0, None))
+    }
+
+    /// Whether the next byte is marked.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.state.lock().segments.front().is_some_and(|first| first.mark.is_some())
     }
 
     /// The first segment, unless it is marked and something was read before.
@@ -198,11 +206,23 @@ impl<M> Ring<M> {
         if is_stop { None } else { state.segments.pop_front() }
     }
 
+    /// Tells who found nothing while this reader had it.
+    fn tell_missed(&self) {
+        let is_missed = {
+            let mut state = self.state.lock();
+            core::mem::take(&mut state.is_missed) && state.readable() > 0
+        };
+        if is_missed {
+            self.reader.broadcast(&Readiness::IN);
+        }
+    }
+
     fn end_or_again(&self) -> Result<()> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.readable() == 0 && (state.writers == 0 || state.readers == 0) {
             return Ok(());
         }
+        state.is_missed |= state.readable() > 0;
         Err(Error::new(Errno::EAGAIN, "nothing is there to read"))
     }
 
@@ -317,6 +337,7 @@ impl<M: Clone> Ring<M> {
             let mut state = self.state.lock();
             held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
         }
+        self.tell_missed();
         match result {
             Err(error) if done == 0 => Err(error),
             _ if was_empty && into.remaining() > 0 => self.end_or_again().map(|()| (0, None)),

@@ -3,7 +3,7 @@
 //! A [`Socket`] is a file with the calls of `socket(2)`; `syscall::socket` decodes them once for all families. A call that may
 //! wait is given the [`Ctx`] to wait with. An address is bytes here: each family reads and writes its own.
 //!
-//! * [`inet`]: TCP, UDP and netlink, over the host.
+//! * [`inet`]: TCP and UDP, inside the enclave and over the host; netlink.
 //! * [`unix`]: sockets of the Unix domain, which never leave the enclave.
 //! * [`local`]: what both are made of where they stay in the enclave.
 
@@ -15,7 +15,7 @@ use crate::Ctx;
 use crate::fs::OpenFile;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use inet::HostSocket;
+use inet::InetSocket;
 use inet::netlink::RouteSocket;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::MessageFlags;
@@ -116,7 +116,7 @@ pub(crate) fn of(open: &OpenFile) -> Result<&dyn Socket> {
     if let Some(socket) = file.downcast_ref::<UnixSocket>() {
         return Ok(socket);
     }
-    if let Some(socket) = file.downcast_ref::<HostSocket>() {
+    if let Some(socket) = file.downcast_ref::<InetSocket>() {
         return Ok(socket);
     }
     match file.downcast_ref::<RouteSocket>() {

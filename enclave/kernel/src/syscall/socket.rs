@@ -3,7 +3,7 @@
 use super::{Fd, pipe, rw};
 use crate::Ctx;
 use crate::fs::OpenFile;
-use crate::net::inet::HostSocket;
+use crate::net::inet::InetSocket;
 use crate::net::inet::netlink::RouteSocket;
 use crate::net::unix::UnixSocket;
 use crate::net::{self, Incoming, Outgoing, Received};
@@ -73,7 +73,7 @@ pub(super) fn socket(ctx: &Ctx<'_>, domain: u32, of_kind: u32, protocol: u32) ->
     let file: Arc<dyn File> = match u16::try_from(domain) {
         Ok(family::UNIX) => UnixSocket::create(ctx, real_kind, protocol)?,
         Ok(of_family @ (family::INET | family::INET6)) => {
-            HostSocket::create(shared, &ctx.kernel.host_sockets, of_family, real_kind, protocol)?
+            InetSocket::create(&ctx.kernel.inet, of_family, real_kind, protocol)?
         }
         Ok(family::NETLINK) if protocol == NETLINK_ROUTE && matches!(real_kind, kind::RAW | kind::DGRAM) => {
             RouteSocket::new(shared)

@@ -11,6 +11,8 @@ use crate::key::KeyFile;
 use crate::launch::{self, HostMount, Launch};
 use crate::pack;
 use crate::printer::{self, Progress};
+use boot_config::network::{Network, Ports};
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
@@ -113,6 +115,8 @@ fn config(memory: Option<&str>) -> Result<Config> {
     config.env.untrusted = vec!["*".into()];
     // The root takes all changes, and a file system on /tmp would hide programs that are there.
     config.mounts.retain(|mount| mount.target == "/");
+    // Servers are tried with clients of the host, and clients with its servers.
+    config.network = Network { publish: Ports::all(), host_loopback: Ports::all() };
     if let Some(text) = memory {
         let bytes =
             size::parse(text).map_err(|why| Error::user(format!("--memory: {why}")).hint(size::HINT))?;

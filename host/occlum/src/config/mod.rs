@@ -10,6 +10,7 @@ pub(crate) mod reader;
 pub(crate) mod size;
 
 use crate::error::{Context, Error, Result};
+use boot_config::network::Network;
 use reader::{Findings, Object, Obsolete};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) entry_points: Vec<String>,
     pub(crate) env: Env,
     pub(crate) metadata: Metadata,
+    /// Which loopback ports are shared with the host.
+    pub(crate) network: Network,
     pub(crate) mounts: Vec<Mount>,
     /// What was accepted but has no effect.
     pub(crate) obsolete: Vec<Obsolete>,
@@ -139,6 +142,7 @@ impl Default for Config {
                 family_id: [0; 16],
                 ext_prod_id: [0; 16],
             },
+            network: Network::default(),
             mounts: default_mounts(),
             obsolete: Vec::new(),
         }

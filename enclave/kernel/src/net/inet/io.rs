@@ -1,6 +1,6 @@
 //! Sending and receiving.
 
-use super::{HostSocket, Wait};
+use super::host::{HostSocket, Wait};
 use crate::net::Received;
 use alloc::vec::Vec;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
@@ -97,7 +97,7 @@ impl HostSocket {
             };
             let result = if error == Errno::EAGAIN {
                 self.pollee.is_not(before, Readiness::OUT);
-                wait(self, Readiness::OUT)
+                wait(Readiness::OUT)
             } else {
                 Err(Error::new(error, "the host could not send"))
             };
@@ -135,7 +135,7 @@ impl HostSocket {
                 Ok(sent) => break sent,
                 Err(error) if error.0 == Errno::EAGAIN => {
                     self.pollee.is_not(before, Readiness::OUT);
-                    wait(self, Readiness::OUT)?;
+                    wait(Readiness::OUT)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -211,7 +211,7 @@ impl HostSocket {
             if done > 0 && !wants_all {
                 return Ok(done);
             }
-            match wait(self, Readiness::IN) {
+            match wait(Readiness::IN) {
                 Err(_) if done > 0 => return Ok(done),
                 result => result?,
             }
@@ -260,7 +260,7 @@ impl HostSocket {
                 }
                 Err(error) if error.0 == Errno::EAGAIN && !flags.contains(MessageFlags::ERRQUEUE) => {
                     self.pollee.is_not(before, Readiness::IN);
-                    wait(self, Readiness::IN)?;
+                    wait(Readiness::IN)?;
                 }
                 Err(error) => return Err(error.into()),
             }

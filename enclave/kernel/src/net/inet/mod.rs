@@ -1,83 +1,122 @@
-//! TCP and UDP through sockets of the host.
+//! TCP and UDP. What programs of one enclave send each other over 127.0.0.0/8 and ::1 stays inside; everything else goes through
+//! sockets of the host.
 //!
-//! A [`HostSocket`] stands for one non-blocking socket of the host. Its calls never wait: who may wait passes a function that
-//! does ([`Wait`]). Time limits (SO_RCVTIMEO, SO_SNDTIMEO) and what does not wait for the host are the kernel's;
-//! `docs/sockets.md` lists what passes to the host, what is kept here, and what is refused.
+//! An [`InetSocket`] gets a [`HostSocket`] when it needs one: to bind to what is not loopback, or to a loopback port that is
+//! published; to connect or send where nobody inside is; for an option that only the host has. From when its connection is
+//! the host's, all of it is ([`InetSocket::is_hosts`]). A connection to a program inside is a [`stream::Link`], with which the
+//! host has nothing to do. What is bound to all addresses has both: accepting and waiting look at the enclave's queue
+//! first, then at the host's.
 //!
-//! What is sent leaves the enclave in clear and what is received is the host's: who has secrets uses TLS.
+//! Which loopback ports are published, and which of the host's are reachable, the measured configuration says
+//! ([`boot_config::network`]). `docs/sockets.md` has the rules for people.
 //!
-//! * [`io`]: sending and receiving.
+//! What is sent through the host leaves the enclave in clear and what is received is the host's: who has secrets uses TLS.
+//!
+//! * [`endpoint`] reads and writes addresses.
+//! * [`ports`]: who has which port.
+//! * [`stream`]: TCP inside the enclave.
+//! * [`host`], [`io`]: a socket of the host; sending and receiving on it.
 //! * [`option`]: options, here and of the host.
-//! * [`socket`]: the calls of `socket(2)` on them.
-//! * [`readiness`]: what a socket is ready for, and who is told.
+//! * [`socket`]: the calls of `socket(2)`.
+//! * [`readiness`]: what a host's socket is ready for, and who is told.
 //! * [`interfaces`], [`netlink`]: what the host says of its network.
 //!
-//! Lock order: each lock is a leaf.
+//! Lock order: a listener; then the leaves: how far a connection is, a name, the options, a table of ports, a queue.
 
+mod endpoint;
+pub(crate) mod host;
 pub(crate) mod interfaces;
-pub(crate) mod io;
+mod io;
 pub(crate) mod netlink;
 mod option;
+mod ports;
 pub(crate) mod readiness;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use crate::fs::{FsShared, anonymous_metadata};
+use crate::net::Address;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
+use boot_config::network::{Network, Protocol};
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, bail};
-use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, family, ioctl, kind, protocol, shut};
-use platform::{HostAddress, HostError, HostFd, HostPoll, Platform};
-use readiness::{HostSockets, Pollee};
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicBool, Ordering};
+use host::{HostSocket, no_wait};
+use kbase::sync::{Mutex, Once};
+use kbase::{ByteSink, ByteSource, Result, UserAddr, UserPtr, UserSpace, bail};
+use linux_abi::net::option::{SOL_SOCKET, ipv6, socket as so};
+use linux_abi::net::{MessageFlags, family, ioctl, kind, protocol};
+use option::Options;
+use platform::{HostFd, Platform};
+use ports::{Binding, Ports};
+use readiness::HostSockets;
+use stream::Stream;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
-/// Waits until a socket may be ready, or fails: EAGAIN who does not want to wait, or whose time is over; ERESTARTSYS or EINTR
-/// a signal came.
-pub(crate) type Wait<'a> = &'a mut dyn FnMut(&HostSocket, Readiness) -> Result<()>;
-
-/// The [`Wait`] of who does not.
-pub(crate) fn no_wait(_socket: &HostSocket, _events: Readiness) -> Result<()> {
-    Err(Error::new(Errno::EAGAIN, "the socket is not ready"))
+/// What the internet domain has once.
+pub(crate) struct Inet {
+    platform: Arc<dyn Platform>,
+    shared: Arc<FsShared>,
+    sockets: Arc<HostSockets>,
+    ports: Ports,
+    policy: Network,
 }
 
-/// Nobody has waited for the socket yet.
-const UNWATCHED: u64 = 0;
-/// The host could not watch it.
-const UNWATCHABLE: u64 = u64::MAX;
+impl Inet {
+    pub(crate) fn new(shared: &Arc<FsShared>, sockets: &Arc<HostSockets>, policy: &Network) -> Self {
+        Self {
+            platform: Arc::clone(shared.platform()),
+            shared: Arc::clone(shared),
+            sockets: Arc::clone(sockets),
+            ports: Ports::default(),
+            policy: policy.clone(),
+        }
+    }
+}
+
+/// The address of a socket.
+#[derive(Clone, Copy)]
+struct Local {
+    address: SocketAddr,
+    /// Whether [`Inet::ports`] has it.
+    is_in_table: bool,
+    /// Whether the host's socket is bound to it, too.
+    is_on_host: bool,
+}
 
 /// A TCP or UDP socket.
-pub(crate) struct HostSocket {
+pub(crate) struct InetSocket {
     me: Weak<Self>,
-    platform: Arc<dyn Platform>,
-    sockets: Arc<HostSockets>,
-    fd: HostFd,
+    inet: Arc<Inet>,
     family: u16,
     kind: u32,
     protocol: u32,
     ino: u64,
     created_ns: i64,
-    notifier: ReadinessNotifier,
-    /// The token under which the host watches it, [`UNWATCHED`] or [`UNWATCHABLE`].
-    token: AtomicU64,
-    pollee: Pollee,
-    is_connecting: AtomicBool,
-    /// SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds; 0: no limit.
-    receive_limit_ns: AtomicU64,
-    send_limit_ns: AtomicU64,
+    notifier: Arc<ReadinessNotifier>,
+    /// Somebody waits for it, or waited, so the host has to tell of edges.
+    is_watched: AtomicBool,
+    options: Options,
+    local: Mutex<Option<Local>>,
+    host: Once<Arc<HostSocket>>,
+    /// Whether it does all that it does through the host.
+    is_hosts: AtomicBool,
+    /// Whether it is bound to an address that is the host's alone.
+    is_foreign: AtomicBool,
+    stream: Stream,
 }
 
-impl HostSocket {
+impl InetSocket {
     /// `socket(2)`.
     ///
     /// # Errors
     /// EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT as on Linux; EPERM a raw socket; EMFILE, ENFILE, ENOBUFS, ENOMEM of the
     /// host.
     pub(crate) fn create(
-        shared: &Arc<FsShared>,
-        sockets: &Arc<HostSockets>,
+        inet: &Arc<Inet>,
         of_family: u16,
         of_kind: u32,
         of_protocol: u32,
@@ -94,224 +133,226 @@ impl HostSocket {
             (0..kind::MAX, _) => bail!(ESOCKTNOSUPPORT, "no such type for the family"),
             _ => bail!(EINVAL, "no such type"),
         };
-        let fd = shared.platform().host_socket(of_family, of_kind, real_protocol)?;
-        Ok(Self::new(shared, sockets, fd, of_family, of_kind, real_protocol))
+        let socket = Self::new(inet, Arc::default(), (of_family, of_kind, real_protocol));
+        if of_kind != kind::STREAM {
+            socket.attach()?;
+            socket.is_hosts.store(true, Ordering::SeqCst);
+        }
+        Ok(socket)
     }
 
     fn new(
-        shared: &Arc<FsShared>,
-        sockets: &Arc<HostSockets>,
-        fd: HostFd,
-        of_family: u16,
-        of_kind: u32,
-        of_protocol: u32,
+        inet: &Arc<Inet>,
+        notifier: Arc<ReadinessNotifier>,
+        (of_family, of_kind, of_protocol): (u16, u32, u32),
     ) -> Arc<Self> {
-        let platform = Arc::clone(shared.platform());
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            sockets: Arc::clone(sockets),
-            fd,
+            inet: Arc::clone(inet),
             family: of_family,
             kind: of_kind,
             protocol: of_protocol,
-            ino: shared.next_id(),
-            created_ns: platform.realtime_ns().cast_signed(),
-            platform,
-            notifier: ReadinessNotifier::new(),
-            token: AtomicU64::new(UNWATCHED),
-            pollee: Pollee::new(),
-            is_connecting: AtomicBool::new(false),
-            receive_limit_ns: AtomicU64::new(0),
-            send_limit_ns: AtomicU64::new(0),
+            ino: inet.shared.next_id(),
+            created_ns: inet.platform.realtime_ns().cast_signed(),
+            notifier,
+            is_watched: AtomicBool::new(false),
+            options: Options::new(),
+            local: Mutex::new(None),
+            host: Once::new(),
+            is_hosts: AtomicBool::new(false),
+            is_foreign: AtomicBool::new(false),
+            stream: Stream::default(),
         })
     }
 
-    fn is_stream(&self) -> bool {
-        self.kind == kind::STREAM
+    /// The socket that the host accepted for this one.
+    fn of_host(&self, host: Arc<HostSocket>) -> Arc<Self> {
+        let its = (self.family, self.kind, self.protocol);
+        let new = Self::new(&self.inet, Arc::clone(host.notifier()), its);
+        new.options.inherit(&self.options);
+        new.is_hosts.store(true, Ordering::SeqCst);
+        new.host.call_once(|| host);
+        new
+    }
+
+    const fn protocol(&self) -> Protocol {
+        if self.kind == kind::STREAM { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    /// Whether it does all that it does through the host.
+    fn is_hosts(&self) -> bool {
+        self.is_hosts.load(Ordering::SeqCst)
+    }
+
+    /// The host's socket, if it has one.
+    fn host(&self) -> Option<&Arc<HostSocket>> {
+        self.host.get()
+    }
+
+    /// The host's socket; it is made if there is none yet.
+    fn attach(&self) -> Result<&Arc<HostSocket>> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let its = (self.family, self.kind, self.protocol);
+        let new = HostSocket::create(&self.inet.platform, &self.inet.sockets, &self.notifier, its)?;
+        self.options.replay(&new, (self.family, self.kind));
+        let host = self.host.call_once(|| new);
+        if self.is_watched.load(Ordering::SeqCst) {
+            host.watch();
+        }
+        Ok(host)
+    }
+
+    /// From now on all goes through the host.
+    fn go_to_host(&self) -> Result<&Arc<HostSocket>> {
+        let host = self.attach()?;
+        if let Some(local) = self.local()
+            && !local.is_on_host
+        {
+            host.bind(endpoint::show(self.family, local.address).as_bytes())?;
+            if let Some(local) = &mut *self.local.lock() {
+                local.is_on_host = true;
+            }
+        }
+        self.is_hosts.store(true, Ordering::SeqCst);
+        Ok(host)
+    }
+
+    /// Its address, if it is bound here.
+    fn local(&self) -> Option<Local> {
+        *self.local.lock()
+    }
+
+    /// Whether it takes no part in version 4.
+    fn is_v6only(&self) -> bool {
+        self.family == family::INET6 && self.options.is_on(protocol::IPV6, ipv6::V6ONLY)
+    }
+
+    fn binding(&self, ip: IpAddr) -> Binding {
+        Binding {
+            socket: self.me.clone(),
+            ip,
+            is_v6only: self.is_v6only(),
+            reuses_address: self.options.is_on(SOL_SOCKET, so::REUSEADDR),
+            reuses_port: self.options.is_on(SOL_SOCKET, so::REUSEPORT),
+            listens: false,
+            peer: None,
+        }
     }
 
     /// `bind(2)`.
-    ///
-    /// # Errors
-    /// EINVAL the address is too short, or it is bound; EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
-    pub(crate) fn bind(&self, address: &[u8]) -> Result<()> {
-        let address = self.address_of_program(address)?;
-        Ok(self.platform.host_bind(self.fd, &address)?)
+    fn bind_to(&self, bytes: &[u8]) -> Result<()> {
+        if self.is_hosts() {
+            return self.attach()?.bind(bytes);
+        }
+        let address = endpoint::parse(self.family, bytes)?;
+        if self.local().is_some() || self.has_link() {
+            bail!(EINVAL, "the socket is bound");
+        }
+        let ip = address.ip();
+        if !ip.is_unspecified() && !endpoint::is_loopback(ip) {
+            let host = self.attach()?;
+            host.bind(bytes)?;
+            self.is_foreign.store(true, Ordering::Relaxed);
+            self.is_hosts.store(true, Ordering::SeqCst);
+            return Ok(());
+        }
+        if ip.is_ipv4() && self.is_v6only() {
+            bail!(EINVAL, "the socket has no part in version 4");
+        }
+        self.bind_here(address)
     }
 
-    /// `listen(2)`.
-    ///
-    /// # Errors
-    /// EOPNOTSUPP no stream; EINVAL connected; EADDRINUSE.
-    pub(crate) fn listen(&self, backlog: u32) -> Result<()> {
-        let before = self.pollee.before();
-        self.platform.host_listen(self.fd, backlog)?;
-        self.pollee.is_unsure(before);
+    /// Binds to a loopback address or to all; at the host too, if that is to reach it.
+    fn bind_here(&self, address: SocketAddr) -> Result<()> {
+        let (ip, protocol) = (address.ip(), self.protocol());
+        let is_shared = ip.is_unspecified() || self.inet.policy.publish.contains(protocol, address.port());
+        let mut port = address.port();
+        if !is_shared || port != 0 {
+            port = self.inet.ports.bind(protocol, port, self.binding(ip))?;
+        }
+        let local =
+            |port| Local { address: SocketAddr::new(ip, port), is_in_table: true, is_on_host: is_shared };
+        if is_shared {
+            let at_host = || {
+                let host = self.attach()?;
+                host.bind(endpoint::show(self.family, address).as_bytes())?;
+                if address.port() != 0 {
+                    return Ok(port);
+                }
+                let given = endpoint::parse(self.family, host.name(false)?.as_bytes())?.port();
+                self.inet.ports.bind(protocol, given, self.binding(ip))
+            };
+            match at_host() {
+                Ok(given) => port = given,
+                Err(error) => {
+                    if port != 0 {
+                        self.inet.ports.release(protocol, port, &self.me);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        *self.local.lock() = Some(local(port));
         Ok(())
     }
 
-    /// `accept(2)`: the new socket and the address of its peer.
-    ///
-    /// # Errors
-    /// What `wait` says; EINVAL it does not listen; ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM.
-    pub(crate) fn accept(&self, shared: &Arc<FsShared>, wait: Wait<'_>) -> Result<(Arc<Self>, HostAddress)> {
-        loop {
-            let before = self.pollee.before();
-            match self.platform.host_accept(self.fd) {
-                Ok((fd, peer)) => {
-                    self.pollee.is_unsure(before);
-                    // Made first, so that it is closed if the address is refused.
-                    let new = Self::new(shared, &self.sockets, fd, self.family, self.kind, self.protocol);
-                    let peer = self.address_of_host(peer)?;
-                    return Ok((new, peer));
-                }
-                Err(error) if error.0 == Errno::EAGAIN => {
-                    self.pollee.is_not(before, Readiness::IN);
-                    wait(self, Readiness::IN)?;
-                }
-                Err(error) => return Err(error.into()),
+    /// Its address, which it gets now if it has none.
+    fn bind_itself(&self, source: IpAddr) -> Result<SocketAddr> {
+        let mut local = self.local.lock();
+        if let Some(local) = &mut *local {
+            if local.address.ip().is_unspecified() {
+                local.address.set_ip(source);
             }
+            return Ok(local.address);
         }
-    }
-
-    /// `connect(2)`.
-    ///
-    /// # Errors
-    /// EINPROGRESS it takes time and `wait` says EAGAIN; EALREADY it was begun before; EISCONN; ECONNREFUSED, ENETUNREACH,
-    /// EHOSTUNREACH, ETIMEDOUT, ECONNRESET; EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EPERM; EINTR or ERESTARTSYS a signal came.
-    pub(crate) fn connect(&self, address: &[u8], wait: Wait<'_>) -> Result<()> {
-        let address = self.address_of_program(address)?;
-        let mut was_begun = self.is_connecting.load(Ordering::Relaxed);
-        loop {
-            let before = self.pollee.before();
-            let result = self.platform.host_connect(self.fd, &address);
-            let is_under_way = matches!(result, Err(HostError(Errno::EINPROGRESS)))
-                || (was_begun && matches!(result, Err(HostError(Errno::EALREADY))));
-            self.is_connecting.store(is_under_way, Ordering::Relaxed);
-            if !is_under_way {
-                // The call that finds it done, or failed, also brings the host's socket into that state.
-                self.pollee.is_unsure(before);
-                return Ok(result?);
-            }
-            if !was_begun {
-                // It was ready for everything, as an unconnected socket is.
-                self.pollee.is_not(before, Readiness::all());
-            }
-            if let Err(error) = wait(self, Readiness::OUT) {
-                if error.errno() == Errno::EAGAIN {
-                    let busy = if was_begun { Errno::EALREADY } else { Errno::EINPROGRESS };
-                    return Err(Error::new(busy, "the connection is not made yet"));
-                }
-                return Err(error);
-            }
-            was_begun = true;
-        }
-    }
-
-    /// `getsockname(2)`, or `getpeername(2)`.
-    ///
-    /// # Errors
-    /// ENOTCONN it has no peer.
-    pub(crate) fn name(&self, of_peer: bool) -> Result<HostAddress> {
-        let name = self.platform.host_socket_name(self.fd, of_peer)?;
-        self.address_of_host(name)
-    }
-
-    /// `shutdown(2)`.
-    ///
-    /// # Errors
-    /// EINVAL no such direction; ENOTCONN.
-    pub(crate) fn shutdown(&self, how: u32) -> Result<()> {
-        if how > shut::RDWR {
-            bail!(EINVAL, "no such direction");
-        }
-        let before = self.pollee.before();
-        self.platform.host_shutdown(self.fd, how)?;
-        self.pollee.is_unsure(before);
-        self.notifier.broadcast(&Readiness::all());
-        Ok(())
-    }
-
-    /// An address from a program, for the host.
-    fn address_of_program(&self, address: &[u8]) -> Result<HostAddress> {
-        if address.len() > SOCKADDR_MAX {
-            bail!(EINVAL, "the address is too long");
-        }
-        HostAddress::new(address).ok_or(Error::new(Errno::EINVAL, "the address is too long"))
-    }
-
-    /// An address from the host, for a program: of the socket's family and of the right length, or none.
-    fn address_of_host(&self, address: HostAddress) -> Result<HostAddress> {
-        let bytes = address.as_bytes();
-        let len =
-            if self.family == family::INET { size_of::<SockaddrIn>() } else { size_of::<SockaddrIn6>() };
-        let is_right =
-            bytes.is_empty() || (bytes.len() == len && bytes.starts_with(&self.family.to_le_bytes()));
-        if !is_right {
-            bail!(EIO, "the host gave an address of another family");
-        }
+        let port = self.inet.ports.bind(self.protocol(), 0, self.binding(source))?;
+        let address = SocketAddr::new(source, port);
+        *local = Some(Local { address, is_in_table: true, is_on_host: false });
         Ok(address)
     }
 
-    /// The host told of an edge.
-    fn on_edge(&self, ready: Readiness) {
-        if self.pollee.edge(ready) {
-            self.notifier.broadcast(&ready);
+    /// `getsockname(2)` or `getpeername(2)`.
+    fn name_of(&self, of_peer: bool) -> Result<Address> {
+        let name = if of_peer { self.stream.peer() } else { self.local().map(|local| local.address) };
+        if let Some(name) = name {
+            return Ok(endpoint::show(self.family, name));
         }
-    }
-
-    /// Has the host watch the socket from now on. False if it cannot.
-    fn watch(&self) -> bool {
-        match self.token.load(Ordering::SeqCst) {
-            UNWATCHED => {}
-            token => return token != UNWATCHABLE,
+        if self.is_hosts() {
+            return self.attach()?.name(of_peer);
         }
-        let token = self.sockets.add(&self.me);
-        if self.token.compare_exchange(UNWATCHED, token, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            // Another thread was first, and is about to tell the host.
-            self.sockets.remove(token);
-            return true;
+        if of_peer {
+            bail!(ENOTCONN, "the socket has no peer");
         }
-        let is_watched = self.platform.watch(self.fd, token).is_ok();
-        if !is_watched {
-            self.token.store(UNWATCHABLE, Ordering::SeqCst);
-            self.sockets.remove(token);
-        }
-        is_watched
-    }
-
-    fn is_watched(&self) -> bool {
-        !matches!(self.token.load(Ordering::SeqCst), UNWATCHED | UNWATCHABLE)
-    }
-
-    /// What the host says that the socket is ready for.
-    fn ask_host(&self) -> Readiness {
-        let events = Readiness::IN | Readiness::OUT | Readiness::PRI | Readiness::RDHUP;
-        let mut rows = [HostPoll { fd: self.fd, events: events.bits(), revents: 0 }];
-        match self.platform.host_poll(&mut rows, Some(0)) {
-            Ok(_) => Readiness::from_bits_truncate(rows[0].revents),
-            // Not to know is no error of the socket: the call that tries finds out.
-            Err(_) => Readiness::empty(),
-        }
+        Ok(endpoint::show(self.family, SocketAddr::new(endpoint::any(self.family), 0)))
     }
 }
 
-impl Drop for HostSocket {
+impl Drop for InetSocket {
     fn drop(&mut self) {
-        if self.is_watched() {
-            self.sockets.remove(self.token.load(Ordering::SeqCst));
+        self.stream.close(self.options.aborts());
+        if let Some(local) = *self.local.get_mut()
+            && local.is_in_table
+        {
+            self.inet.ports.release(self.protocol(), local.address.port(), &self.me);
         }
-        self.platform.host_close_socket(self.fd);
     }
 }
 
-impl File for HostSocket {
+impl File for InetSocket {
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
-        self.receive_plain(into, linux_abi::net::MessageFlags::empty(), &mut no_wait)
+        if self.is_hosts() {
+            return self.attach()?.receive_plain(into, MessageFlags::empty(), &mut no_wait);
+        }
+        self.try_receive(into, MessageFlags::empty())
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
-        self.send_plain(from, linux_abi::net::MessageFlags::empty(), &mut no_wait)
+        if self.is_hosts() {
+            return self.attach()?.send_plain(from, MessageFlags::empty(), &mut no_wait);
+        }
+        self.try_send(from)
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -320,51 +361,43 @@ impl File for HostSocket {
     }
 
     fn ready(&self) -> Readiness {
-        if !self.is_watched() {
-            return self.ask_host();
-        }
-        loop {
-            if let Some(ready) = self.pollee.ready() {
-                return ready;
-            }
-            let before = self.pollee.before();
-            let ready = self.ask_host();
-            self.pollee.is(before, ready);
-            // Others call at the same time: what the host said just now is as good.
-            if self.pollee.ready().is_none() {
-                return ready;
-            }
+        match self.host() {
+            Some(host) if self.is_hosts() => host.ready(),
+            _ => self.ready_stream(),
         }
     }
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
-        self.watch().then_some(&self.notifier)
+        self.is_watched.store(true, Ordering::SeqCst);
+        match self.host() {
+            Some(host) if !self.has_link() && !host.watch() => None,
+            _ => Some(&self.notifier),
+        }
     }
 
     fn wait_limit_ns(&self, events: Readiness) -> Option<u64> {
-        let limit = if events.contains(Readiness::IN) { &self.receive_limit_ns } else { &self.send_limit_ns };
-        Some(limit.load(Ordering::Relaxed)).filter(|&limit| limit != 0)
+        self.options.limit_ns(events)
     }
 
     fn host_fd(&self) -> Option<HostFd> {
         // Only what cannot be watched is polled.
-        (self.token.load(Ordering::SeqCst) == UNWATCHABLE).then_some(self.fd)
+        self.host().filter(|_| !self.has_link()).and_then(|host| host.unwatchable())
     }
 
     fn changes_unannounced(&self) -> bool {
-        !self.watch()
+        self.notifier().is_none()
     }
 
     fn ioctl(&self, request: u32, argument: UserAddr, space: &dyn UserSpace) -> Result<u64> {
-        match request {
-            ioctl::SIOCINQ | ioctl::SIOCOUTQ | ioctl::SIOCATMARK => {
-                let mut value = [0; 4];
-                self.platform.host_ioctl(self.fd, request, &mut value)?;
-                UserPtr::<u32>::new(argument).write(space, &u32::from_le_bytes(value))?;
-                Ok(0)
-            }
-            _ => interfaces::ioctl(&*self.platform, request, argument, space),
+        if !matches!(request, ioctl::SIOCINQ | ioctl::SIOCOUTQ | ioctl::SIOCATMARK) {
+            return interfaces::ioctl(&*self.inet.platform, request, argument, space);
         }
+        let number = match self.host() {
+            Some(host) if self.is_hosts() => host.number(request)?,
+            _ => self.number(request)?,
+        };
+        UserPtr::<u32>::new(argument).write(space, &number)?;
+        Ok(0)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -4,7 +4,9 @@
 //! Lock order: the inbox is a leaf.
 
 use super::interfaces::name;
-use crate::fs::{FsShared, anonymous_metadata};
+use crate::Ctx;
+use crate::fs::{FsShared, anonymous_metadata, wait};
+use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -282,6 +284,50 @@ impl File for RouteSocket {
 
     fn display_name(&self) -> Option<String> {
         Some(alloc::format!("socket:[{}]", self.ino))
+    }
+}
+
+impl Socket for RouteSocket {
+    fn bind(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
+        Self::bind(self, address, ctx.process.pid)
+    }
+
+    /// There is nobody to connect to but the kernel.
+    fn connect(&self, _ctx: &Ctx<'_>, _address: &[u8], _is_blocking: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
+        Self::send(self, message.data, ctx.process.pid)
+    }
+
+    fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
+        loop {
+            match Self::receive(self, wanted.data, wanted.flags) {
+                Err(error) if wanted.is_blocking && error.errno() == Errno::EAGAIN => {
+                    wait::wait_for(ctx, self, Readiness::IN)?;
+                }
+                Err(error) => return Err(error),
+                Ok((len, is_cut)) => {
+                    let flags = if is_cut { MessageFlags::TRUNC } else { MessageFlags::empty() };
+                    return Ok(Received {
+                        len,
+                        from: Socket::name(self, true)?,
+                        flags,
+                        ..Received::default()
+                    });
+                }
+            }
+        }
+    }
+
+    fn name(&self, of_peer: bool) -> Result<Address> {
+        Ok(Address::new(Self::name(self, of_peer).as_bytes()).unwrap_or_default())
+    }
+
+    /// Buffer sizes, and what reports that never come are to say.
+    fn set_option(&self, _level: u32, _option: u32, _value: &[u8]) -> Result<()> {
+        Ok(())
     }
 }
 

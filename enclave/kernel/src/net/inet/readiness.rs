@@ -15,7 +15,7 @@
 //!
 //! Lock order: [`HostSockets::watched`] alone; it is not held while a notifier tells.
 
-use super::HostSocket;
+use super::host::HostSocket;
 use crate::Ctx;
 use alloc::sync::Weak;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -1,116 +1,246 @@
-//! The calls of `socket(2)` on host sockets and on netlink.
+//! The calls of `socket(2)`: on what is inside, and on what is the host's.
 
-use super::netlink::RouteSocket;
-use super::{HostSocket, no_wait};
+use super::{InetSocket, endpoint, host};
 use crate::Ctx;
 use crate::fs::wait;
 use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
-use kbase::{Errno, Result};
-use linux_abi::net::MessageFlags;
+use kbase::{ByteSink, ByteSource, Errno, Result, SliceSource, bail};
+use linux_abi::net::{MessageFlags, kind, shut};
 use vfs::{File, Readiness};
-use zerocopy::IntoBytes;
 
-/// The wait of a call.
-fn wait_of<'c>(ctx: &'c Ctx<'c>, is_blocking: bool) -> impl FnMut(&HostSocket, Readiness) -> Result<()> + 'c {
-    move |socket, events| {
-        if is_blocking { wait::wait_for(ctx, socket, events) } else { no_wait(socket, events) }
+/// Flags of sending on what is inside.
+const SENDABLE: MessageFlags = MessageFlags::DONTWAIT
+    .union(MessageFlags::NOSIGNAL)
+    .union(MessageFlags::OOB)
+    .union(MessageFlags::DONTROUTE)
+    .union(MessageFlags::EOR)
+    .union(MessageFlags::CONFIRM)
+    .union(MessageFlags::MORE)
+    .union(MessageFlags::FASTOPEN)
+    .union(MessageFlags::PEEK)
+    .union(MessageFlags::TRUNC)
+    .union(MessageFlags::WAITALL)
+    .union(MessageFlags::CMSG_CLOEXEC);
+/// Flags of receiving on what is inside.
+const RECEIVABLE: MessageFlags = SENDABLE.union(MessageFlags::WAITFORONE).union(MessageFlags::ERRQUEUE);
+
+/// What is thrown away, up to a length.
+struct Nowhere(usize);
+
+impl ByteSink for Nowhere {
+    fn remaining(&self) -> usize {
+        self.0
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
     }
 }
 
-impl Socket for HostSocket {
+impl InetSocket {
+    /// The wait of a call.
+    fn wait_of<'c>(
+        &'c self,
+        ctx: &'c Ctx<'c>,
+        is_blocking: bool,
+    ) -> impl FnMut(Readiness) -> Result<()> + 'c {
+        move |events| if is_blocking { wait::wait_for(ctx, self, events) } else { host::no_wait(events) }
+    }
+
+    /// `send(2)` on a connection inside.
+    fn send_stream(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
+        let Outgoing { data, to, flags, is_blocking, .. } = message;
+        if !SENDABLE.contains(flags) {
+            bail!(EOPNOTSUPP, "a flag that sending does not have here");
+        }
+        if flags.contains(MessageFlags::FASTOPEN) && !to.is_empty() && !self.has_link() {
+            self.connect_stream(ctx, to, is_blocking)?;
+            if self.is_hosts() {
+                return self.attach()?.send_plain(
+                    data,
+                    MessageFlags::empty(),
+                    &mut self.wait_of(ctx, is_blocking),
+                );
+            }
+        }
+        if flags.contains(MessageFlags::OOB) && data.remaining() > 0 {
+            return self.send_urgent(ctx, data, is_blocking);
+        }
+        self.send_all(ctx, data, is_blocking)
+    }
+
+    fn send_all(&self, ctx: &Ctx<'_>, data: &mut dyn ByteSource, is_blocking: bool) -> Result<usize> {
+        let mut done = 0usize;
+        loop {
+            match self.try_send(data) {
+                Ok(sent) => {
+                    done = done.saturating_add(sent);
+                    if data.remaining() == 0 || sent == 0 || !is_blocking {
+                        return Ok(done);
+                    }
+                }
+                Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    match wait::wait_for(ctx, self, Readiness::OUT) {
+                        Err(_) if done > 0 => return Ok(done),
+                        result => result?,
+                    }
+                }
+                Err(_) if done > 0 => return Ok(done),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// MSG_OOB: the last byte is urgent.
+    fn send_urgent(&self, ctx: &Ctx<'_>, data: &mut dyn ByteSource, is_blocking: bool) -> Result<usize> {
+        let mut all = alloc::vec![0; data.remaining().min(64 * 1024)];
+        let taken = data.take(&mut all)?;
+        all.truncate(taken);
+        let Some((&urgent, before)) = all.split_last() else { return Ok(0) };
+        let sent = if before.is_empty() {
+            0
+        } else {
+            self.send_all(ctx, &mut SliceSource::new(before), is_blocking)?
+        };
+        if sent < before.len() {
+            return Ok(sent);
+        }
+        loop {
+            match self.try_send_urgent(urgent) {
+                Ok(()) => return Ok(sent.saturating_add(1)),
+                Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    match wait::wait_for(ctx, self, Readiness::OUT) {
+                        Err(_) if sent > 0 => return Ok(sent),
+                        result => result?,
+                    }
+                }
+                Err(_) if sent > 0 => return Ok(sent),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// `recv(2)` on a connection inside.
+    fn receive_stream(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
+        let Incoming { data, flags, is_blocking, .. } = wanted;
+        if !RECEIVABLE.contains(flags) {
+            bail!(EOPNOTSUPP, "a flag that receiving does not have here");
+        }
+        if flags.contains(MessageFlags::ERRQUEUE) {
+            bail!(EAGAIN, "the queue of errors is empty");
+        }
+        let mut nowhere = Nowhere(data.remaining());
+        let into: &mut dyn ByteSink = if flags.contains(MessageFlags::TRUNC) { &mut nowhere } else { data };
+        let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB);
+        let wants_all = flags.contains(MessageFlags::WAITALL) && takes;
+        let mut done = 0usize;
+        loop {
+            match self.try_receive(into, flags) {
+                Ok(taken) => {
+                    done = done.saturating_add(taken);
+                    if !wants_all || taken == 0 || into.remaining() == 0 {
+                        break;
+                    }
+                }
+                Err(error)
+                    if error.errno() == Errno::EAGAIN
+                        && is_blocking
+                        && !flags.contains(MessageFlags::OOB) =>
+                {
+                    match wait::wait_for(ctx, self, Readiness::IN) {
+                        Err(_) if done > 0 => break,
+                        result => result?,
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let flags = flags & MessageFlags::OOB;
+        Ok(Received { len: done, flags, ..Received::default() })
+    }
+}
+
+impl Socket for InetSocket {
     fn bind(&self, _ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
-        Self::bind(self, address)
+        self.bind_to(address)
     }
 
     fn listen(&self, _ctx: &Ctx<'_>, backlog: u32) -> Result<()> {
-        Self::listen(self, backlog)
+        self.start_listening(backlog)
     }
 
     fn accept(&self, ctx: &Ctx<'_>, is_blocking: bool) -> Result<(Arc<dyn File>, Address)> {
-        // A connection is not taken from the host to be dropped.
-        ctx.files.want_room()?;
-        let (new, peer) = Self::accept(self, ctx.kernel.mounts.shared(), &mut wait_of(ctx, is_blocking))?;
-        Ok((new, peer))
+        if self.kind != kind::STREAM {
+            bail!(EOPNOTSUPP, "a datagram socket does not listen");
+        }
+        if !self.is_hosts() {
+            let (new, peer) = self.accept_next(ctx, is_blocking)?;
+            return Ok((new, endpoint::show(self.family, peer)));
+        }
+        let host = self.attach()?;
+        loop {
+            // A connection is not taken from the host to be dropped.
+            ctx.files.want_room()?;
+            match host.accept() {
+                Ok((new, peer)) => return Ok((self.of_host(new), peer)),
+                Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    wait::wait_for(ctx, self, Readiness::IN)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn connect(&self, ctx: &Ctx<'_>, address: &[u8], is_blocking: bool) -> Result<()> {
-        Self::connect(self, address, &mut wait_of(ctx, is_blocking))
+        if self.kind == kind::STREAM {
+            return self.connect_stream(ctx, address, is_blocking);
+        }
+        self.attach()?.connect(address, &mut self.wait_of(ctx, is_blocking))
     }
 
     fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
-        let wait = &mut wait_of(ctx, message.is_blocking);
-        self.send_message(message.data, message.to, message.control, message.flags, wait)
+        if !self.is_hosts() {
+            return self.send_stream(ctx, message);
+        }
+        let wait = &mut self.wait_of(ctx, message.is_blocking);
+        self.attach()?.send_message(message.data, message.to, message.control, message.flags, wait)
     }
 
     fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
-        let wait = &mut wait_of(ctx, wanted.is_blocking);
+        if !self.is_hosts() {
+            return self.receive_stream(ctx, wanted);
+        }
+        let wait = &mut self.wait_of(ctx, wanted.is_blocking);
+        let host = self.attach()?;
         match wanted.control_room {
-            Some(room) => self.receive_message(wanted.data, room, wanted.flags, wait),
+            Some(room) => host.receive_message(wanted.data, room, wanted.flags, wait),
             None => {
-                let len = self.receive_plain(wanted.data, wanted.flags, wait)?;
+                let len = host.receive_plain(wanted.data, wanted.flags, wait)?;
                 Ok(Received { len, ..Received::default() })
             }
         }
     }
 
     fn name(&self, of_peer: bool) -> Result<Address> {
-        Self::name(self, of_peer)
+        self.name_of(of_peer)
     }
 
     fn shutdown(&self, how: u32) -> Result<()> {
-        Self::shutdown(self, how)
+        if how > shut::RDWR {
+            bail!(EINVAL, "no such direction");
+        }
+        if self.is_hosts() { self.attach()?.shutdown(how) } else { self.shut_stream(how) }
     }
 
     fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
-        Self::get_option(self, level, option, value)
+        self.get_any_option(level, option, value)
     }
 
     fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
-        Self::set_option(self, level, option, value)
-    }
-}
-
-impl Socket for RouteSocket {
-    fn bind(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
-        Self::bind(self, address, ctx.process.pid)
-    }
-
-    /// There is nobody to connect to but the kernel.
-    fn connect(&self, _ctx: &Ctx<'_>, _address: &[u8], _is_blocking: bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
-        Self::send(self, message.data, ctx.process.pid)
-    }
-
-    fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
-        loop {
-            match Self::receive(self, wanted.data, wanted.flags) {
-                Err(error) if wanted.is_blocking && error.errno() == Errno::EAGAIN => {
-                    wait::wait_for(ctx, self, Readiness::IN)?;
-                }
-                Err(error) => return Err(error),
-                Ok((len, is_cut)) => {
-                    let flags = if is_cut { MessageFlags::TRUNC } else { MessageFlags::empty() };
-                    return Ok(Received {
-                        len,
-                        from: Socket::name(self, true)?,
-                        flags,
-                        ..Received::default()
-                    });
-                }
-            }
-        }
-    }
-
-    fn name(&self, of_peer: bool) -> Result<Address> {
-        Ok(Address::new(Self::name(self, of_peer).as_bytes()).unwrap_or_default())
-    }
-
-    /// Buffer sizes, and what reports that never come are to say.
-    fn set_option(&self, _level: u32, _option: u32, _value: &[u8]) -> Result<()> {
-        Ok(())
+        self.set_any_option(level, option, value)
     }
 }

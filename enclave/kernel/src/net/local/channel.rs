@@ -16,6 +16,8 @@ pub(crate) struct Channel<A, N> {
     pub(crate) queue: Queue<A, N>,
     /// Whether the receiver closed and lost something: ECONNRESET for the sender, once.
     is_reset: AtomicBool,
+    /// Whether that was so.
+    was_reset: AtomicBool,
 }
 
 impl<A: Clone, N: Clone> Channel<A, N> {
@@ -35,7 +37,7 @@ impl<A: Clone, N: Clone> Channel<A, N> {
         } else {
             Queue::Messages(Packets::new(Arc::clone(receiver)))
         };
-        Arc::new(Self { queue, is_reset: AtomicBool::new(false) })
+        Arc::new(Self { queue, is_reset: AtomicBool::new(false), was_reset: AtomicBool::new(false) })
     }
 
     /// Whether there is somebody who receives, and somebody who sends.
@@ -77,6 +79,7 @@ impl<A: Clone, N: Clone> Channel<A, N> {
     pub(crate) fn abandon(&self, is_reset: bool) {
         if is_reset || self.is_readable() {
             self.is_reset.store(true, Ordering::SeqCst);
+            self.was_reset.store(true, Ordering::SeqCst);
         }
         self.close(true, false);
         match &self.queue {
@@ -88,6 +91,11 @@ impl<A: Clone, N: Clone> Channel<A, N> {
     /// Whether the sender is to hear of a reset.
     pub(crate) fn is_reset(&self) -> bool {
         self.is_reset.load(Ordering::SeqCst)
+    }
+
+    /// Whether the sender heard of a reset, or is to.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.was_reset.load(Ordering::SeqCst)
     }
 
     /// Takes the reset.

@@ -113,7 +113,8 @@ impl UnixSocket {
             let look = |_: &[_]| {
                 let is_full = weak.upgrade().is_some_and(|target| {
                     let listener = target.listener.lock();
-                    !target.is_shut(RECEIVING) && listener.as_ref().is_some_and(|listener| listener.backlog.is_full())
+                    !target.is_shut(RECEIVING)
+                        && listener.as_ref().is_some_and(|listener| listener.backlog.is_full())
                 });
                 (!is_full).then_some(())
             };

@@ -1,0 +1,325 @@
+//! One non-blocking socket of the host.
+//!
+//! Its calls never wait: who may wait passes a function that does ([`Wait`]). Time limits are the [`super::InetSocket`]'s.
+
+use super::readiness::{HostSockets, Pollee};
+use crate::fs::wait::ALWAYS;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kbase::{Errno, Error, Result, bail};
+use linux_abi::net::option::{SOL_SOCKET, socket};
+use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, family, kind, shut};
+use platform::{HostAddress, HostError, HostFd, HostPoll, Platform};
+use vfs::{Readiness, ReadinessNotifier};
+
+/// Waits until a socket may be ready, or fails: EAGAIN who does not want to wait, or whose time is over; ERESTARTSYS or EINTR
+/// a signal came.
+pub(crate) type Wait<'a> = &'a mut dyn FnMut(Readiness) -> Result<()>;
+
+/// The [`Wait`] of who does not.
+pub(crate) fn no_wait(_events: Readiness) -> Result<()> {
+    Err(Error::new(Errno::EAGAIN, "the socket is not ready"))
+}
+
+/// Nobody has waited for the socket yet.
+const UNWATCHED: u64 = 0;
+/// The host could not watch it.
+const UNWATCHABLE: u64 = u64::MAX;
+
+/// A socket of the host.
+pub(crate) struct HostSocket {
+    me: Weak<Self>,
+    pub(super) platform: Arc<dyn Platform>,
+    sockets: Arc<HostSockets>,
+    pub(super) fd: HostFd,
+    family: u16,
+    kind: u32,
+    /// Who is told of edges.
+    notifier: Arc<ReadinessNotifier>,
+    /// The token under which the host watches it, [`UNWATCHED`] or [`UNWATCHABLE`].
+    token: AtomicU64,
+    pub(super) pollee: Pollee,
+    is_connecting: AtomicBool,
+}
+
+impl HostSocket {
+    /// `socket(2)`, for who has this notifier.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOBUFS, ENOMEM of the host.
+    pub(super) fn create(
+        platform: &Arc<dyn Platform>,
+        sockets: &Arc<HostSockets>,
+        notifier: &Arc<ReadinessNotifier>,
+        (of_family, of_kind, of_protocol): (u16, u32, u32),
+    ) -> Result<Arc<Self>> {
+        let fd = platform.host_socket(of_family, of_kind, of_protocol)?;
+        Ok(Self::new(platform, sockets, notifier, fd, (of_family, of_kind)))
+    }
+
+    fn new(
+        platform: &Arc<dyn Platform>,
+        sockets: &Arc<HostSockets>,
+        notifier: &Arc<ReadinessNotifier>,
+        fd: HostFd,
+        (of_family, of_kind): (u16, u32),
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            platform: Arc::clone(platform),
+            sockets: Arc::clone(sockets),
+            fd,
+            family: of_family,
+            kind: of_kind,
+            notifier: Arc::clone(notifier),
+            token: AtomicU64::new(UNWATCHED),
+            pollee: Pollee::new(),
+            is_connecting: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) const fn notifier(&self) -> &Arc<ReadinessNotifier> {
+        &self.notifier
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.kind == kind::STREAM
+    }
+
+    /// `bind(2)`.
+    ///
+    /// # Errors
+    /// EINVAL the address is too short, or it is bound; EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+    pub(crate) fn bind(&self, address: &[u8]) -> Result<()> {
+        let address = self.address_of_program(address)?;
+        Ok(self.platform.host_bind(self.fd, &address)?)
+    }
+
+    /// `listen(2)`.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP no stream; EINVAL connected; EADDRINUSE.
+    pub(crate) fn listen(&self, backlog: u32) -> Result<()> {
+        let before = self.pollee.before();
+        self.platform.host_listen(self.fd, backlog)?;
+        self.pollee.is_unsure(before);
+        Ok(())
+    }
+
+    /// `accept(2)`: the new socket and the address of its peer.
+    ///
+    /// # Errors
+    /// EAGAIN nobody connects; EINVAL it does not listen; ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    pub(super) fn accept(&self) -> Result<(Arc<Self>, HostAddress)> {
+        let before = self.pollee.before();
+        match self.platform.host_accept(self.fd) {
+            Ok((fd, peer)) => {
+                self.pollee.is_unsure(before);
+                // Made first, so that it is closed if the address is refused.
+                let its = (self.family, self.kind);
+                let new = Self::new(&self.platform, &self.sockets, &Arc::default(), fd, its);
+                let peer = self.address_of_host(peer)?;
+                Ok((new, peer))
+            }
+            Err(error) => {
+                if error.0 == Errno::EAGAIN {
+                    self.pollee.is_not(before, Readiness::IN);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// `connect(2)`.
+    ///
+    /// # Errors
+    /// EINPROGRESS it takes time and `wait` says EAGAIN; EALREADY it was begun before; EISCONN; ECONNREFUSED, ENETUNREACH,
+    /// EHOSTUNREACH, ETIMEDOUT, ECONNRESET; EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EPERM; EINTR or ERESTARTSYS a signal came.
+    pub(crate) fn connect(&self, address: &[u8], wait: Wait<'_>) -> Result<()> {
+        let address = self.address_of_program(address)?;
+        let mut was_begun = self.is_connecting.load(Ordering::Relaxed);
+        loop {
+            let before = self.pollee.before();
+            let result = self.platform.host_connect(self.fd, &address);
+            let is_under_way = matches!(result, Err(HostError(Errno::EINPROGRESS)))
+                || (was_begun && matches!(result, Err(HostError(Errno::EALREADY))));
+            self.is_connecting.store(is_under_way, Ordering::Relaxed);
+            if !is_under_way {
+                // The call that finds it done, or failed, also brings the host's socket into that state.
+                self.pollee.is_unsure(before);
+                return Ok(result?);
+            }
+            if !was_begun {
+                // It was ready for everything, as an unconnected socket is.
+                self.pollee.is_not(before, Readiness::all());
+            }
+            if let Err(error) = wait(Readiness::OUT) {
+                if error.errno() == Errno::EAGAIN {
+                    let busy = if was_begun { Errno::EALREADY } else { Errno::EINPROGRESS };
+                    return Err(Error::new(busy, "the connection is not made yet"));
+                }
+                return Err(error);
+            }
+            was_begun = true;
+        }
+    }
+
+    /// `getsockname(2)`, or `getpeername(2)`.
+    ///
+    /// # Errors
+    /// ENOTCONN it has no peer.
+    pub(crate) fn name(&self, of_peer: bool) -> Result<HostAddress> {
+        let name = self.platform.host_socket_name(self.fd, of_peer)?;
+        self.address_of_host(name)
+    }
+
+    /// `shutdown(2)`.
+    ///
+    /// # Errors
+    /// EINVAL no such direction; ENOTCONN.
+    pub(crate) fn shutdown(&self, how: u32) -> Result<()> {
+        if how > shut::RDWR {
+            bail!(EINVAL, "no such direction");
+        }
+        let before = self.pollee.before();
+        self.platform.host_shutdown(self.fd, how)?;
+        self.pollee.is_unsure(before);
+        self.notifier.broadcast(&Readiness::all());
+        Ok(())
+    }
+
+    /// An address from a program, for the host.
+    pub(super) fn address_of_program(&self, address: &[u8]) -> Result<HostAddress> {
+        if address.len() > SOCKADDR_MAX {
+            bail!(EINVAL, "the address is too long");
+        }
+        HostAddress::new(address).ok_or(Error::new(Errno::EINVAL, "the address is too long"))
+    }
+
+    /// An address from the host, for a program: of the socket's family and of the right length, or none.
+    pub(super) fn address_of_host(&self, address: HostAddress) -> Result<HostAddress> {
+        let bytes = address.as_bytes();
+        let len =
+            if self.family == family::INET { size_of::<SockaddrIn>() } else { size_of::<SockaddrIn6>() };
+        let is_right =
+            bytes.is_empty() || (bytes.len() == len && bytes.starts_with(&self.family.to_le_bytes()));
+        if !is_right {
+            bail!(EIO, "the host gave an address of another family");
+        }
+        Ok(address)
+    }
+
+    /// The host told of an edge.
+    pub(super) fn on_edge(&self, ready: Readiness) {
+        if self.pollee.edge(ready) {
+            self.notifier.broadcast(&ready);
+        }
+    }
+
+    /// Has the host watch the socket from now on. False if it cannot.
+    pub(super) fn watch(&self) -> bool {
+        match self.token.load(Ordering::SeqCst) {
+            UNWATCHED => {}
+            token => return token != UNWATCHABLE,
+        }
+        let token = self.sockets.add(&self.me);
+        if self.token.compare_exchange(UNWATCHED, token, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            // Another thread was first, and is about to tell the host.
+            self.sockets.remove(token);
+            return true;
+        }
+        let is_watched = self.platform.watch(self.fd, token).is_ok();
+        if !is_watched {
+            self.token.store(UNWATCHABLE, Ordering::SeqCst);
+            self.sockets.remove(token);
+        }
+        is_watched
+    }
+
+    fn is_watched(&self) -> bool {
+        !matches!(self.token.load(Ordering::SeqCst), UNWATCHED | UNWATCHABLE)
+    }
+
+    /// What the host says that the socket is ready for.
+    fn ask_host(&self) -> Readiness {
+        let events = Readiness::IN | Readiness::OUT | Readiness::PRI | Readiness::RDHUP;
+        let mut rows = [HostPoll { fd: self.fd, events: events.bits(), revents: 0 }];
+        match self.platform.host_poll(&mut rows, Some(0)) {
+            Ok(_) => Readiness::from_bits_truncate(rows[0].revents),
+            // Not to know is no error of the socket: the call that tries finds out.
+            Err(_) => Readiness::empty(),
+        }
+    }
+}
+
+impl Drop for HostSocket {
+    fn drop(&mut self) {
+        if self.is_watched() {
+            self.sockets.remove(self.token.load(Ordering::SeqCst));
+        }
+        self.platform.host_close_socket(self.fd);
+    }
+}
+
+impl HostSocket {
+    /// What could be done without blocking.
+    pub(super) fn ready(&self) -> Readiness {
+        if !self.is_watched() {
+            return self.ask_host();
+        }
+        loop {
+            if let Some(ready) = self.pollee.ready() {
+                return ready;
+            }
+            let before = self.pollee.before();
+            let ready = self.ask_host();
+            self.pollee.is(before, ready);
+            // Others call at the same time: what the host said just now is as good.
+            if self.pollee.ready().is_none() {
+                return ready;
+            }
+        }
+    }
+
+    /// Whether it may be ready for one of `events`, as far as is known.
+    pub(super) fn may_be(&self, events: Readiness) -> bool {
+        !self.is_watched() || self.pollee.ready().is_none_or(|ready| ready.intersects(events | ALWAYS))
+    }
+
+    /// The descriptor to poll, of a socket that the host could not watch.
+    pub(super) fn unwatchable(&self) -> Option<HostFd> {
+        (self.token.load(Ordering::SeqCst) == UNWATCHABLE).then_some(self.fd)
+    }
+
+    /// `ioctl(2)` that answers with a number.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub(super) fn number(&self, request: u32) -> Result<u32> {
+        let mut value = [0; 4];
+        self.platform.host_ioctl(self.fd, request, &mut value)?;
+        Ok(u32::from_le_bytes(value))
+    }
+
+    /// `getsockopt(2)`: fills `value` and returns the length of what there is.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT no such option, or it does not pass; EINVAL the value is too short.
+    pub(super) fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
+        let before = self.pollee.before();
+        let len = self.platform.host_get_option(self.fd, level, option, value)?;
+        if (level, option) == (SOL_SOCKET, socket::ERROR) {
+            // It is cleared, and so may be what the socket was ready for.
+            self.pollee.is_unsure(before);
+        }
+        Ok(len)
+    }
+
+    /// `setsockopt(2)`.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT no such option, or it does not pass; and what the host reports.
+    pub(super) fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
+        Ok(self.platform.host_set_option(self.fd, level, option, value)?)
+    }
+}

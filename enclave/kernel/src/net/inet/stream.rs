@@ -1,0 +1,728 @@
+//! TCP between programs of one enclave.
+//!
+//! Connecting makes the other side's socket, which waits at the listener to be accepted; where too many wait, the one that
+//! connects waits in a second queue, as its SYN would. No segment is lost, so there is nothing to retransmit, and who closes is
+//! gone at once: no port is in TIME_WAIT.
+//!
+//! Lock order: [`Stream::listener`], then [`Stream::progress`] of those that connect. No notifier is told under either.
+
+use super::{InetSocket, endpoint};
+use crate::Ctx;
+use crate::fs::wait;
+use crate::net::local::{self, Backlog, Queue};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use kbase::sync::{Mutex, Once};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink, SliceSource, bail};
+use linux_abi::net::{MessageFlags, family, ioctl, kind, shut};
+use vfs::Readiness;
+
+/// The mark of the byte that was sent with MSG_OOB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Urgent;
+
+type Channel = local::Channel<Urgent, ()>;
+
+/// Bits of [`Stream::shut`].
+const RECEIVING: u32 = 1;
+const SENDING: u32 = 2;
+
+/// States of [`Link::void`]: the peer is there; something was sent to a peer that had closed; the error of that was told.
+const THERE: u32 = 0;
+const SENT_TO_NOBODY: u32 = 1;
+const TOLD: u32 = 2;
+
+/// Of so many connections that are accepted, one is asked of the host first.
+const HOST_TURN: usize = 8;
+
+/// A connection, seen from one side.
+pub(super) struct Link {
+    incoming: Arc<Channel>,
+    outgoing: Arc<Channel>,
+    /// The last urgent byte that came, until it is received, and that went.
+    urgent: Arc<Mutex<Option<u8>>>,
+    peer_urgent: Arc<Mutex<Option<u8>>>,
+    peer: SocketAddr,
+    void: AtomicU32,
+}
+
+/// How far connecting is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Idle,
+    /// Too many wait at the listener.
+    Waiting,
+    /// There is a link, and the program was not told.
+    Made,
+    /// It failed, and the program was not told.
+    Failed(Errno),
+    /// It failed, and the program heard of it as the error of the socket.
+    Dead,
+}
+
+/// What a socket that listens has.
+struct Listener {
+    backlog: Backlog<Arc<InetSocket>>,
+    /// Who connects while too many wait.
+    connecting: VecDeque<Weak<InetSocket>>,
+    /// Whether the host's socket listens too.
+    is_on_host: bool,
+}
+
+/// The part of a socket that is TCP in the enclave.
+#[derive(Default)]
+pub(super) struct Stream {
+    listener: Mutex<Option<Listener>>,
+    progress: Mutex<Progress>,
+    /// Where it connects to while it waits.
+    target: Mutex<Option<SocketAddr>>,
+    link: Once<Link>,
+    /// Nobody accepted it yet.
+    is_embryo: AtomicBool,
+    shut: AtomicU32,
+    turn: AtomicUsize,
+}
+
+impl Stream {
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.link.get().map(|link| link.peer)
+    }
+
+    /// The socket is closed.
+    pub(super) fn close(&mut self, aborts: bool) {
+        if let Some(listener) = self.listener.get_mut().take() {
+            refuse(listener);
+        }
+        if let Some(link) = self.link.get() {
+            link.incoming.abandon(*self.is_embryo.get_mut() || aborts);
+            link.outgoing.close(false, true);
+        }
+    }
+}
+
+/// Ends listening: who was not accepted is reset, and who waits to be is refused.
+fn refuse(listener: Listener) {
+    for client in listener.connecting.iter().filter_map(Weak::upgrade) {
+        client.finish(Progress::Failed(Errno::ECONNREFUSED));
+    }
+    drop(listener);
+}
+
+impl InetSocket {
+    pub(super) fn has_link(&self) -> bool {
+        self.stream.link.get().is_some()
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.stream.listener.lock().is_some()
+    }
+
+    fn is_shut(&self, bit: u32) -> bool {
+        self.stream.shut.load(Ordering::SeqCst) & bit != 0
+    }
+
+    fn progress(&self) -> Progress {
+        *self.stream.progress.lock()
+    }
+
+    /// Connecting ends one way or the other.
+    fn finish(&self, progress: Progress) {
+        {
+            let mut now = self.stream.progress.lock();
+            if *now != Progress::Waiting {
+                return;
+            }
+            *now = progress;
+        }
+        self.notifier.broadcast(&Readiness::all());
+    }
+
+    /// `listen(2)`.
+    pub(super) fn start_listening(&self, backlog: u32) -> Result<()> {
+        if self.kind != kind::STREAM {
+            bail!(EOPNOTSUPP, "a datagram socket does not listen");
+        }
+        if self.is_hosts() {
+            return self.attach()?.listen(backlog);
+        }
+        if self.has_link() || self.progress() == Progress::Waiting {
+            bail!(EINVAL, "the socket is connected");
+        }
+        if self.local().is_none() {
+            self.bind_here(SocketAddr::new(endpoint::any(self.family), 0))?;
+        }
+        let Some(local) = self.local() else { bail!(EINVAL, "the socket has no address") };
+        let port = local.address.port();
+        let set = |listens| {
+            self.inet.ports.change(self.protocol(), port, &self.me, |binding| binding.listens = listens)
+        };
+        set(true)?;
+        if local.is_on_host {
+            let host = self.attach()?;
+            if let Err(error) = host.listen(backlog) {
+                if !self.listens() {
+                    set(false)?;
+                }
+                return Err(error);
+            }
+            host.watch();
+        }
+        {
+            let mut listener = self.stream.listener.lock();
+            let is_on_host = local.is_on_host;
+            match &mut *listener {
+                Some(listener) => listener.backlog.set_limit(backlog),
+                None => {
+                    let (backlog, connecting) = (Backlog::new(backlog), VecDeque::new());
+                    *listener = Some(Listener { backlog, connecting, is_on_host });
+                }
+            }
+        }
+        self.admit();
+        self.notifier.broadcast(&Readiness::all());
+        Ok(())
+    }
+
+    /// `accept(2)`.
+    pub(super) fn accept_next(&self, ctx: &Ctx<'_>, is_blocking: bool) -> Result<(Arc<Self>, SocketAddr)> {
+        loop {
+            let turn = self.stream.turn.fetch_add(1, Ordering::Relaxed);
+            let is_hosts_turn = turn % HOST_TURN == HOST_TURN - 1;
+            let (next, asks_host) = match &mut *self.stream.listener.lock() {
+                None => bail!(EINVAL, "the socket does not listen"),
+                Some(listener) if is_hosts_turn && listener.is_on_host => (None, true),
+                Some(listener) => (listener.backlog.pop(), listener.is_on_host),
+            };
+            if let Some(new) = next {
+                new.stream.is_embryo.store(false, Ordering::SeqCst);
+                self.admit();
+                let peer = new.stream.peer().ok_or(Error::new(Errno::ECONNABORTED, "it has no peer"))?;
+                return Ok((new, peer));
+            }
+            if let Some(host) = self.host()
+                && asks_host
+                && (!is_blocking || host.may_be(Readiness::IN))
+            {
+                // A connection is not taken from the host to be dropped.
+                ctx.files.want_room()?;
+                match host.accept() {
+                    Ok((new, peer)) => {
+                        let peer = endpoint::parse(self.family, peer.as_bytes())?;
+                        return Ok((self.of_host(new), peer));
+                    }
+                    Err(error) if error.errno() == Errno::EAGAIN => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if is_hosts_turn {
+                continue;
+            }
+            if !is_blocking {
+                bail!(EAGAIN, "nobody connects");
+            }
+            wait::wait_for(ctx, self, Readiness::IN)?;
+        }
+    }
+
+    /// Has those connect for whom there is room now.
+    fn admit(&self) {
+        let mut made = Vec::new();
+        {
+            let mut listener = self.stream.listener.lock();
+            let Some(listener) = &mut *listener else { return };
+            while !listener.backlog.is_full()
+                && let Some(client) = listener.connecting.pop_front()
+            {
+                if let Some(client) = client.upgrade()
+                    && client.progress() == Progress::Waiting
+                    && let Some(local) = client.local()
+                    && let Some(mine) = client.target()
+                {
+                    client.join(self, listener, (local.address, mine));
+                    made.push(client);
+                }
+            }
+        }
+        for client in &made {
+            client.finish(Progress::Made);
+        }
+        if !made.is_empty() {
+            self.notifier.broadcast(&Readiness::IN);
+        }
+    }
+
+    /// `connect(2)` of a stream.
+    pub(super) fn connect_stream(&self, ctx: &Ctx<'_>, bytes: &[u8], is_blocking: bool) -> Result<()> {
+        if endpoint::family_of(bytes)? == family::UNSPEC {
+            return self.disconnect(ctx, bytes, is_blocking);
+        }
+        let wait_for_host = |is_waiting: bool| {
+            move |events| if is_waiting { wait::wait_for(ctx, self, events) } else { super::no_wait(events) }
+        };
+        if self.is_hosts() {
+            return self.connect_at_host(bytes, &mut wait_for_host(is_blocking));
+        }
+        let target = endpoint::meant(endpoint::parse(self.family, bytes)?);
+        if self.listens() {
+            bail!(EISCONN, "the socket listens");
+        }
+        let progress = {
+            let mut now = self.stream.progress.lock();
+            let before = *now;
+            if matches!(before, Progress::Made | Progress::Failed(_) | Progress::Dead) {
+                *now = Progress::Idle;
+            }
+            before
+        };
+        match progress {
+            Progress::Made => return Ok(()),
+            Progress::Failed(errno) => return Err(Error::new(errno, "the connection failed")),
+            Progress::Waiting if is_blocking => return self.wait_connected(ctx),
+            Progress::Waiting => bail!(EALREADY, "the connection is not made yet"),
+            Progress::Idle | Progress::Dead => {}
+        }
+        if self.has_link() {
+            bail!(EISCONN, "the socket is connected");
+        }
+        if target.is_ipv4() && self.is_v6only() {
+            bail!(ENETUNREACH, "the socket has no part in version 4");
+        }
+        if !endpoint::is_loopback(target.ip()) {
+            self.go_to_host()?;
+            return self.connect_at_host(bytes, &mut wait_for_host(is_blocking));
+        }
+        let turn = self.stream.turn.fetch_add(1, Ordering::Relaxed);
+        let Some(listener) = self.inet.ports.listener(target, turn) else {
+            if self.inet.policy.host_loopback.contains(self.protocol(), target.port()) {
+                self.go_to_host()?;
+                return self.connect_at_host(bytes, &mut wait_for_host(is_blocking));
+            }
+            return self.fail(Errno::ECONNREFUSED, is_blocking);
+        };
+        match self.try_connect(&listener, target) {
+            Err(error) if error.errno() == Errno::ECONNREFUSED => {
+                return self.fail(Errno::ECONNREFUSED, is_blocking);
+            }
+            result => result?,
+        }
+        drop(listener);
+        if is_blocking {
+            return self.wait_connected(ctx);
+        }
+        // As it is for who sends a SYN.
+        bail!(EINPROGRESS, "the connection is being made")
+    }
+
+    fn connect_at_host(&self, bytes: &[u8], wait: super::host::Wait<'_>) -> Result<()> {
+        let host = self.attach()?;
+        let result = host.connect(bytes, wait);
+        if let Err(error) = &result {
+            let goes_on =
+                [Errno::EINPROGRESS, Errno::EALREADY, Errno::EISCONN, Errno::EINTR, Errno::ERESTARTSYS];
+            let is_bound_there = self.local().is_none_or(|local| local.is_on_host);
+            if !goes_on.contains(&error.errno()) && is_bound_there && !self.is_foreign.load(Ordering::Relaxed)
+            {
+                // The next try may be for who listens inside by then.
+                self.is_hosts.store(false, Ordering::SeqCst);
+            }
+        }
+        result
+    }
+
+    /// `connect(2)` to no family.
+    fn disconnect(&self, ctx: &Ctx<'_>, bytes: &[u8], is_blocking: bool) -> Result<()> {
+        if self.is_hosts() {
+            let wait = &mut |events| {
+                if is_blocking { wait::wait_for(ctx, self, events) } else { super::no_wait(events) }
+            };
+            return self.attach()?.connect(bytes, wait);
+        }
+        if self.has_link() {
+            bail!(EOPNOTSUPP, "a connection inside of the enclave ends when the socket is closed");
+        }
+        *self.stream.progress.lock() = Progress::Idle;
+        Ok(())
+    }
+
+    fn fail(&self, errno: Errno, is_blocking: bool) -> Result<()> {
+        if is_blocking {
+            return Err(Error::new(errno, "nobody listens"));
+        }
+        *self.stream.progress.lock() = Progress::Failed(errno);
+        self.notifier.broadcast(&Readiness::all());
+        bail!(EINPROGRESS, "the connection is being made")
+    }
+
+    /// Waits until the connection is made or refused.
+    fn wait_connected(&self, ctx: &Ctx<'_>) -> Result<()> {
+        loop {
+            {
+                let mut now = self.stream.progress.lock();
+                match *now {
+                    Progress::Made => {
+                        *now = Progress::Idle;
+                        return Ok(());
+                    }
+                    Progress::Failed(errno) => {
+                        *now = Progress::Idle;
+                        return Err(Error::new(errno, "the connection failed"));
+                    }
+                    Progress::Idle | Progress::Dead => return Ok(()),
+                    Progress::Waiting => {}
+                }
+            }
+            match wait::wait_for(ctx, self, Readiness::OUT) {
+                Err(error) if error.errno() == Errno::EAGAIN => {
+                    bail!(EINPROGRESS, "the time limit of the socket is over")
+                }
+                result => result?,
+            }
+        }
+    }
+
+    /// Where it connects to while it waits.
+    fn target(&self) -> Option<SocketAddr> {
+        *self.stream.target.lock()
+    }
+
+    /// Connects to who listens, or waits there.
+    fn try_connect(&self, to: &Arc<Self>, target: SocketAddr) -> Result<()> {
+        let source = self.bind_itself(endpoint::source_for(target.ip()))?;
+        if source.is_ipv4() != target.is_ipv4() {
+            bail!(EINVAL, "the socket is bound to an address of the other version");
+        }
+        {
+            let mut listener = to.stream.listener.lock();
+            let Some(listener) = &mut *listener else { bail!(ECONNREFUSED, "nobody listens") };
+            {
+                let mut now = self.stream.progress.lock();
+                if *now != Progress::Idle {
+                    bail!(EALREADY, "another thread connects");
+                }
+                *now = Progress::Waiting;
+            }
+            if listener.backlog.is_full() || !listener.connecting.is_empty() {
+                *self.stream.target.lock() = Some(target);
+                listener.connecting.push_back(self.me.clone());
+                return Ok(());
+            }
+            self.join(to, listener, (source, target));
+        }
+        self.finish(Progress::Made);
+        to.notifier.broadcast(&Readiness::IN);
+        Ok(())
+    }
+
+    /// Makes the other side, which waits to be accepted.
+    fn join(&self, to: &Self, listener: &mut Listener, (source, target): (SocketAddr, SocketAddr)) {
+        let other = Self::new(&to.inet, Arc::default(), (to.family, to.kind, to.protocol));
+        other.options.inherit(&to.options);
+        let channel = |from: &Self, into: &Self| {
+            let capacity = from.options.capacity_to(&into.options);
+            Channel::new(kind::STREAM, capacity, &into.notifier, &from.notifier)
+        };
+        let (there, back) = (channel(self, &other), channel(&other, self));
+        let (urgent_there, urgent_back) = (Arc::default(), Arc::default());
+        *other.local.lock() = Some(super::Local { address: target, is_in_table: false, is_on_host: false });
+        let side = |incoming: &Arc<Channel>,
+                    outgoing: &Arc<Channel>,
+                    urgent: &Arc<_>,
+                    peer_urgent: &Arc<_>,
+                    peer| Link {
+            incoming: Arc::clone(incoming),
+            outgoing: Arc::clone(outgoing),
+            urgent: Arc::clone(urgent),
+            peer_urgent: Arc::clone(peer_urgent),
+            peer,
+            void: AtomicU32::new(THERE),
+        };
+        self.stream.link.call_once(|| side(&back, &there, &urgent_back, &urgent_there, target));
+        other.stream.link.call_once(|| side(&there, &back, &urgent_there, &urgent_back, source));
+        other.stream.is_embryo.store(true, Ordering::SeqCst);
+        listener.backlog.push(other);
+    }
+
+    /// `shutdown(2)` of what is not the host's.
+    pub(super) fn shut_stream(&self, how: u32) -> Result<()> {
+        let (receiving, sending) = match how {
+            shut::RD => (true, false),
+            shut::WR => (false, true),
+            shut::RDWR => (true, true),
+            _ => bail!(EINVAL, "no such direction"),
+        };
+        if let Some(link) = self.stream.link.get() {
+            if receiving {
+                self.stream.shut.fetch_or(RECEIVING, Ordering::SeqCst);
+            }
+            if sending {
+                self.stream.shut.fetch_or(SENDING, Ordering::SeqCst);
+                link.outgoing.close(false, true);
+            }
+        } else if self.listens() {
+            if receiving {
+                self.stop_listening()?;
+            }
+        } else {
+            bail!(ENOTCONN, "the socket is not connected");
+        }
+        self.notifier.broadcast(&Readiness::all());
+        Ok(())
+    }
+
+    fn stop_listening(&self) -> Result<()> {
+        let listener = self.stream.listener.lock().take();
+        let Some(listener) = listener else { return Ok(()) };
+        if listener.is_on_host
+            && let Some(host) = self.host()
+        {
+            host.shutdown(shut::RD)?;
+        }
+        refuse(listener);
+        if let Some(local) = self.local() {
+            let stop = |binding: &mut super::Binding| binding.listens = false;
+            self.inet.ports.change(self.protocol(), local.address.port(), &self.me, stop)?;
+        }
+        Ok(())
+    }
+
+    /// The connection inside.
+    fn link(&self) -> Result<&Link> {
+        if let Some(link) = self.stream.link.get() {
+            return Ok(link);
+        }
+        match self.progress() {
+            Progress::Waiting => bail!(EAGAIN, "the connection is not made yet"),
+            Progress::Failed(errno) => {
+                *self.stream.progress.lock() = Progress::Dead;
+                Err(Error::new(errno, "the connection failed"))
+            }
+            _ => bail!(ENOTCONN, "the socket is not connected"),
+        }
+    }
+
+    /// Takes what is there.
+    pub(super) fn try_receive(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
+        let link = self.link()?;
+        if flags.contains(MessageFlags::OOB) {
+            return self.receive_urgent(link, into, flags);
+        }
+        let Queue::Bytes(ring) = &link.incoming.queue else { return Ok(0) };
+        let is_peek = flags.contains(MessageFlags::PEEK);
+        if ring.is_marked() && !self.is_urgent_inline() {
+            // It is received with MSG_OOB or never.
+            ring.read(&mut SliceSink::new(&mut [0]))?;
+        }
+        let result = if is_peek { ring.peek(into) } else { ring.read(into) };
+        let is_nothing = match &result {
+            Ok((0, _)) => into.remaining() > 0,
+            Ok(_) => false,
+            Err(error) => error.errno() == Errno::EAGAIN,
+        };
+        if is_nothing {
+            if link.outgoing.take_reset() {
+                bail!(ECONNRESET, "the peer closed with data that it had not received");
+            }
+            if self.is_shut(RECEIVING) {
+                return Ok(0);
+            }
+        }
+        result.map(|(len, _)| len)
+    }
+
+    fn is_urgent_inline(&self) -> bool {
+        self.options.is_urgent_inline.load(Ordering::Relaxed)
+    }
+
+    fn receive_urgent(&self, link: &Link, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
+        let mut urgent = link.urgent.lock();
+        let byte = match *urgent {
+            Some(byte) if !self.is_urgent_inline() => byte,
+            _ => bail!(EINVAL, "no urgent data is there"),
+        };
+        if !flags.contains(MessageFlags::PEEK) {
+            *urgent = None;
+        }
+        drop(urgent);
+        into.put(&[byte])
+    }
+
+    /// Sends what there is room for.
+    pub(super) fn try_send(&self, from: &mut dyn ByteSource) -> Result<usize> {
+        let link = match self.link() {
+            Err(error) if error.errno() == Errno::ENOTCONN => bail!(EPIPE, "the socket is not connected"),
+            result => result?,
+        };
+        if link.outgoing.take_reset() {
+            bail!(ECONNRESET, "the peer closed with data that it had not received");
+        }
+        let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(0) };
+        match ring.write(from, &mut None) {
+            Err(error) if error.errno() == Errno::EPIPE => self.send_to_nobody(link, from, error),
+            result => result,
+        }
+    }
+
+    /// The first thing that is sent to a peer that closed is sent: it is answered by a reset.
+    fn send_to_nobody(&self, link: &Link, from: &mut dyn ByteSource, error: Error) -> Result<usize> {
+        let is_first = !self.is_shut(SENDING)
+            && !link.outgoing.was_reset()
+            && link.void.compare_exchange(THERE, SENT_TO_NOBODY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !is_first {
+            link.void.compare_exchange(SENT_TO_NOBODY, TOLD, Ordering::SeqCst, Ordering::SeqCst).ok();
+            return Err(error);
+        }
+        let (mut done, mut bounce) = (0usize, [0; 512]);
+        while from.remaining() > 0 {
+            match from.take(&mut bounce) {
+                Ok(0) => break,
+                Ok(taken) => done = done.saturating_add(taken),
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.notifier.broadcast(&Readiness::all());
+        Ok(done)
+    }
+
+    /// Sends a byte that overtakes others.
+    pub(super) fn try_send_urgent(&self, byte: u8) -> Result<()> {
+        let link = self.link()?;
+        let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(()) };
+        ring.write(&mut SliceSource::new(&[byte]), &mut Some(Urgent))?;
+        *link.peer_urgent.lock() = Some(byte);
+        // The reader was told of a byte; it may be waiting for an urgent one.
+        ring.tell();
+        Ok(())
+    }
+
+    /// Bytes that can be received.
+    fn readable(&self, link: &Link) -> usize {
+        let Queue::Bytes(ring) = &link.incoming.queue else { return 0 };
+        let all = ring.state().readable();
+        if all > 0 && ring.is_marked() && !self.is_urgent_inline() { all.saturating_sub(1) } else { all }
+    }
+
+    pub(super) fn ready_stream(&self) -> Readiness {
+        if let Some(link) = self.stream.link.get() {
+            return self.ready_link(link);
+        }
+        let mut ready = Readiness::empty();
+        match self.progress() {
+            Progress::Waiting => return ready,
+            Progress::Failed(_) => return Readiness::all().difference(Readiness::PRI),
+            Progress::Dead => {
+                return Readiness::all().difference(Readiness::PRI | Readiness::ERR);
+            }
+            Progress::Idle | Progress::Made => {}
+        }
+        let is_on_host = match &*self.stream.listener.lock() {
+            None => return Readiness::OUT | Readiness::HUP,
+            Some(listener) => {
+                ready.set(Readiness::IN, listener.backlog.has_waiting());
+                listener.is_on_host
+            }
+        };
+        if ready.is_empty()
+            && is_on_host
+            && let Some(host) = self.host()
+        {
+            ready = host.ready() & Readiness::IN;
+        }
+        ready
+    }
+
+    fn ready_link(&self, link: &Link) -> Readiness {
+        let was_reset = link.outgoing.was_reset();
+        let is_gone = was_reset || link.void.load(Ordering::SeqCst) != THERE;
+        let is_over = is_gone || link.incoming.is_over() || self.is_shut(RECEIVING);
+        let is_mute = is_gone || self.is_shut(SENDING);
+        let has_error = link.outgoing.is_reset() || link.void.load(Ordering::SeqCst) == SENT_TO_NOBODY;
+        let mut ready = Readiness::empty();
+        ready.set(Readiness::ERR, has_error);
+        ready.set(Readiness::HUP, is_over && is_mute);
+        ready.set(Readiness::RDHUP, is_over);
+        ready.set(Readiness::IN, is_over || self.readable(link) > 0);
+        ready.set(Readiness::PRI, link.urgent.lock().is_some() && !self.is_urgent_inline());
+        let has_room = match &link.outgoing.queue {
+            Queue::Bytes(ring) => {
+                let state = ring.state();
+                state.room() >= crate::fs::ring::ATOMIC || state.readers == 0
+            }
+            Queue::Messages(_) => false,
+        };
+        ready.set(Readiness::OUT, is_mute || has_room);
+        ready
+    }
+
+    /// SO_ERROR: what went wrong, once.
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        {
+            let mut progress = self.stream.progress.lock();
+            if let Progress::Failed(errno) = *progress {
+                *progress = Progress::Dead;
+                return Some(errno);
+            }
+        }
+        let link = self.stream.link.get()?;
+        if link.outgoing.take_reset() {
+            return Some(Errno::ECONNRESET);
+        }
+        let was_void = link.void.compare_exchange(SENT_TO_NOBODY, TOLD, Ordering::SeqCst, Ordering::SeqCst);
+        was_void.is_ok().then_some(Errno::EPIPE)
+    }
+
+    /// A buffer has another size now.
+    pub(super) fn resize(&self) {
+        if let Some(link) = self.stream.link.get() {
+            // What the peer said of its own buffer is not known any more.
+            link.outgoing.set_capacity(self.options.capacity_to(&super::Options::new()));
+        }
+    }
+
+    /// What SIOCINQ, SIOCOUTQ and SIOCATMARK tell.
+    pub(super) fn number(&self, request: u32) -> Result<u32> {
+        let link = self.stream.link.get();
+        if link.is_none() && self.listens() {
+            bail!(EINVAL, "the socket listens");
+        }
+        let number = match (request, link) {
+            (ioctl::SIOCINQ, Some(link)) => self.readable(link),
+            (ioctl::SIOCOUTQ, Some(_)) => 0,
+            (ioctl::SIOCATMARK, Some(link)) => match &link.incoming.queue {
+                Queue::Bytes(ring) => ring.is_marked().into(),
+                Queue::Messages(_) => 0,
+            },
+            _ => 0,
+        };
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// `struct tcp_info`, as far as it means something: state, window scales, and sizes of segments.
+    pub(super) fn tcp_info(&self) -> [u8; 104] {
+        const ESTABLISHED: u8 = 1;
+        const CLOSE: u8 = 7;
+        const CLOSE_WAIT: u8 = 8;
+        const LISTEN: u8 = 10;
+        const SYN_SENT: u8 = 2;
+        let state = match self.stream.link.get() {
+            Some(link) if link.outgoing.was_reset() => CLOSE,
+            Some(link) if link.incoming.is_over() => CLOSE_WAIT,
+            Some(_) => ESTABLISHED,
+            None if self.listens() => LISTEN,
+            None if self.progress() == Progress::Waiting => SYN_SENT,
+            None => CLOSE,
+        };
+        let mut info = [0; 104];
+        info[0] = state;
+        for (at, value) in [(16usize, 65_483u32), (20, 536), (68, 30), (72, 15), (80, 10)] {
+            if let Some(room) = info.get_mut(at..at.saturating_add(4)) {
+                room.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        info
+    }
+}
