@@ -31,7 +31,7 @@ pub(crate) extern "C" fn handle() {
 
     if in_user_mode && user::in_user_window(registers.rip) {
         // Not user code yet: turn back. The registers of the program were only read.
-        registers.rip = user::user_abort as *const () as u64;
+        registers.rip = user::user_abort_address();
         registers.rflags = CLEAN_FLAGS;
     } else if in_user_mode && user::in_syscall_window(registers.rip) {
         // On its way into the kernel: let it arrive.

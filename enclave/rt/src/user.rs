@@ -13,7 +13,8 @@
 //! stretches of code run with `MODE` = 1 but are not user code, and the handler knows them by address:
 //!
 //! * `[user_window_start, user_window_end)`: `run_user` has looked at `INTERRUPTED` or is about to, and loads registers. The
-//!   handler sends it to `user_abort`: nothing is lost, because the registers are only read here.
+//!   handler sends it to `user_abort`, which is in the window itself until it has set `MODE`: nothing is lost, because the
+//!   registers are only read here.
 //! * `[syscall_entry, syscall_entry_end)`: user code is on its way in. The handler notes the interrupt and lets it go on.
 
 use crate::area;
@@ -101,7 +102,7 @@ unsafe extern "C" fn enter_user() {
         ".globl occlum_user_window_start",
         "occlum_user_window_start:",
         "cmp qword ptr gs:[{interrupted}], 0",
-        "jne {abort}",
+        "jne occlum_user_abort",
         // `popfq` costs as much as all of the moves: it is left to programs that set DF. The flags of kernel code that are
         // not status flags are as the program's otherwise: clear.
         "mov eax, [rdi + {rflags}]",
@@ -135,9 +136,16 @@ unsafe extern "C" fn enter_user() {
         "lea rsp, [rdi + {rflags}]",
         "popfq",
         "jmp 8b",
+        // Gives up: goes on behind `enter_user` with an interrupt. In the window as long as MODE is 1, because an interrupt may
+        // come before the first instruction, and another before ERESUME has got to it.
+        ".globl occlum_user_abort",
+        "occlum_user_abort:",
+        "mov qword ptr gs:[{mode}], 0",
         ".globl occlum_user_window_end",
         "occlum_user_window_end:",
-        "ud2",
+        "mov qword ptr gs:[{interrupted}], 0",
+        "mov eax, {interrupt}",
+        "jmp {back}",
         rax = const offset_of!(UserRegisters, rax),
         rbx = const offset_of!(UserRegisters, rbx),
         rcx = const offset_of!(UserRegisters, rcx),
@@ -168,21 +176,7 @@ unsafe extern "C" fn enter_user() {
         interrupted = const area::INTERRUPTED,
         direction = const DIRECTION_FLAG,
         xmm = const XMM,
-        abort = sym user_abort,
-    )
-}
-
-/// Gives up entering user code: goes on behind `enter_user` with an interrupt.
-#[unsafe(naked)]
-pub(crate) unsafe extern "C" fn user_abort() {
-    naked_asm!(
-        "mov qword ptr gs:[{mode}], 0",
-        "mov qword ptr gs:[{interrupted}], 0",
-        "mov eax, {trap}",
-        "jmp {back}",
-        mode = const area::MODE,
-        interrupted = const area::INTERRUPTED,
-        trap = const TRAP_INTERRUPT,
+        interrupt = const TRAP_INTERRUPT,
         back = sym trap_return,
     )
 }
@@ -318,6 +312,7 @@ pub unsafe extern "C" fn syscall_entry() {
 unsafe extern "C" {
     safe static occlum_user_window_start: u8;
     safe static occlum_user_window_end: u8;
+    safe static occlum_user_abort: u8;
     safe static occlum_syscall_entry_start: u8;
     safe static occlum_syscall_entry_end: u8;
     safe static occlum_cpuid_entry: u8;
@@ -326,6 +321,11 @@ unsafe extern "C" {
 /// Whether an address is in the window in which user code is being entered.
 pub(crate) fn in_user_window(rip: u64) -> bool {
     (&raw const occlum_user_window_start as u64..&raw const occlum_user_window_end as u64).contains(&rip)
+}
+
+/// Where a thread in that window turns back.
+pub(crate) fn user_abort_address() -> u64 {
+    &raw const occlum_user_abort as u64
 }
 
 /// Whether an address is in the window in which user code enters the kernel.

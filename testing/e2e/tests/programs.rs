@@ -106,6 +106,11 @@ fn exceptions_and_interrupts_do_not_hide_each_other() {
 }
 
 #[test]
+fn a_thread_that_is_interrupted_twice_on_its_way_to_user_code_gets_there() {
+    same("pairs", &BOTH, |case| case);
+}
+
+#[test]
 fn memory_is_mapped_protected_and_freed_as_by_linux() {
     let folder = folder();
     same("memory", &BOTH, |case| case.args([folder.path()]).flags(["--mount".into(), rw(folder.path())]));

@@ -97,8 +97,10 @@ print(event.wait(20))
 const STRESS: &str = "/usr/bin/stress-ng";
 
 /// Stressors of threads, processes, signals and time, two instances of each for a second.
-const STRESSORS: [&str; 29] = [
+const STRESSORS: [&str; 31] = [
     "cpu",
+    "futex",
+    "switch",
     "pthread",
     "pipe",
     "sem",
