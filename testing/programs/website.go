@@ -1,4 +1,5 @@
-// An HTTP server, which Go runs with several threads that wait at one epoll instance.
+// An HTTP server, which Go runs with several threads that wait at one epoll instance. With a certificate and a key it speaks TLS,
+// and HTTP/2.
 package main
 
 import (
@@ -14,5 +15,8 @@ func main() {
 		count, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprintf(w, "%d %v", count, err)
 	})
+	if len(os.Args) > 3 {
+		fmt.Println(http.ListenAndServeTLS(os.Args[1], os.Args[2], os.Args[3], nil))
+	}
 	fmt.Println(http.ListenAndServe(os.Args[1], nil))
 }

@@ -8,9 +8,11 @@
 
 mod compile;
 mod run;
+mod server;
 
 pub use compile::{Linked, Toolchain, cplusplus, go, rust};
 pub use run::{Case, Run, occlum_command, occlum_in};
+pub use server::{PATIENCE, Server, client, free_port, noise};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
