@@ -19,6 +19,10 @@ pub const EXIT_RESUME: u64 = 2;
 pub const EXIT_ABORT: u64 = 3;
 
 /// Numbers of the ECALLs.
+///
+/// Any call, in this order: where the frame is not wholly outside ELRANGE, nothing is done and nobody is told; EFAULT the buffer
+/// beside it is not, or is shorter than [`crate::ocall::BUFFER_LEN`]; ENOSYS there is no such call. `host/occlum/tests/ecalls.rs`
+/// asks for every errno that is listed here but ENOMEM of Init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Ecall {
@@ -26,28 +30,31 @@ pub enum Ecall {
     ///
     /// `args[0]` is the address of an [`InitArgs`] outside ELRANGE.
     ///
-    /// Errors: EALREADY it was started; EPROTO the [`crate::EDGE_VERSION`] differs; EFAULT a pointer is not
-    /// wholly outside ELRANGE; EIO the image file system cannot be read or does not match its measured
-    /// root hash; EINVAL the measured configuration cannot be decoded; ENOMEM the heap is exhausted.
+    /// Errors: EALREADY it was started, or failed after its arguments had been found good; EPROTO the
+    /// [`crate::EDGE_VERSION`] differs; EFAULT a pointer is not wholly outside ELRANGE; E2BIG `mounts` or `host_files` is larger
+    /// than 1 MiB; EINVAL the CPUID table has more rows than there are leaves, or the measured configuration cannot be decoded;
+    /// EPERM there are mounts, and the measured configuration allows none; EIO the image file system cannot be read or does not
+    /// match its measured root hash; ENOMEM the heap is exhausted.
     Init = 1,
     /// Creates a process that is ready to run.
     ///
     /// `args[0]` is the address of a [`ProcessArgs`]. Returns the pid.
     ///
-    /// Errors: EAGAIN the LibOS is not started or no thread slot is free; EFAULT a pointer is not wholly
-    /// outside ELRANGE; E2BIG arguments and environment are larger than 2 MiB; EINVAL the path is empty or
-    /// relative; EACCES not below an entry point, or not executable; ENOENT no such file or interpreter;
-    /// ENOEXEC not an x86-64 ELF file or script; ENOMEM it does not fit; EIO the image is corrupt.
+    /// Errors: EAGAIN the LibOS is not started, or the programs have all the threads that they may; EFAULT a pointer is not
+    /// wholly outside ELRANGE; E2BIG arguments and environment are larger than 2 MiB or a quarter of the stack, one of them is
+    /// larger than 128 KiB, or a path than 4 KiB; EINVAL the path is empty or relative; EACCES not below an entry point, or not
+    /// an executable file; ENOENT no such file, interpreter or working directory; ENOTDIR, ELOOP, ENAMETOOLONG as for
+    /// `open(2)`; ENOEXEC not an x86-64 ELF file or script; ENOMEM it does not fit; EIO the image is corrupt.
     NewProcess = 2,
     /// Runs thread `args[0]` (a tid) on this host thread until it ends. For the first thread of a process
     /// the result is its wait status (`wait(2)` encoding), for others 0.
     ///
-    /// Errors: EAGAIN not started; ESRCH no such thread, or it runs already.
+    /// Errors: EAGAIN not started; ESRCH no such thread, or it runs already or has run.
     RunThread = 3,
     /// Sends signal `args[1]` to process `args[0]` (-1: all).
     ///
-    /// Errors: EAGAIN not started; EINVAL no such signal or a pid below -1; ESRCH no such process;
-    /// EPERM a signal other than SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGCONT or SIGWINCH.
+    /// Errors: EAGAIN not started; EINVAL no such signal (0 is none), or a pid that is neither -1 nor positive; EPERM a signal
+    /// other than SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGCONT or SIGWINCH; ESRCH no such process.
     Kill = 4,
     /// Writes a report of counters as text into the buffer beside the frame and returns its length (debug enclaves).
     ///

@@ -29,6 +29,8 @@ pub const HEAP_BASE: u64 = 0xE_8000_0000;
 pub const HEAP_END: u64 = ELRANGE_SIZE;
 /// Most thread slots that fit between [`THREADS_BASE`] and [`HEAP_BASE`].
 pub const MAX_THREADS: u64 = (HEAP_BASE - THREADS_BASE) / THREAD_STRIDE;
+/// Of these, the slots that threads of programs leave free, for ECALLs such as Kill.
+pub const SPARE_THREADS: u64 = 2;
 
 /// Pages of one State Save Area frame (SECS.SSAFRAMESIZE).
 pub const SSA_FRAME_PAGES: u64 = 4;

@@ -7,20 +7,17 @@ use crate::area;
 use crate::pages;
 use crate::runtime::layout;
 use core::sync::atomic::{AtomicU64, Ordering};
-use edge_abi::layout::{PAGE_SIZE, SSA_FRAMES, ThreadArea, slot, thread_slot};
+use edge_abi::layout::{PAGE_SIZE, SPARE_THREADS, SSA_FRAMES, ThreadArea, slot, thread_slot};
 use platform::{OutOfMemory, PageRange};
 use sgx_arch::Tcs;
 use spin::mutex::SpinMutex;
 
 /// Slots that exist.
 static COUNT: AtomicU64 = AtomicU64::new(0);
-/// Slots that LibOS threads use or are about to use. One stays free for ECALLs from outside.
+/// Slots that LibOS threads use or are about to use. Some stay free for ECALLs from outside.
 static USED: AtomicU64 = AtomicU64::new(0);
 /// Held while a slot is added.
 static ADDING: SpinMutex<()> = SpinMutex::new(());
-
-/// Slots kept free for ECALLs such as Kill.
-const SPARE: u64 = 2;
 
 /// Records the slots that the builder made.
 pub(crate) fn init(initial: u64) {
@@ -33,7 +30,7 @@ pub(crate) fn init(initial: u64) {
 /// [`OutOfMemory`] no slot can be added: the ceiling is reached, or memory is exhausted.
 pub(crate) fn reserve() -> Result<u64, OutOfMemory> {
     let used = USED.fetch_add(1, Ordering::Relaxed) + 1;
-    let outcome = grow(used + SPARE);
+    let outcome = grow(used + SPARE_THREADS);
     if outcome.is_err() {
         release();
     }

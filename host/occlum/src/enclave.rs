@@ -5,6 +5,7 @@ use crate::config::{Config, MountKind};
 use crate::embedded::LIBOS_ELF;
 use crate::error::{Context, Error, Result};
 use boot_config::{BootConfig, Environment, Limits, Mount, MountSource};
+use edge_abi::layout;
 use sgx_image::{BuildOptions, EnclaveImage, Kss};
 use std::os::unix::fs::MetadataExt;
 
@@ -71,7 +72,7 @@ pub(crate) fn encode(boot: &BootConfig) -> Result<Vec<u8>> {
 /// Lays out and measures the enclave.
 pub(crate) fn build(config: &Config, boot: &[u8]) -> Result<EnclaveImage<'static>> {
     const PAGE: u64 = 4096;
-    let max_threads = u64::from(config.limits.threads);
+    let max_threads = u64::from(config.limits.threads) + layout::SPARE_THREADS;
     let mut options = BuildOptions::new(boot, date());
     options.initial_threads = INITIAL_THREADS.min(max_threads);
     options.max_threads = max_threads;

@@ -311,7 +311,7 @@ impl Kernel {
     /// Creates a process that is ready to run with [`Kernel::run_thread`]. Returns its pid.
     ///
     /// # Errors
-    /// ENOENT no such file or interpreter; EACCES not executable, or not below an entry point; ENOEXEC not an
+    /// ENOENT no such file, interpreter or working directory; EACCES not executable, or not below an entry point; ENOEXEC not an
     /// x86-64 ELF file or script; E2BIG arguments and environment are too long; ENOMEM it does not fit; EAGAIN too
     /// many threads; EINVAL the path is empty or relative; EIO the image is corrupt.
     pub fn create_process(
@@ -327,7 +327,7 @@ impl Kernel {
         }
         self.check_entry_point(path)?;
         let environment = self.environment(envp);
-        let context = FsContext::at(self, cwd)?;
+        let context = FsContext::at(self, if cwd.is_empty() { b"/" } else { cwd })?;
         let limits = self.config().limits;
         let image = Image::find(self, &context, path, None, argv, environment, limits.default_stack_size)?;
         let space = self.new_space();

@@ -115,7 +115,7 @@ pub(crate) enum MountKind {
 const DEFAULT_USER_SPACE: u64 = 16 << 30;
 const DEFAULT_KERNEL_HEAP: u64 = 4 << 30;
 /// As many as the enclave's address space has slots for.
-const MAX_THREADS: u64 = edge_abi::layout::MAX_THREADS;
+const MAX_THREADS: u64 = edge_abi::layout::MAX_THREADS - edge_abi::layout::SPARE_THREADS;
 const MAX_USER_SPACE: u64 = edge_abi::layout::USER_END - edge_abi::layout::USER_BASE;
 const MAX_KERNEL_HEAP: u64 = edge_abi::layout::HEAP_END - edge_abi::layout::HEAP_BASE;
 /// Below this the page cache cannot do its work.
