@@ -13,7 +13,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boot_config::BootConfig;
-use core::sync::atomic::AtomicU64;
 use kbase::Result;
 use platform::{Level, Platform};
 
@@ -54,7 +53,6 @@ pub struct Kernel {
     pub(crate) processes: ProcessTable,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) memory: Arc<Backend>,
-    pub(crate) next_space: AtomicU64,
     pub(crate) futexes: FutexTable,
     pub(crate) ipc: Ipc,
     pub(crate) host_sockets: Arc<HostSockets>,
@@ -83,7 +81,6 @@ impl Kernel {
                 statistics.clone(),
                 config.limits.kernel_heap_max / 2,
             )),
-            next_space: AtomicU64::new(1),
             futexes: FutexTable::new(),
             ipc: Ipc::new(),
             inet: Arc::new(Inet::new(mounts.shared(), &host_sockets, &config.network)),

@@ -73,7 +73,7 @@ impl World {
 
     /// Calls `body` in the context of the first thread of a process, which has scratch memory at [`SCRATCH`].
     pub(crate) fn with_ctx<T>(&self, body: impl FnOnce(&Ctx<'_>) -> T) -> T {
-        let space = self.kernel.new_space();
+        let space = self.kernel.memory.new_space();
         space
             .map(MapRequest {
                 protection: Protection::READ | Protection::WRITE,

@@ -153,7 +153,6 @@ fn e2e_git_core() -> Option<String> {
 }
 
 #[test]
-#[ignore = "on a busy machine one of the compilers is killed now and then: to be found"]
 fn make_drives_the_compiler_on_two_jobs() {
     let compiler = |what: &str| {
         let output = std::process::Command::new("gcc").arg(what).output().ok()?;

@@ -154,8 +154,7 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
         }
         ctx.space.clone()
     } else {
-        let id = kernel.next_space.fetch_add(1, Ordering::Relaxed);
-        ctx.space.fork(id)?
+        ctx.space.fork()?
     };
     let new = NewProcess {
         world: (space.clone(), files, fs),

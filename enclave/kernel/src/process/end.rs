@@ -50,7 +50,7 @@ impl Kernel {
         space.leave();
         {
             // A process that waits to be waited for keeps no memory.
-            let empty = self.new_space();
+            let empty = self.memory.new_space();
             let mut state = ctx.process.state.lock();
             state.space = empty;
             state.status.get_or_insert(0);

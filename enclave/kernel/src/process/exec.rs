@@ -9,7 +9,6 @@ use crate::thread::{NewThread, WORK_WORLD};
 use crate::vm::{AddressSpace, MapRequest, MappedFile, Place, Role};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use kbase::{Errno, Result, SliceSink, UserAddr, UserSpace, bail};
 use linux_abi::mm::PAGE_SIZE;
 use linux_abi::process::{auxv, resource};
@@ -280,20 +279,25 @@ impl Ctx<'_> {
     /// where another process is takes turns with it.
     fn space_for(&self, elf: &Elf) -> Arc<AddressSpace> {
         let is_borrowed = self.process.state.lock().borrows_memory;
+        let wanted = elf.fixed_addresses();
         if !is_borrowed {
             self.space.end();
-            if !self.space.is_grouped() {
+            if !self.space.is_grouped() && wanted.is_none_or(|wanted| self.space.claim_addresses(wanted)) {
                 return self.space.clone();
             }
         }
-        let Some(owner) = elf.fixed_addresses().and_then(|wanted| self.kernel.memory.owner_of(wanted)) else {
-            return self.kernel.new_space();
+        let memory = &self.kernel.memory;
+        let Some(wanted) = wanted else { return memory.new_space() };
+        let waker = self.thread.waker();
+        let space = loop {
+            memory.freed().enqueue(waker);
+            match memory.new_space_at(wanted) {
+                Some(space) => break space,
+                None => self.sleep(None),
+            };
         };
-        let spaces = self.kernel.processes.all().into_iter().map(|process| process.world().0);
-        match spaces.into_iter().find(|space| space.owner() == owner) {
-            Some(other) => other.sibling(self.kernel.next_space.fetch_add(1, Ordering::Relaxed)),
-            None => self.kernel.new_space(),
-        }
+        memory.freed().dequeue(waker);
+        space
     }
 }
 
@@ -330,7 +334,7 @@ impl Kernel {
         let context = FsContext::at(self, if cwd.is_empty() { b"/" } else { cwd })?;
         let limits = self.config().limits;
         let image = Image::find(self, &context, path, None, argv, environment, limits.default_stack_size)?;
-        let space = self.new_space();
+        let space = self.memory.new_space();
         let (registers, auxv) = image
             .load(self, &space, limits.default_stack_size, limits.default_heap_size)
             .inspect_err(|error| log_load_error(self, path, error))?;
@@ -378,12 +382,6 @@ impl Kernel {
             lines.push(line);
         }
         lines
-    }
-
-    /// An empty address space.
-    pub(crate) fn new_space(&self) -> Arc<AddressSpace> {
-        let id = self.next_space.fetch_add(1, Ordering::Relaxed);
-        Arc::new(AddressSpace::new(self.memory.clone(), id))
     }
 }
 

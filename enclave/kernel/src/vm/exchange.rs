@@ -510,7 +510,7 @@ mod tests {
             random % below
         };
         let world = World::new();
-        let first = world.kernel.new_space();
+        let first = world.kernel.memory.new_space();
         let mut shared = [0u8; 4];
         inside(&first, || {
             map(&first, PRIVATE, 100 * PAGE_SIZE, false);
@@ -531,7 +531,7 @@ mod tests {
             let slot = next(4) as usize;
             match next(12) {
                 0 if count < 5 => {
-                    let child = inside(&space, || space.fork(100 + round).unwrap());
+                    let child = inside(&space, || space.fork().unwrap());
                     let model = Model { space: child, ..models[index].clone() };
                     models.push(model);
                 }

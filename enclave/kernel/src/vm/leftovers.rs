@@ -398,7 +398,7 @@ mod tests {
         let world = World::new();
         let file = file_of_image();
         let run = || {
-            let space = world.kernel.new_space();
+            let space = world.kernel.memory.new_space();
             let (text, data) = (map(&space, Some(&file), READ), map(&space, None, WRITE));
             assert_eq!((first_byte(&space, text), first_byte(&space, data)), (1, 0));
             space.store(UserAddr(data), &[7]).unwrap();
@@ -413,13 +413,13 @@ mod tests {
     #[test]
     fn nothing_can_be_read_of_what_another_program_left() {
         let world = World::new();
-        let space = world.kernel.new_space();
+        let space = world.kernel.memory.new_space();
         let at = map(&space, None, WRITE);
         space.store(UserAddr(at), &[7]).unwrap();
         space.end();
         assert!(world.platform.user_load(at, &mut [0]).is_err(), "it is concealed");
         drop(space);
-        let next = world.kernel.new_space();
+        let next = world.kernel.memory.new_space();
         assert_eq!(map(&next, None, READ), at);
         assert_eq!(first_byte(&next, at), 0);
     }
@@ -428,18 +428,18 @@ mod tests {
     fn what_is_of_no_use_goes_when_its_page_is_needed() {
         let world = World::new();
         let file = file_of_image();
-        let space = world.kernel.new_space();
+        let space = world.kernel.memory.new_space();
         let at = map(&space, Some(&file), READ);
         assert_eq!(first_byte(&space, at), 1);
         drop(space);
-        let next = world.kernel.new_space();
+        let next = world.kernel.memory.new_space();
         assert_eq!(map(&next, None, WRITE), at);
         assert_eq!(first_byte(&next, at), 0);
         next.store(UserAddr(at), &[3]).unwrap();
         assert_eq!(first_byte(&next, at), 3);
         drop(next);
         // A private page of a file that may be written gets its content though zeros are there.
-        let last = world.kernel.new_space();
+        let last = world.kernel.memory.new_space();
         assert_eq!(map(&last, Some(&file), WRITE), at);
         assert_eq!(first_byte(&last, at), 1);
     }
@@ -452,11 +452,11 @@ mod tests {
             space.zero(UserAddr(at), PAGE).unwrap();
             at
         };
-        let ended = world.kernel.new_space();
+        let ended = world.kernel.memory.new_space();
         let first = [(); 4].map(|()| fill(&ended));
         ended.end();
         // Its addresses are its own until it is dropped.
-        let next = world.kernel.new_space();
+        let next = world.kernel.memory.new_space();
         assert!([(); 4].map(|()| fill(&next)).iter().all(|at| !first.contains(at)));
         assert_eq!(world.platform.committed_pages(), 4);
     }

@@ -175,6 +175,11 @@ impl AddressSpace {
         }
     }
 
+    /// Makes addresses its own that nobody else has. False: somebody has.
+    pub(crate) fn claim_addresses(&self, range: &Range<u64>) -> bool {
+        self.claim(&mut self.state.lock(), range)
+    }
+
     /// Makes addresses those of this space; false: another has some of them.
     fn claim(&self, state: &mut State, range: &Range<u64>) -> bool {
         if state.claims.has(range) {

@@ -31,13 +31,15 @@ pub(crate) use residency::{Entry, SLICE_NS};
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 
 use crate::stats::Statistics;
-use alloc::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arena::{Arena, Claims};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use exchange::Copies;
 use hashbrown::HashMap;
+use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
 use leftovers::Leftovers;
@@ -55,6 +57,11 @@ pub(crate) struct Backend {
     /// Rewriting sites by identity of the file and its range.
     known_sites: Mutex<HashMap<SitesKey, Arc<Sites>>>,
     arena: Arena,
+    /// The spaces by number, to find who is at some addresses.
+    spaces: Mutex<BTreeMap<u64, Weak<AddressSpace>>>,
+    next_space: AtomicU64,
+    /// Woken when addresses become free.
+    freed: WaiterQueue,
     leftovers: Leftovers,
     next_share: AtomicU64,
     /// Most bytes of the kernel heap that a fork may take for copies.
@@ -74,6 +81,9 @@ impl Backend {
             statistics,
             known_sites: Mutex::new(HashMap::new()),
             arena,
+            spaces: Mutex::default(),
+            next_space: AtomicU64::new(1),
+            freed: WaiterQueue::new(),
             leftovers: Leftovers::default(),
             next_share: AtomicU64::new(1),
             copies_limit,
@@ -83,9 +93,43 @@ impl Backend {
 }
 
 impl Backend {
-    /// What is at some of these addresses, as [`AddressSpace::owner`] says.
-    pub(crate) fn owner_of(&self, addresses: &Range<u64>) -> Option<u64> {
-        self.arena.owner_of(addresses)
+    /// An empty space.
+    pub(crate) fn new_space(self: &Arc<Self>) -> Arc<AddressSpace> {
+        self.add_space(|_| {})
+    }
+
+    /// An empty space that `arrange` completes before others can find it.
+    fn add_space(self: &Arc<Self>, arrange: impl FnOnce(&mut AddressSpace)) -> Arc<AddressSpace> {
+        let id = self.next_space.fetch_add(1, Ordering::Relaxed);
+        let mut space = AddressSpace::new(self.clone(), id);
+        arrange(&mut space);
+        let space = Arc::new(space);
+        self.spaces.lock().insert(id, Arc::downgrade(&space));
+        space
+    }
+
+    /// An empty space for a program that must be at the `wanted` addresses. If others are there, it takes turns with them.
+    /// `None`: they are just going, and [`Backend::freed`] tells when they are gone.
+    pub(crate) fn new_space_at(self: &Arc<Self>, wanted: &Range<u64>) -> Option<Arc<AddressSpace>> {
+        let space = self.new_space();
+        if space.claim_addresses(wanted) {
+            return Some(space);
+        }
+        let owner = self.arena.owner_of(wanted)?;
+        // Who gets the last reference to one ends it, which must not happen under the lock.
+        let spaces: Vec<_> = self.spaces.lock().values().filter_map(Weak::upgrade).collect();
+        spaces.iter().find(|space| space.owner() == owner).map(AddressSpace::sibling)
+    }
+
+    /// What is woken when addresses become free.
+    pub(crate) const fn freed(&self) -> &WaiterQueue {
+        &self.freed
+    }
+
+    /// Gives back the addresses of a space or of a group.
+    fn free_addresses(&self, owner: u64) {
+        self.arena.release(owner);
+        self.freed.wake_all();
     }
 
     /// A number that tells a shared mapping apart.
@@ -154,7 +198,7 @@ fn page_range(pages: &Range<u64>) -> PageRange {
 
 impl AddressSpace {
     /// An empty address space.
-    pub(crate) fn new(backend: Arc<Backend>, id: u64) -> Self {
+    fn new(backend: Arc<Backend>, id: u64) -> Self {
         let range = backend.platform.user_range();
         Self {
             backend,
@@ -305,9 +349,10 @@ impl AddressSpace {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
+        self.backend.spaces.lock().remove(&self.id);
         if !self.leave_group() {
             self.leave_behind();
-            self.backend.arena.release(self.id);
+            self.backend.free_addresses(self.id);
         }
     }
 }

@@ -187,12 +187,13 @@ impl AddressSpace {
     ///
     /// # Errors
     /// ENOMEM the child may need more of the kernel heap than there is for copies.
-    pub(crate) fn fork(self: &Arc<Self>, id: u64) -> Result<Arc<Self>> {
+    pub(crate) fn fork(self: &Arc<Self>) -> Result<Arc<Self>> {
         let group = self.group_or_new();
-        let mut child = Self::new(self.backend.clone(), id);
-        child.state = Mutex::new(self.fork_state(&mut self.state.lock())?);
-        child.group = Mutex::new(Some(group.clone()));
-        let child = Arc::new(child);
+        let state = self.fork_state(&mut self.state.lock())?;
+        let child = self.backend.add_space(|child| {
+            child.state = Mutex::new(state);
+            child.group = Mutex::new(Some(group.clone()));
+        });
         group.add(&child);
         Ok(child)
     }
@@ -205,12 +206,12 @@ impl AddressSpace {
     }
 
     /// An empty space that may be at the same addresses, for a program that cannot be anywhere else.
-    pub(crate) fn sibling(self: &Arc<Self>, id: u64) -> Arc<Self> {
+    pub(super) fn sibling(self: &Arc<Self>) -> Arc<Self> {
         let group = self.group_or_new();
-        let mut sibling = Self::new(self.backend.clone(), id);
-        sibling.state.get_mut().copies = Some(Copies::new());
-        sibling.group = Mutex::new(Some(group.clone()));
-        let sibling = Arc::new(sibling);
+        let sibling = self.backend.add_space(|sibling| {
+            sibling.state.get_mut().copies = Some(Copies::new());
+            sibling.group = Mutex::new(Some(group.clone()));
+        });
         group.add(&sibling);
         sibling
     }
@@ -249,7 +250,7 @@ impl AddressSpace {
         if state.resident != self.id {
             // Its pages are copies, which go with it.
             if others.is_empty() {
-                self.backend.arena.release(group.owner);
+                self.backend.free_addresses(group.owner);
             }
             return true;
         }
@@ -258,7 +259,7 @@ impl AddressSpace {
         let Some(next) = next else {
             drop(state);
             self.leave_behind();
-            self.backend.arena.release(group.owner);
+            self.backend.free_addresses(group.owner);
             return true;
         };
         exchange(self, next, false, &others);
@@ -277,12 +278,35 @@ mod tests {
     use kbase::{UserAddr, UserSpace};
     use platform::Protection;
 
+    #[test]
+    fn programs_that_must_be_at_the_same_addresses_take_turns_or_wait_until_these_are_free() {
+        let world = World::new();
+        let memory = &world.kernel.memory;
+        let wanted = 0x40_0000..0x48_0000;
+        let first = memory.new_space_at(&wanted).unwrap();
+        assert!(!first.is_grouped());
+        let second = memory.new_space_at(&wanted).unwrap();
+        assert!(second.is_grouped() && second.owner() == first.owner());
+        drop(first);
+        let third = memory.new_space_at(&wanted).unwrap();
+        assert_eq!(third.owner(), second.owner(), "the group still has the addresses");
+        drop((second, third));
+        let before = memory.new_space();
+        assert!(memory.arena.claim(before.id, &wanted).is_some());
+        let id = before.id;
+        // As while the last reference is being dropped: nobody can be found, and the addresses are not free yet.
+        memory.spaces.lock().remove(&id);
+        assert!(memory.new_space_at(&wanted).is_none());
+        drop(before);
+        assert!(memory.new_space_at(&wanted).is_some());
+    }
+
     /// A space whose last reference is gone is still resident until it has given way. Who enters meanwhile must not take what is
     /// in place for its own.
     #[test]
     fn a_parent_never_sees_the_memory_of_a_child_that_is_just_ending() {
         let world = World::new();
-        let parent = world.kernel.new_space();
+        let parent = world.kernel.memory.new_space();
         let enter = |space: &Arc<AddressSpace>| {
             while !matches!(space.try_enter(), Entry::Inside) {
                 std::thread::yield_now();
@@ -294,7 +318,7 @@ mod tests {
             parent.map(MapRequest { protection, ..MapRequest::reservation(Place::Any, 8 * 4096) }).unwrap();
         parent.store(UserAddr(at), &[1]).unwrap();
         for round in 0..2000 {
-            let child = parent.fork(1000 + round).unwrap();
+            let child = parent.fork().unwrap();
             parent.leave();
             enter(&child);
             child.store(UserAddr(at), &[2]).unwrap();

@@ -55,7 +55,7 @@ impl World {
         let platform = FakePlatform::new();
         let config = BootConfig { mounts, hostname: "tester".into(), ..BootConfig::default() };
         let kernel = Kernel::boot(platform.clone(), config, BootExtra::default()).unwrap();
-        let space = kernel.new_space();
+        let space = kernel.memory.new_space();
         Self::in_space(&platform, &kernel, space)
     }
 
