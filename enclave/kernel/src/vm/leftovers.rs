@@ -9,7 +9,8 @@
 //! Invariants: a page here is committed, belongs to no address space, has the protection that its [`Vma`] says, and is
 //! concealed: an access to it faults. There are at most [`MOST`] of them, and none once memory is short.
 //!
-//! Lock order: the state of an address space, then this one, then nothing. Pages are revealed and given back without it.
+//! Lock order: the state of an address space, then this one, then nothing. Pages are revealed and given back without it, but
+//! for those that go because memory is short: these belong to nobody who would do that.
 
 use super::pages::{PageSet, pages};
 use super::vma::{Backing, Role, Vma, VmaMap};
@@ -167,11 +168,14 @@ impl Backend {
     /// Gives everything that was left behind back, since memory is short.
     pub(crate) fn drop_leftovers(&self) {
         let all = pages(&self.platform.user_range());
-        loop {
-            let next = self.leftovers.state.lock().committed.next_run(all.clone());
-            let Some(run) = next else { return };
-            self.open(&run);
+        let mut left = self.leftovers.state.lock();
+        while let Some(run) = left.committed.next_run(all.clone()) {
+            // Under the lock: who has the addresses now would commit a page that is then given back.
+            self.platform.reveal(page_range(&run));
+            self.platform.decommit(page_range(&run));
+            left.remove(&run);
         }
+        self.leftovers.count(&left);
     }
 
     /// Commits pages of zeros.
