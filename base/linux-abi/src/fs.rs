@@ -94,6 +94,14 @@ pub mod fcntl {
     pub const SETLKW: u32 = 7;
     pub const SETOWN: u32 = 8;
     pub const GETOWN: u32 = 9;
+    pub const SETSIG: u32 = 10;
+    pub const GETSIG: u32 = 11;
+    pub const SETOWN_EX: u32 = 15;
+    pub const GETOWN_EX: u32 = 16;
+    /// Kinds of `struct f_owner_ex`.
+    pub const OWNER_TID: i32 = 0;
+    pub const OWNER_PID: i32 = 1;
+    pub const OWNER_PGRP: i32 = 2;
     pub const OFD_GETLK: u32 = 36;
     pub const OFD_SETLK: u32 = 37;
     pub const OFD_SETLKW: u32 = 38;
@@ -140,6 +148,10 @@ pub mod ioctl {
     pub const FIONCLEX: u32 = 0x5450;
     pub const FIOCLEX: u32 = 0x5451;
     pub const FIOASYNC: u32 = 0x5452;
+    pub const FIOSETOWN: u32 = 0x8901;
+    pub const SIOCSPGRP: u32 = 0x8902;
+    pub const FIOGETOWN: u32 = 0x8903;
+    pub const SIOCGPGRP: u32 = 0x8904;
 }
 
 /// `struct iovec`.

@@ -357,6 +357,10 @@ pub mod si {
     pub const TIMER: i32 = -2;
     /// SI_MESGQ.
     pub const MESGQ: i32 = -3;
+    /// POLL_IN.
+    pub const POLL_IN: i32 = 1;
+    /// POLL_OUT.
+    pub const POLL_OUT: i32 = 2;
     /// SI_TKILL.
     pub const TKILL: i32 = -6;
     /// SEGV_MAPERR.

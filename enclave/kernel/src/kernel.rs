@@ -79,6 +79,7 @@ impl Kernel {
             memory: Arc::new(Backend::new(
                 platform.clone(),
                 statistics.clone(),
+                mounts.shared().windows.clone(),
                 config.limits.kernel_heap_max / 2,
             )),
             futexes: FutexTable::new(),

@@ -93,6 +93,11 @@ pub trait File: Send + Sync + Any {
         None
     }
 
+    /// Whether its notifier tells of every event, so that O_ASYNC (`fcntl(2)`) may ask for signals.
+    fn signals_events(&self) -> bool {
+        false
+    }
+
     /// When [`File::ready`] changes without a wake: a time of CLOCK_MONOTONIC in nanoseconds that has not come yet.
     fn next_change_ns(&self) -> Option<u64> {
         None

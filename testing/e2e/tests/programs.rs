@@ -189,6 +189,16 @@ fn clocks_go_forwards_at_the_right_speed() {
 }
 
 #[test]
+fn programs_that_are_no_relatives_share_memory_by_name_key_and_file() {
+    same("shared", &BOTH, |case| case);
+}
+
+#[test]
+fn files_that_become_ready_raise_signals() {
+    same("sigio", &BOTH, |case| case);
+}
+
+#[test]
 fn pseudo_terminals_have_lines_sessions_and_job_control() {
     same("pty", &BOTH, |case| case);
 }

@@ -195,6 +195,10 @@ impl File for Instance {
         if is_empty { Readiness::empty() } else { Readiness::IN }
     }
 
+    fn signals_events(&self) -> bool {
+        true
+    }
+
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.0.changed)
     }

@@ -3,7 +3,6 @@
 use super::{OpenFile, tty, wait};
 use crate::Ctx;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
-use linux_abi::fs::OpenFlags;
 use linux_abi::inotify::mask;
 use vfs::{Node, Readiness};
 
@@ -15,7 +14,7 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
     open.want_read()?;
     if let Some(file) = open.regular() {
         let position = open.take_position(ctx.platform());
-        let read = file.read_at(position.get(), into)?;
+        let read = open.read_regular(&**file, position.get(), into)?;
         position.advance(read);
         open.tell_transfer(read, mask::ACCESS);
         return Ok(read);
@@ -75,14 +74,8 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
         if from.remaining() == 0 {
             return Ok(0);
         }
-        if open.flags().contains(OpenFlags::APPEND) {
-            let (offset, written) = file.append(from)?;
-            position.set(offset.saturating_add(written as u64));
-            open.tell_transfer(written, mask::MODIFY);
-            return Ok(written);
-        }
-        let written = file.write_at(position.get(), from)?;
-        position.advance(written);
+        let (offset, written) = open.write_regular(&**file, position.get(), from)?;
+        position.set(offset.saturating_add(written as u64));
         open.tell_transfer(written, mask::MODIFY);
         return Ok(written);
     }
@@ -154,7 +147,7 @@ pub(crate) fn read_at(open: &OpenFile, offset: i64, into: &mut dyn ByteSink) -> 
     }
     let file = open.regular().ok_or_else(no_position)?;
     open.want_read()?;
-    let read = file.read_at(offset, into)?;
+    let read = open.read_regular(&**file, offset, into)?;
     open.tell_transfer(read, mask::ACCESS);
     Ok(read)
 }
@@ -173,11 +166,7 @@ pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) 
     if from.remaining() == 0 {
         return Ok(0);
     }
-    let written = if open.flags().contains(OpenFlags::APPEND) {
-        file.append(from)?.1
-    } else {
-        file.write_at(offset, from)?
-    };
+    let (_, written) = open.write_regular(&**file, offset, from)?;
     open.tell_transfer(written, mask::MODIFY);
     Ok(written)
 }

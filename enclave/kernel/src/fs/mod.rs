@@ -21,6 +21,7 @@ mod pipe;
 pub(crate) mod poll;
 mod proc;
 pub(crate) mod ring;
+mod sigio;
 mod signalfd;
 mod stream;
 mod sys;
@@ -44,12 +45,14 @@ pub(crate) use pidfd::{PidFd, pidfd};
 pub(crate) use pipe::{
     anonymous_metadata, is_pipe, pipe, pipe_size, set_packets, tee, wait_for_peer, wait_for_room,
 };
+pub(crate) use sigio::SignalOwner;
 pub(crate) use signalfd::{SignalFd, signalfd};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;
 pub(crate) use timerfd::{TimerFd, timerfd};
 
 use crate::kernel::Kernel;
+use crate::vm::Windows;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -66,6 +69,8 @@ pub(crate) struct FsShared {
     /// The process group in the foreground of the terminal; 0: nobody said.
     pub(crate) foreground: AtomicU32,
     pub(crate) locks: LockTable,
+    /// Files that are mapped shared.
+    pub(crate) windows: Arc<Windows>,
     pub(crate) terminals: Arc<tty::Terminals>,
     pub(crate) watches: Arc<watches::Watches>,
 }
@@ -78,6 +83,7 @@ impl FsShared {
             next_id: AtomicU64::new(1),
             foreground: AtomicU32::new(0),
             locks: LockTable::default(),
+            windows: Arc::default(),
             terminals: Arc::default(),
             watches: Arc::default(),
         })

@@ -88,6 +88,7 @@ pub(crate) fn open_dentry(ctx: &Ctx<'_>, dentry: &Arc<Dentry>, how: OpenHow) -> 
             }
             if how.has(OpenFlags::TRUNC) {
                 regular.truncate(0)?;
+                shared.windows.after_change(&**regular, &(0..u64::MAX));
             }
             NodeFile::new(node.clone())
         }

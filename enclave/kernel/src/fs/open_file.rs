@@ -2,11 +2,13 @@
 
 use super::FsShared;
 use super::epoll::Interest;
+use super::sigio::SignalDriven;
+use crate::Kernel;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::sync::Mutex;
-use kbase::{Errno, Error, Result};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use linux_abi::inotify::mask;
 use platform::Threads;
@@ -30,6 +32,8 @@ pub(crate) struct OpenFile {
     /// The epoll interests in it.
     watchers: Mutex<Vec<Weak<Interest>>>,
     is_watched: AtomicBool,
+    /// What it signals, once that was asked for.
+    driven: Mutex<Option<Arc<SignalDriven>>>,
 }
 
 impl OpenFile {
@@ -40,8 +44,12 @@ impl OpenFile {
         dentry: Option<Arc<Dentry>>,
         flags: OpenFlags,
     ) -> Arc<Self> {
-        let transient =
-            OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC;
+        let transient = OpenFlags::CREAT
+            | OpenFlags::EXCL
+            | OpenFlags::NOCTTY
+            | OpenFlags::TRUNC
+            | OpenFlags::CLOEXEC
+            | OpenFlags::ASYNC;
         Arc::new(Self {
             file,
             dentry,
@@ -53,6 +61,7 @@ impl OpenFile {
             may_hold_locks: AtomicBool::new(false),
             watchers: Mutex::default(),
             is_watched: AtomicBool::new(false),
+            driven: Mutex::default(),
         })
     }
 
@@ -143,6 +152,42 @@ impl OpenFile {
         }
     }
 
+    /// Reads from the regular file that it is, what others stored where they map it included.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub(super) fn read_regular(
+        &self,
+        file: &dyn Regular,
+        offset: u64,
+        into: &mut dyn ByteSink,
+    ) -> Result<usize> {
+        let end = offset.saturating_add(into.remaining() as u64);
+        self.shared.windows.before_access(file, &(offset..end));
+        file.read_at(offset, into)
+    }
+
+    /// Writes to the regular file that it is, where others who map it see it. Returns where, and how much.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub(super) fn write_regular(
+        &self,
+        file: &dyn Regular,
+        offset: u64,
+        from: &mut dyn ByteSource,
+    ) -> Result<(u64, usize)> {
+        let windows = &self.shared.windows;
+        let len = from.remaining() as u64;
+        let appends = self.flags().contains(OpenFlags::APPEND);
+        let offset = if appends && !windows.is_empty() { file.metadata()?.size } else { offset };
+        windows.before_access(file, &(offset..offset.saturating_add(len)));
+        let (offset, written) =
+            if appends { file.append(from)? } else { (offset, file.write_at(offset, from)?) };
+        windows.after_change(file, &(offset..offset.saturating_add(written as u64)));
+        Ok((offset, written))
+    }
+
     /// The directory it is.
     ///
     /// # Errors
@@ -201,6 +246,26 @@ impl OpenFile {
         }
     }
 
+    /// What it signals.
+    pub(crate) fn signal_driven(&self, kernel: &Arc<Kernel>) -> Arc<SignalDriven> {
+        self.driven.lock().get_or_insert_with(|| SignalDriven::new(kernel, self)).clone()
+    }
+
+    /// What it signals, if that was ever asked for.
+    pub(crate) fn signals(&self) -> Option<Arc<SignalDriven>> {
+        self.driven.lock().clone()
+    }
+
+    /// Sets or clears O_ASYNC.
+    pub(super) fn note_signal_driven(&self, on: bool) {
+        let bit = OpenFlags::ASYNC.bits();
+        if on {
+            self.flags.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
     /// Notes that locks may have to be released when this closes.
     pub(crate) fn note_locks(&self) {
         self.may_hold_locks.store(true, Ordering::Relaxed);
@@ -214,6 +279,11 @@ impl Drop for OpenFile {
         }
         if *self.is_watched.get_mut() {
             self.watchers().iter().for_each(|interest| interest.close());
+        }
+        if let Some(driven) = self.driven.get_mut().take()
+            && let Some(notifier) = self.file.notifier()
+        {
+            notifier.unregister(&(Arc::downgrade(&driven) as _));
         }
         if *self.may_hold_locks.get_mut() {
             self.shared.locks.release_description(self.id);

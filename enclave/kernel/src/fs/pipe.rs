@@ -157,6 +157,10 @@ impl File for PipeEnd {
         ready
     }
 
+    fn signals_events(&self) -> bool {
+        true
+    }
+
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.pipe.changed)
     }

@@ -3,7 +3,7 @@
 //! A segment is a file in memory without a name; who has it attached is found in the maps of the processes.
 
 use super::Object;
-use crate::vm::{AddressSpace, MappedFile, Place};
+use crate::vm::{AddressSpace, Attached, MappedFile, Place};
 use crate::{Ctx, Kernel};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -65,7 +65,7 @@ impl Segment {
     }
 
     /// The spaces that have it, with where.
-    fn attachments(&self, spaces: &[Arc<AddressSpace>]) -> Vec<(Arc<AddressSpace>, u64)> {
+    fn attachments(&self, spaces: &[Arc<AddressSpace>]) -> Vec<(Arc<AddressSpace>, Attached)> {
         let at = |space: &Arc<AddressSpace>| space.attached_at(self.share).map(|at| (Arc::clone(space), at));
         spaces.iter().filter_map(at).collect()
     }
@@ -82,7 +82,8 @@ fn spaces(kernel: &Kernel) -> Vec<Arc<AddressSpace>> {
 
 /// What `shmctl(2)` tells.
 pub(crate) fn describe(kernel: &Kernel, segment: &Object<Segment>) -> ShmidDs {
-    let attached = segment.value.attachments(&spaces(kernel)).len();
+    let attachments = segment.value.attachments(&spaces(kernel));
+    let attached: u64 = attachments.iter().map(|(_, attached)| u64::from(attached.times)).sum();
     let mut shm_perm = segment.permission();
     if segment.is_removed() {
         shm_perm.mode |= SHM_DEST;
@@ -96,7 +97,7 @@ pub(crate) fn describe(kernel: &Kernel, segment: &Object<Segment>) -> ShmidDs {
         shm_ctime: about.changed_s,
         shm_cpid: about.creator,
         shm_lpid: about.last,
-        shm_nattch: attached as u64,
+        shm_nattch: attached,
         ..ShmidDs::default()
     }
 }
@@ -119,7 +120,8 @@ pub(crate) fn sweep(kernel: &Kernel) {
 /// `shmat(2)`.
 ///
 /// # Errors
-/// EINVAL the place is not possible; ENOMEM there is no room, or a process that is no relative has the segment.
+/// EINVAL the place is not possible; ENOMEM there is no room, or a process that is no relative has the segment at an address
+/// that it chose.
 pub(crate) fn attach(
     ctx: &Ctx<'_>,
     segment: &Object<Segment>,
@@ -132,7 +134,28 @@ pub(crate) fn attach(
     let value = &segment.value;
     let others = value.attachments(&spaces(ctx.kernel));
     let mut place = place;
-    if let Some(&(_, at)) = others.first() {
+    let first = others.first().map(|(_, attached)| *attached);
+    let is_for_window = match first {
+        None => place == Place::Any,
+        Some(first) => {
+            let fits = match place {
+                Place::Fixed(wanted) | Place::FixedNoReplace(wanted) => wanted == first.at,
+                _ => true,
+            };
+            if first.is_in_window && !fits {
+                warn("the segment is at another address elsewhere");
+                kbase::bail!(EINVAL, "the segment is at another address");
+            }
+            first.is_in_window
+        }
+    };
+    if is_for_window
+        && let Some(at) = ctx.space.attach_window(value.share, &value.file, value.size, protection)?
+    {
+        note_attached(ctx, value);
+        return Ok(at);
+    }
+    if let Some(at) = first.map(|first| first.at) {
         if others.iter().any(|(space, _)| space.id == ctx.space.id) {
             warn("the process has the segment already");
             kbase::bail!(EINVAL, "a segment is attached once");
@@ -155,10 +178,14 @@ pub(crate) fn attach(
         space.put_back(value.share, &*value.file.file);
     }
     let at = ctx.space.attach(value.share, &value.file, value.size, place, protection)?;
-    let mut about = value.about.lock();
+    note_attached(ctx, value);
+    Ok(at)
+}
+
+fn note_attached(ctx: &Ctx<'_>, segment: &Segment) {
+    let mut about = segment.about.lock();
     about.last = ctx.process.pid;
     about.attached_s = super::now_s(ctx);
-    Ok(at)
 }
 
 /// `shmdt(2)`.

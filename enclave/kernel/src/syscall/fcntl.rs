@@ -2,12 +2,14 @@
 
 use super::Fd;
 use crate::Ctx;
-use crate::fs::{self, Lock, LockOwner, OpenFile};
+use crate::fs::{self, Lock, LockOwner, OpenFile, SignalOwner};
 use crate::vm::{Backing, Vma};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::fs::{Flock, OpenFlags, fcntl as command, ioctl as request, seal};
+use linux_abi::signal::Signal;
+use vfs::FileType;
 
 /// `dup(2)`.
 pub(super) fn dup(ctx: &Ctx<'_>, fd: Fd) -> Result<Fd> {
@@ -56,6 +58,8 @@ pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u6
     }
     match cmd {
         command::SETFL => {
+            let is_async = OpenFlags::from_bits_retain(low).contains(OpenFlags::ASYNC);
+            open.set_signal_driven(ctx, fd.0, is_async)?;
             open.set_flags(low);
             fs::set_packets(&open, open.flags().contains(OpenFlags::DIRECT));
             Ok(0)
@@ -73,9 +77,68 @@ pub(super) fn fcntl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: u64) -> Result<u6
         }
         command::GET_SEALS => Ok(memory_file(&open)?.seals().into()),
         command::ADD_SEALS => add_seals(ctx, &open, low).map(|()| 0),
-        command::GETOWN | command::SETOWN => Ok(0),
+        command::GETOWN => Ok(i64::from(owner_number(&open)).cast_unsigned()),
+        command::SETOWN => set_owner(ctx, &open, low.cast_signed()).map(|()| 0),
+        command::GETOWN_EX => get_owner_ex(ctx, &open, UserPtr::new(UserAddr(argument))).map(|()| 0),
+        command::SETOWN_EX => set_owner_ex(ctx, &open, UserPtr::new(UserAddr(argument))).map(|()| 0),
+        command::GETSIG => {
+            let signal = open.signals().and_then(|signals| signals.signal());
+            Ok(signal.map_or(0, |signal| signal.number().into()))
+        }
+        command::SETSIG => {
+            let signal = Signal::new(argument);
+            if argument != 0 && signal.is_none() {
+                kbase::bail!(EINVAL, "no such signal");
+            }
+            open.signal_driven(ctx.kernel).set_signal(signal);
+            Ok(0)
+        }
         _ => Err(Error::new(Errno::EINVAL, "unknown command")),
     }
+}
+
+/// Whom F_GETOWN names: a process, a group as a negative number, or 0.
+fn owner_number(open: &OpenFile) -> i32 {
+    match open.signals().and_then(|signals| signals.owner()) {
+        None => 0,
+        Some(SignalOwner::Thread(number) | SignalOwner::Process(number)) => number.cast_signed(),
+        Some(SignalOwner::Group(number)) => -number.cast_signed(),
+    }
+}
+
+/// F_SETOWN.
+fn set_owner(ctx: &Ctx<'_>, open: &OpenFile, number: i32) -> Result<()> {
+    let owner = match number {
+        0 => None,
+        i32::MIN => kbase::bail!(EINVAL, "no such group"),
+        1.. => Some(SignalOwner::Process(number.unsigned_abs())),
+        _ => Some(SignalOwner::Group(number.unsigned_abs())),
+    };
+    open.signal_driven(ctx.kernel).set_owner(ctx, owner)
+}
+
+/// F_GETOWN_EX: kind and number.
+fn get_owner_ex(ctx: &Ctx<'_>, open: &OpenFile, into: UserPtr<[i32; 2]>) -> Result<()> {
+    let (kind, number) = match open.signals().and_then(|signals| signals.owner()) {
+        None => (command::OWNER_TID, 0),
+        Some(SignalOwner::Thread(number)) => (command::OWNER_TID, number),
+        Some(SignalOwner::Process(number)) => (command::OWNER_PID, number),
+        Some(SignalOwner::Group(number)) => (command::OWNER_PGRP, number),
+    };
+    into.write(ctx.user(), &[kind, number.cast_signed()])
+}
+
+/// F_SETOWN_EX.
+fn set_owner_ex(ctx: &Ctx<'_>, open: &OpenFile, from: UserPtr<[i32; 2]>) -> Result<()> {
+    let [kind, number] = from.read(ctx.user())?;
+    let kind: fn(u32) -> SignalOwner = match kind {
+        command::OWNER_TID => SignalOwner::Thread,
+        command::OWNER_PID => SignalOwner::Process,
+        command::OWNER_PGRP => SignalOwner::Group,
+        _ => kbase::bail!(EINVAL, "unknown kind of owner"),
+    };
+    let Ok(number) = u32::try_from(number) else { kbase::bail!(ESRCH, "no such process or group") };
+    open.signal_driven(ctx.kernel).set_owner(ctx, (number != 0).then(|| kind(number)))
 }
 
 /// The file of `memfd_create(2)` that an open file is.
@@ -222,6 +285,10 @@ pub(super) fn flock(ctx: &Ctx<'_>, fd: Fd, operation: u32) -> Result<()> {
     take_lock(ctx, &open, wanted, operation & NONBLOCKING == 0, Errno::EAGAIN)
 }
 
+fn is_socket(open: &OpenFile) -> bool {
+    open.file().metadata().is_ok_and(|metadata| metadata.kind == FileType::Socket)
+}
+
 /// `ioctl(2)`: what every file has, then what the file says.
 pub(super) fn ioctl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: UserAddr) -> Result<u64> {
     let open = ctx.files.get_file(fd)?;
@@ -233,7 +300,17 @@ pub(super) fn ioctl(ctx: &Ctx<'_>, fd: Fd, cmd: u32, argument: UserAddr) -> Resu
             open.set_nonblocking(on);
             Ok(0)
         }
-        request::FIOASYNC => Ok(0),
+        request::FIOASYNC => {
+            let on = UserPtr::<i32>::new(argument).read(ctx.user())? != 0;
+            open.set_fioasync(ctx, fd.0, on).map(|()| 0)
+        }
+        request::FIOSETOWN | request::SIOCSPGRP if is_socket(&open) => {
+            let number = UserPtr::<i32>::new(argument).read(ctx.user())?;
+            set_owner(ctx, &open, number).map(|()| 0)
+        }
+        request::FIOGETOWN | request::SIOCGPGRP if is_socket(&open) => {
+            UserPtr::<i32>::new(argument).write(ctx.user(), &owner_number(&open)).map(|()| 0)
+        }
         request::FIONREAD if open.regular().is_some() => {
             let size = open.file().metadata()?.size;
             let left = size.saturating_sub(open.take_position(ctx.platform()).get());

@@ -200,7 +200,7 @@ pub(super) fn msync(ctx: &Ctx<'_>, start: u64, len: u64, flags: SyncFlags) -> Re
     if !ctx.space.is_mapped(start, len) {
         bail!(ENOMEM, "not all of it is mapped");
     }
-    ctx.space.write_back(&(start..start.saturating_add(len)));
+    ctx.space.synchronise(&(start..start.saturating_add(len)));
     Ok(())
 }
 

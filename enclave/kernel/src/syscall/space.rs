@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, UserPtr};
 use linux_abi::fs::Statfs;
 use linux_abi::inotify::mask;
-use vfs::{Mount, Node, WalkFlags};
+use vfs::{Mount, Node, Regular, WalkFlags};
 
 /// `truncate(2)`.
 pub(super) fn truncate(ctx: &Ctx<'_>, path: UserStr, size: i64) -> Result<()> {
@@ -16,7 +16,7 @@ pub(super) fn truncate(ctx: &Ctx<'_>, path: UserStr, size: i64) -> Result<()> {
     match dentry.node() {
         Node::Regular(file) => {
             dentry.want_write()?;
-            file.truncate(size)?;
+            set_size(ctx, &**file, size)?;
             ctx.kernel.mounts.shared().watches.tell_entry(&dentry, mask::MODIFY);
             Ok(())
         }
@@ -31,12 +31,21 @@ pub(super) fn ftruncate(ctx: &Ctx<'_>, fd: Fd, size: i64) -> Result<()> {
     let open = ctx.files.get_file(fd)?;
     match open.regular() {
         Some(file) if open.is_writable() => {
-            file.truncate(size)?;
+            set_size(ctx, &**file, size)?;
             open.tell_watchers(mask::MODIFY);
             Ok(())
         }
         _ => Err(Error::new(Errno::EINVAL, "not a regular file open for writing")),
     }
+}
+
+/// Sets the size; where the file is mapped, what is behind its end goes.
+fn set_size(ctx: &Ctx<'_>, file: &dyn Regular, size: u64) -> Result<()> {
+    let windows = &ctx.kernel.memory.windows;
+    windows.before_access(file, &(size..u64::MAX));
+    file.truncate(size)?;
+    windows.after_change(file, &(size..u64::MAX));
+    Ok(())
 }
 
 fn size_of(size: i64) -> Result<u64> {
@@ -64,6 +73,9 @@ pub(super) fn fallocate(ctx: &Ctx<'_>, fd: Fd, mode: u32, offset: i64, len: i64)
         });
     };
     let keep_size = mode & KEEP_SIZE != 0;
+    let windows = &ctx.kernel.memory.windows;
+    let range = offset..offset.saturating_add(len);
+    windows.before_access(&**file, &range);
     match mode & !KEEP_SIZE {
         0 => file.allocate(offset, len, keep_size),
         PUNCH_HOLE if keep_size => file.deallocate(offset, len),
@@ -72,7 +84,9 @@ pub(super) fn fallocate(ctx: &Ctx<'_>, fd: Fd, mode: u32, offset: i64, len: i64)
             file.allocate(offset, len, keep_size)
         }
         _ => Err(Error::new(Errno::EOPNOTSUPP, "unknown mode")),
-    }
+    }?;
+    windows.after_change(&**file, &range);
+    Ok(())
 }
 
 /// `fsync(2)`.

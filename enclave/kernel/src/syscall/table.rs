@@ -100,7 +100,7 @@ syscalls! {
     13 rt_sigaction(number: signal::SignalNumber, new: UserPtr<SigAction>, old: UserPtr<SigAction>, set_len: usize) = signal::rt_sigaction, Full;
     14 rt_sigprocmask(how: u32, new: UserPtr<SignalSet>, old: UserPtr<SignalSet>, set_len: usize) = signal::rt_sigprocmask, Full;
     15 rt_sigreturn() = signal::rt_sigreturn, Full;
-    16 ioctl(fd: Fd, request: u32, argument: UserAddr) = fcntl::ioctl, Partial("terminals of the host: what the host has; no FIOASYNC");
+    16 ioctl(fd: Fd, request: u32, argument: UserAddr) = fcntl::ioctl, Partial("terminals of the host: what the host has; FIOASYNC not for what the host has");
     17 pread64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pread64, Full;
     18 pwrite64(fd: Fd, buffer: UserAddr, count: usize, offset: i64) = rw::pwrite64, Full;
     19 readv(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32) = rw::readv, Full;
@@ -156,7 +156,7 @@ syscalls! {
     69 msgsnd(id: i32, from: UserPtr<i64>, len: usize, flags: u32) = sysv::msgsnd, Full;
     70 msgrcv(id: i32, into: UserPtr<i64>, len: usize, kind: i64, flags: u32) = sysv::msgrcv, Full;
     71 msgctl(id: i32, command: u32, argument: UserAddr) = sysv::msgctl, Full;
-    72 fcntl(fd: Fd, command: u32, argument: u64) = fcntl::fcntl, Partial("no leases, seals or signals");
+    72 fcntl(fd: Fd, command: u32, argument: u64) = fcntl::fcntl, Partial("no leases; O_ASYNC not for sockets and terminals of the host");
     73 flock(fd: Fd, operation: u32) = fcntl::flock, Full;
     74 fsync(fd: Fd) = space::fsync, Full;
     75 fdatasync(fd: Fd) = space::fdatasync, Full;

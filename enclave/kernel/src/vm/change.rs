@@ -43,6 +43,8 @@ impl AddressSpace {
             vma.protection = protection;
             vma.was_writable |= protection.contains(Protection::WRITE);
         });
+        drop(state);
+        self.restrict_windows(&range, protection);
         Ok(())
     }
 
@@ -145,11 +147,18 @@ impl AddressSpace {
         if vma.end != range.end || !state.map.is_free(&(range.end..end)) {
             return Ok(false);
         }
+        let is_in_window = vma.common.as_ref().is_none_or(|window| vma.times == 1 && window.has(end));
+        if !is_in_window {
+            return Ok(false);
+        }
         let mut tail = Vma { end, ..vma.clone() };
         match &mut tail.backing {
             Backing::Anonymous => {}
             Backing::File { offset, .. } => *offset = offset.saturating_add(range.end - start),
             Backing::Stubs { .. } => bail!(EFAULT, "not a mapping of the program"),
+        }
+        if tail.common.is_none() && !self.claim(&mut state, &(range.end..end)) {
+            return Ok(false);
         }
         state.map.insert(range.end, tail);
         Ok(true)
@@ -166,6 +175,21 @@ impl AddressSpace {
             Backing::Stubs { .. } => bail!(EFAULT, "not a mapping of the program"),
         };
         self.write_back(&range);
+        self.write_back_windows(&range);
+        if vma.common.is_some() && place == Place::Any {
+            // Its content is in the file, and where it is now it has no room.
+            drop(vma.common);
+            self.unmap(range.start, range.end - range.start)?;
+            return self.map(super::MapRequest {
+                place,
+                len: new_len,
+                protection: vma.protection,
+                is_shared: true,
+                may_write: vma.may_write,
+                file,
+                role: Role::Mapping,
+            });
+        }
         let new = self.map(super::MapRequest {
             place,
             len: new_len,
@@ -301,7 +325,11 @@ impl AddressSpace {
         if !state.map.is_mapped(&range) {
             bail!(ENOMEM, "not all of it is mapped");
         }
-        Ok(pages::pages(&range).map(|page| u8::from(state.committed.has(page))).collect())
+        let is_there = |page: u64| {
+            let window = || state.map.find(page * PAGE_SIZE).and_then(|(_, vma)| vma.common.clone());
+            state.committed.has(page) || window().is_some_and(|window| window.is_committed(page))
+        };
+        Ok(pages::pages(&range).map(|page| u8::from(is_there(page))).collect())
     }
 
     /// Whether all of the range is mapped (`msync`, `mlock`).
@@ -310,7 +338,7 @@ impl AddressSpace {
     }
 
     /// Writes the dirty pages of shared file mappings in `range` to their files.
-    pub(crate) fn write_back(&self, range: &Range<u64>) {
+    pub(super) fn write_back(&self, range: &Range<u64>) {
         let mut rest = range.clone();
         loop {
             let next = self.next_dirty(&rest);
@@ -326,6 +354,12 @@ impl AddressSpace {
                 );
             }
         }
+    }
+
+    /// `msync(2)`: what was stored to files that are mapped in `range` reaches them.
+    pub(crate) fn synchronise(&self, range: &Range<u64>) {
+        self.write_back(range);
+        self.write_back_windows(range);
     }
 
     /// The next dirty bytes in a range, which become clean: address, length, file, offset in it.

@@ -7,6 +7,7 @@ use super::leftovers::Found;
 use super::pages::PageSet;
 use super::text::Text;
 use super::vma::{Backing, MappedFile, Role, Vma};
+use super::window::Window;
 use super::{AddressSpace, State, page_down, page_range};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -103,12 +104,29 @@ impl AddressSpace {
     /// [`Fault`].
     pub(crate) fn handle_fault(&self, address: u64, access: Protection) -> Result<(), Fault> {
         loop {
+            if let Some((window, end)) = self.window_at(address, access)? {
+                return window.handle_fault(address / PAGE_SIZE, end, access);
+            }
             let fill = self.resolve_locked(&mut self.state.lock(), address, access)?;
             let Some(fill) = fill else { return Ok(()) };
             let content = fill.read()?;
             // When the range changed meanwhile, or the page is not writable yet, the next round finds out.
             self.install(&fill, &content)?;
         }
+    }
+
+    /// The window that is mapped at an address, if one is, and the page behind the mapping.
+    fn window_at(&self, address: u64, access: Protection) -> Result<Option<(Arc<Window>, u64)>, Fault> {
+        if self.backend.windows.is_empty() {
+            return Ok(None);
+        }
+        let state = self.state.lock();
+        let Some((_, vma)) = state.map.find(address) else { return Ok(None) };
+        let Some(window) = &vma.common else { return Ok(None) };
+        if !allows(vma, access) {
+            return Err(Fault::Protected);
+        }
+        Ok(Some((window.clone(), vma.end / PAGE_SIZE)))
     }
 
     /// Resolves what can be resolved at once, and says what must be read.
@@ -265,6 +283,7 @@ impl AddressSpace {
                 return Ok(());
             }
             self.handle_fault(at * PAGE_SIZE, access)?;
+            at += 1;
         }
     }
 }

@@ -14,7 +14,7 @@ use platform::{Level, Protection};
 use vfs::{MappedPages, Regular};
 
 /// Most ranges of an address space (`vm.max_map_count`).
-const MAX_RANGES: usize = 65_530;
+pub(super) const MAX_RANGES: usize = 65_530;
 /// How far a jump reaches.
 const REACH: u64 = (1 << 31) - (1 << 20);
 
@@ -73,6 +73,16 @@ impl AddressSpace {
     /// EINVAL the length is 0 or something is not page-aligned; ENOMEM no room; EEXIST the place is taken;
     /// EOVERFLOW the file offset overflows; EPERM the place is below the lowest address.
     pub(crate) fn map(&self, request: MapRequest) -> Result<u64> {
+        let is_free = matches!(request.place, Place::Any | Place::Hint(_));
+        let offset = request.file.as_ref().map_or(0, |(_, offset)| *offset);
+        if request.is_shared
+            && is_free
+            && request.len > 0
+            && offset.is_multiple_of(PAGE_SIZE)
+            && let Some(start) = self.map_window(&request, None)?
+        {
+            return Ok(start);
+        }
         let share = if request.is_shared { self.backend.next_share() } else { 0 };
         self.map_as(request, share)
     }
@@ -94,6 +104,8 @@ impl AddressSpace {
         if let Place::Fixed(start) = request.place {
             self.write_back(&(start..start.saturating_add(len)));
         }
+        // Declared before the guard, so that it is dropped after it.
+        let _gone;
         let mut state = self.state.lock();
         if state.map.len() >= MAX_RANGES {
             bail!(ENOMEM, "too many mappings");
@@ -101,7 +113,7 @@ impl AddressSpace {
         let start = self.place(&mut state, request.place, len)?;
         let range = start..start + len;
         if matches!(request.place, Place::Fixed(_)) {
-            self.unmap_locked(&mut state, &range);
+            _gone = self.unmap_locked(&mut state, &range);
         }
         let backing = match request.file {
             None => Backing::Anonymous,
@@ -181,7 +193,7 @@ impl AddressSpace {
     }
 
     /// Makes addresses those of this space; false: another has some of them.
-    fn claim(&self, state: &mut State, range: &Range<u64>) -> bool {
+    pub(super) fn claim(&self, state: &mut State, range: &Range<u64>) -> bool {
         if state.claims.has(range) {
             return true;
         }
@@ -263,7 +275,16 @@ impl AddressSpace {
             bail!(EINVAL, "no bytes to unmap");
         }
         self.write_back(&range);
-        self.unmap_locked(&mut self.state.lock(), &range);
+        self.write_back_windows(&range);
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for part in Self::unmap_once(&mut state, &range) {
+                gone.extend(self.unmap_locked(&mut state, &part));
+            }
+        }
+        // The last mapping of a file writes to it, which is not done under the lock.
+        drop(gone);
         Ok(())
     }
 

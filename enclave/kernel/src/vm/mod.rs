@@ -24,11 +24,14 @@ mod segment;
 mod tests;
 mod text;
 mod vma;
+mod window;
 
 pub(crate) use fault::Fault;
 pub(crate) use map::{MapRequest, Place};
 pub(crate) use residency::{Entry, SLICE_NS};
+pub(crate) use segment::Attached;
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
+pub(crate) use window::Windows;
 
 use crate::stats::Statistics;
 use alloc::collections::BTreeMap;
@@ -63,6 +66,8 @@ pub(crate) struct Backend {
     /// Woken when addresses become free.
     freed: WaiterQueue,
     leftovers: Leftovers,
+    /// Files that are mapped shared.
+    pub(crate) windows: Arc<Windows>,
     next_share: AtomicU64,
     /// Most bytes of the kernel heap that a fork may take for copies.
     copies_limit: u64,
@@ -74,7 +79,12 @@ pub(crate) struct Backend {
 type SitesKey = (u64, u64, u64, i64, u64, u64);
 
 impl Backend {
-    pub(crate) fn new(platform: Arc<dyn Platform>, statistics: Arc<Statistics>, copies_limit: u64) -> Self {
+    pub(crate) fn new(
+        platform: Arc<dyn Platform>,
+        statistics: Arc<Statistics>,
+        windows: Arc<Windows>,
+        copies_limit: u64,
+    ) -> Self {
         let arena = Arena::new(platform.user_range());
         Self {
             platform,
@@ -85,6 +95,7 @@ impl Backend {
             next_space: AtomicU64::new(1),
             freed: WaiterQueue::new(),
             leftovers: Leftovers::default(),
+            windows,
             next_share: AtomicU64::new(1),
             copies_limit,
             copied: Arc::default(),
@@ -239,6 +250,7 @@ impl AddressSpace {
     /// addresses or for the next program.
     pub(crate) fn end(&self) {
         self.write_back(&self.range);
+        self.leave_windows();
         if self.is_grouped() {
             self.set_over();
         } else {

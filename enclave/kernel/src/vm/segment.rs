@@ -1,7 +1,8 @@
 //! Shared memory with an identity (System V): a file that its attachments have in common.
 //!
-//! Pages of an enclave are at one address each. So all spaces that have a segment have it at the same address, and are members
-//! of one group, where a page in place is right for all. When nobody has it, its content is in the file.
+//! Who leaves the place to the system gets the file's window ([`super::window`]), as all who map it do. A segment at an address
+//! that a program chose is a mapping of the space's own: then all who have it are members of one group, where a page in place is
+//! right for all. When nobody has it, its content is in the file.
 
 use super::AddressSpace;
 use super::change::write_within;
@@ -14,13 +15,47 @@ use linux_abi::mm::PAGE_SIZE;
 use platform::{Level, Protection};
 use vfs::Regular;
 
+/// Where and how a space has a segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Attached {
+    /// Its address.
+    pub(crate) at: u64,
+    /// How often it is attached there.
+    pub(crate) times: u32,
+    /// Whether it is where all have it.
+    pub(crate) is_in_window: bool,
+}
+
 impl AddressSpace {
     /// Where this space has a segment, if it has it.
-    pub(crate) fn attached_at(&self, share: u64) -> Option<u64> {
-        self.state.lock().map.iter().find(|(_, vma)| vma.share == share).map(|(start, _)| start)
+    pub(crate) fn attached_at(&self, share: u64) -> Option<Attached> {
+        let state = self.state.lock();
+        let (at, vma) = state.map.iter().find(|(_, vma)| vma.share == share)?;
+        Some(Attached { at, times: vma.times, is_in_window: vma.common.is_some() })
     }
 
-    /// Maps a segment.
+    /// Maps a segment in its window. `None`: there is no room for one.
+    ///
+    /// # Errors
+    /// As [`AddressSpace::map`].
+    pub(crate) fn attach_window(
+        &self,
+        share: u64,
+        file: &Arc<MappedFile>,
+        len: u64,
+        protection: Protection,
+    ) -> Result<Option<u64>> {
+        let request = MapRequest {
+            protection,
+            is_shared: true,
+            may_write: protection.contains(Protection::WRITE),
+            file: Some((Arc::clone(file), 0)),
+            ..MapRequest::reservation(Place::Any, len)
+        };
+        self.map_window(&request, Some(share))
+    }
+
+    /// Maps a segment at a place of its own.
     ///
     /// # Errors
     /// As [`AddressSpace::map`].

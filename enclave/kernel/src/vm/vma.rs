@@ -4,6 +4,7 @@
 //! the map does that with what the operations return.
 
 use super::text::Text;
+use super::window::Window;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -75,6 +76,10 @@ pub(crate) struct Vma {
     pub(crate) was_writable: bool,
     /// Tells shared mappings apart; 0: private.
     pub(crate) share: u64,
+    /// Whose pages these are, if they are not the space's.
+    pub(crate) common: Option<Arc<Window>>,
+    /// How often they are mapped here.
+    pub(crate) times: u32,
     /// Address at which the next fault would be a sequential one.
     pub(crate) next_fault: u64,
     /// Pages that a sequential fault commits.
@@ -93,6 +98,8 @@ impl Vma {
             role,
             was_writable: protection.contains(Protection::WRITE),
             share: 0,
+            common: None,
+            times: 1,
             next_fault: 0,
             window: 0,
         }
@@ -156,6 +163,8 @@ impl Vma {
             && self.may_write == next.may_write
             && self.role == next.role
             && self.share == next.share
+            && self.common.as_ref().map(Arc::as_ptr) == next.common.as_ref().map(Arc::as_ptr)
+            && self.times == next.times
             && self.was_writable == next.was_writable;
         same && match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,

@@ -331,6 +331,10 @@ impl File for Master {
         ready
     }
 
+    fn signals_events(&self) -> bool {
+        true
+    }
+
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.pty.master_changed)
     }

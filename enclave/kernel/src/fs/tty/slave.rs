@@ -114,6 +114,10 @@ impl File for Slave {
         ready
     }
 
+    fn signals_events(&self) -> bool {
+        true
+    }
+
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.pty.slave_changed)
     }

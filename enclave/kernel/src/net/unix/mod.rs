@@ -402,6 +402,10 @@ impl File for UnixSocket {
         ready
     }
 
+    fn signals_events(&self) -> bool {
+        true
+    }
+
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.notifier)
     }
