@@ -665,7 +665,7 @@ mod tests {
     fn spaces_that_are_no_relatives_see_each_others_stores_and_the_last_writes_the_file() {
         let world = World::new();
         let file = file(&[7; 3 * PAGE as usize]);
-        let (one, other) = (world.kernel.new_space(), world.kernel.new_space());
+        let (one, other) = (world.kernel.memory.new_space(), world.kernel.memory.new_space());
         let at = map(&one, &file, 0, 3 * PAGE, WRITE);
         let there = map(&other, &file, PAGE, 2 * PAGE, WRITE);
         assert_eq!(there, at + PAGE);
@@ -680,7 +680,7 @@ mod tests {
         assert_eq!(world.pages_in_use(), 0);
         assert!(world.kernel.memory.windows.is_empty());
         // The addresses are free for programs again.
-        let all = world.kernel.new_space();
+        let all = world.kernel.memory.new_space();
         let whole = all.range().end - (1 << 30);
         all.map(MapRequest::reservation(Place::Any, whole)).unwrap();
     }
@@ -689,7 +689,7 @@ mod tests {
     fn what_is_mapped_twice_is_unmapped_twice() {
         let world = World::new();
         let file = file(&[7; 2 * PAGE as usize]);
-        let space = world.kernel.new_space();
+        let space = world.kernel.memory.new_space();
         let at = map(&space, &file, 0, 2 * PAGE, WRITE);
         assert_eq!(map(&space, &file, PAGE, PAGE, Protection::READ), at + PAGE);
         space.store(UserAddr(at + PAGE), &[1]).unwrap();
@@ -705,7 +705,7 @@ mod tests {
     fn a_page_allows_what_one_of_its_mappings_allows_and_the_only_one_is_obeyed() {
         let world = World::new();
         let file = file(&[7; PAGE as usize]);
-        let (one, other) = (world.kernel.new_space(), world.kernel.new_space());
+        let (one, other) = (world.kernel.memory.new_space(), world.kernel.memory.new_space());
         let at = map(&one, &file, 0, PAGE, WRITE);
         map(&other, &file, 0, PAGE, Protection::READ);
         assert_eq!(load(&other, at), 7);
@@ -725,7 +725,7 @@ mod tests {
     fn reads_and_writes_of_the_file_agree_with_its_mappings() {
         let world = World::new();
         let file = file(&[7; 2 * PAGE as usize]);
-        let space = world.kernel.new_space();
+        let space = world.kernel.memory.new_space();
         let at = map(&space, &file, 0, 2 * PAGE, WRITE);
         space.store(UserAddr(at), &[1]).unwrap();
         assert_eq!(load(&space, at + PAGE), 7);
