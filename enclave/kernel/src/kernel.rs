@@ -58,8 +58,8 @@ pub struct Kernel {
     pub(crate) host_sockets: Arc<HostSockets>,
     pub(crate) inet: Arc<Inet>,
     pub(crate) unix: Arc<UnixDomain>,
-    /// Whether decoded system calls are wanted.
-    pub(crate) wants_strace: bool,
+    /// Whether decoded system calls are wanted, by `--strace` or by the log level.
+    pub(crate) traces_calls: bool,
 }
 
 impl Kernel {
@@ -87,7 +87,7 @@ impl Kernel {
             inet: Arc::new(Inet::new(mounts.shared(), &host_sockets, &config.network)),
             host_sockets,
             unix: Arc::new(UnixDomain::new(&platform)),
-            wants_strace: platform.wants_strace(),
+            traces_calls: platform.wants_strace() || platform.level() >= Some(Level::Trace),
             platform,
             config,
             mounts,
@@ -95,6 +95,16 @@ impl Kernel {
             statistics,
         });
         kernel.mounts.bind(&kernel);
+        let limits = kernel.config.limits;
+        kernel.log(
+            Level::Info,
+            format_args!(
+                "the LibOS has started: at most {} MiB for programs, {} MiB for itself, {} threads",
+                limits.user_space_max >> 20,
+                limits.kernel_heap_max >> 20,
+                limits.max_threads
+            ),
+        );
         Ok(kernel)
     }
 

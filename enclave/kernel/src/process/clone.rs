@@ -12,6 +12,7 @@ use kbase::{Errno, Error, Result, UserPtr, bail};
 use linux_abi::fs::OpenFlags;
 use linux_abi::process::CloneFlags;
 use linux_abi::signal::Signal;
+use platform::Level;
 
 /// What is to be created.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,11 @@ pub(crate) fn clone(ctx: &Ctx<'_>, request: CloneRequest) -> Result<u32> {
     if has(CloneFlags::PIDFD | CloneFlags::THREAD) || has(CloneFlags::PIDFD | CloneFlags::DETACHED) {
         bail!(EINVAL, "a pidfd is of a process");
     }
-    if has(CloneFlags::THREAD) { new_thread(ctx, &request) } else { new_process(ctx, &request) }
+    let is_thread = has(CloneFlags::THREAD);
+    let child = if is_thread { new_thread(ctx, &request) } else { new_process(ctx, &request) }?;
+    let what = if is_thread { "thread" } else { "child" };
+    ctx.kernel.log(Level::Debug, format_args!("process {} has {what} {child}", ctx.process.pid));
+    Ok(child)
 }
 
 /// The child's first thread, which goes on behind the call with 0 as its result.

@@ -6,6 +6,7 @@ use crate::{Ctx, Kernel, signal};
 use alloc::sync::Arc;
 use kbase::{Result, UserAddr, bail};
 use linux_abi::signal::{Signal, SignalSet};
+use platform::Level;
 
 impl Process {
     /// Decides that the process ends with a wait status, unless that is decided already, and makes all its
@@ -48,14 +49,15 @@ impl Kernel {
             space.end();
         }
         space.leave();
-        {
+        let status = {
             // A process that waits to be waited for keeps no memory.
             let empty = self.memory.new_space();
             let mut state = ctx.process.state.lock();
             state.space = empty;
-            state.status.get_or_insert(0);
             state.has_ended = true;
-        }
+            *state.status.get_or_insert(0)
+        };
+        self.log_end(ctx.process, status);
         ctx.process.ended.wake_all();
         ctx.process.has_ended.broadcast(&vfs::Readiness::IN);
         crate::fs::tty::process_ended(self, ctx.process);
@@ -109,6 +111,17 @@ impl Kernel {
             signal::send_from_outside(&process, signal);
         }
         Ok(())
+    }
+}
+
+impl Kernel {
+    fn log_end(&self, process: &Process, status: i32) {
+        let level = if process.parent() == 0 { Level::Info } else { Level::Debug };
+        let pid = process.pid;
+        match status & 0x7f {
+            0 => self.log(level, format_args!("process {pid} ends with {}", status >> 8 & 0xff)),
+            signal => self.log(level, format_args!("process {pid} ends by signal {signal}")),
+        }
     }
 }
 

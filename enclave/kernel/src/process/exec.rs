@@ -271,6 +271,10 @@ pub(crate) fn execve(
     *ctx.process.program.lock() = image.program(auxv);
     ctx.thread.add_work(WORK_WORLD);
     ctx.after.set(After::Keep);
+    ctx.kernel.log(
+        Level::Debug,
+        format_args!("process {} executes {}", ctx.process.pid, image.asked.escape_ascii()),
+    );
     Ok(())
 }
 
@@ -346,6 +350,7 @@ impl Kernel {
             origin: Origin::Outside(limits),
         };
         let process = self.processes.add(self.platform(), limits.max_threads, new)?;
+        self.log(Level::Info, format_args!("process {} is {}", process.pid, path.escape_ascii()));
         Ok(process.pid)
     }
 

@@ -67,7 +67,7 @@ pub enum Support {
 /// Serves a system call and returns the value of RAX.
 pub(crate) fn dispatch(ctx: &Ctx<'_>, number: u64, arguments: [u64; 6]) -> Result<u64> {
     ctx.kernel.statistics.count_call(number);
-    if ctx.kernel.wants_strace {
+    if ctx.kernel.traces_calls {
         return trace::dispatch(ctx, number, arguments);
     }
     table::invoke(ctx, number, arguments)

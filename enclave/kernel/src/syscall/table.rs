@@ -50,7 +50,10 @@ macro_rules! syscalls {
                 $($($number => {
                     let mut _separator = "";
                     $(into.write_str(_separator)?;
-                    <$type>::show(registers.next().unwrap_or_default(), ctx, into)?;
+                    let raw = registers.next().unwrap_or_default();
+                    if !trace::show(ctx, number, stringify!($arg), raw, &arguments, into)? {
+                        <$type>::show(raw, ctx, into)?;
+                    }
                     _separator = ", ";)*
                 })?)*
                 _ => {

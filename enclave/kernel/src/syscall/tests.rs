@@ -2,6 +2,7 @@
 
 use super::{Support, TABLE};
 use crate::testing::{SCRATCH, World};
+use fake_platform::FakePlatform;
 use kbase::Errno;
 use linux_abi::process::{Rlimit, Utsname, resource};
 use linux_abi::time::Timespec;
@@ -223,4 +224,42 @@ fn a_call_that_is_missing_answers_enosys_and_one_warning_names_it() {
         }
         assert_eq!(ctx.call(334, &[]), Err(Errno::ENOSYS), "rseq");
     });
+}
+
+#[test]
+fn a_trace_shows_names_strings_and_addresses_as_people_read_them() {
+    let platform = FakePlatform::new();
+    platform.want_trace();
+    World::on(platform.clone()).with_ctx(|ctx| {
+        ctx.poke_bytes(DATA, b"/a\"b\0");
+        let cwd = (-100i64).cast_unsigned();
+        assert_eq!(ctx.call(257, &[cwd, DATA, 0x8_0241, 0o640]), Ok(3));
+        assert_eq!(ctx.call(1, &[3, DATA, 4]), Ok(4));
+        assert_eq!(ctx.call(1, &[3, DATA, 40]), Ok(40));
+        assert_eq!(ctx.call(2, &[DATA, 3 | 1 << 30, 0]), Ok(4));
+        assert_eq!(ctx.call(3, &[3]), Ok(0));
+        assert_eq!(ctx.call(3, &[3]), Err(Errno::EBADF));
+        assert_eq!(ctx.call(9, &[0, 4096, 3, 0x22, u64::MAX, 0]).map(|_| ()), Ok(()));
+        assert_eq!(ctx.call(11, &[0x4000_0000, 4096]), Ok(0));
+        assert_eq!(ctx.call(12, &[0]).map(|_| ()), Ok(()));
+        assert_eq!(ctx.call(425, &[1, 2]), Err(Errno::ENOSYS));
+    });
+    let lines = platform.trace_lines();
+    let expected = [
+        r#"openat(AT_FDCWD, "/a\"b", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0o640) = 3"#,
+        r#"write(3, "/a\"b", 4) = 4"#,
+        r#"write(3, "/a\"b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"..., 40) = 40"#,
+        r#"open("/a\"b", O_ACCMODE|0x40000000, 0o0) = 4"#,
+        "close(3) = 0",
+        "close(3) = -1 EBADF",
+        "mmap(NULL, 4096, READ | WRITE, PRIVATE | ANONYMOUS, -1, 0) = 0x",
+        "munmap(0x40000000, 4096) = 0",
+        "brk(NULL) = ",
+        "io_uring_setup(0x1, 0x2, 0x0, 0x0, 0x0, 0x0) = -1 ENOSYS",
+    ];
+    assert_eq!(lines.len(), expected.len());
+    for (line, expected) in lines.iter().zip(expected) {
+        let (pid, call) = line.split_once("] ").unwrap();
+        assert!(pid.starts_with("[pid ") && call.starts_with(expected), "{line} is not {expected}");
+    }
 }
