@@ -65,6 +65,22 @@ fn an_elf_file_for_another_processor_says_so() {
 }
 
 #[test]
+fn a_program_with_a_segment_that_is_writable_and_executable_is_refused() {
+    let folder = folder();
+    let mut program = fs::read("/bin/true").unwrap();
+    let word = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let text = (0..usize::from(word(&program, 56)))
+        .map(|index| 64 + 56 * index)
+        .find(|&at| program[at] == 1 && program[at + 4] == 5)
+        .unwrap();
+    program[text + 4] |= 2; // PF_W
+    let path = executable(folder.path(), "changing", &program);
+    let run = Case::new(&path).enclave();
+    complains(&run, &["changing", "writable and executable", "hint: link it without"]);
+    assert_eq!(run.status, 1);
+}
+
+#[test]
 fn a_missing_interpreter_is_named() {
     let folder = folder();
     let mut program = fs::read("/bin/true").unwrap();
@@ -122,8 +138,26 @@ fn a_program_bigger_than_memory_says_what_to_raise() {
     let made =
         std::process::Command::new("/usr/bin/gcc").arg("-o").arg(&program).arg(&source).status().unwrap();
     assert!(made.success());
-    complains(&Case::new(&program).flags(["--memory", "64MB"]).enclave(), &["big", "--memory"]);
+    let small = Case::new(&program).flags(["--memory", "64MB"]).enclave();
+    complains(&small, &["big", "--memory", "resource_limits.user_space_max_size"]);
     assert_eq!(Case::new(&program).same().status, 0);
+
+    let path = folder.path().join("instance");
+    assert_eq!(occlum_in(folder.path(), &["new", "instance"]).status, 0);
+    for file in [program.to_str().unwrap(), "/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"]
+    {
+        let there = path.join("image").join(file.trim_start_matches('/'));
+        fs::create_dir_all(there.parent().unwrap()).unwrap();
+        fs::copy(file, there).unwrap();
+    }
+    let config = |size: &str| format!(r#"{{ "resource_limits": {{ "user_space_max_size": "{size}" }} }}"#);
+    let run = || occlum_in(&path, &["run", program.to_str().unwrap()]);
+    fs::write(path.join("Occlum.json"), config("64MB")).unwrap();
+    assert_eq!(occlum_in(&path, &["build"]).status, 0);
+    complains(&run(), &["big", "Occlum.json", "resource_limits.user_space_max_size"]);
+    fs::write(path.join("Occlum.json"), config("512MB")).unwrap();
+    assert_eq!(occlum_in(&path, &["build"]).status, 0);
+    assert_eq!(run().status, 0, "{}", run().errors());
 }
 
 /// An instance with busybox in it, built.
@@ -173,6 +207,15 @@ fn an_image_with_any_bit_flipped_is_an_error_and_never_wrong_data() {
         }
     }
     assert!(refused > 3, "{refused} of 24 flips were noticed");
+    // In the middle of the text: what comes before it is right, and then there is EIO.
+    let text = whole.windows(11).position(|window| window == b"right text\n").unwrap();
+    let mut flipped = whole.clone();
+    flipped[text + 5 * 4096] ^= 0x20;
+    fs::write(&image, &flipped).unwrap();
+    let run = occlum_in(folder.path(), &arguments);
+    assert_eq!(run.status, 1);
+    assert!(run.errors().contains("Input/output error"), "{}", run.errors());
+    assert!(right.text().starts_with(&run.text()) && run.stdout.len() <= 5 * 4096 + 4096);
     fs::write(&image, &whole[..whole.len() - 5000]).unwrap();
     complains(&occlum_in(folder.path(), &arguments), &[]);
     fs::write(&image, &whole).unwrap();

@@ -183,6 +183,39 @@ fn the_auxiliary_vector_is_as_on_linux() {
     same("auxv", &EVERYTHING, |case| case);
 }
 
+/// What the dynamic linker says of it, line by line. What is an address has no value to compare, and restartable sequences
+/// (AT_RSEQ_*, 27 and 28) are not there.
+#[test]
+fn the_auxiliary_vector_has_the_entries_of_linux() {
+    let lines = |run: Run| {
+        let mut lines: Vec<String> = run
+            .text()
+            .lines()
+            .filter(|line| {
+                line.starts_with("AT_") && !line.contains("AT_??? (0x1b)") && !line.contains("AT_??? (0x1c)")
+            })
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                let differs = ["SYSINFO_EHDR", "PHDR", "BASE", "ENTRY", "RANDOM", "MINSIGSTKSZ"];
+                let is_address = differs.iter().any(|other| name == format!("AT_{other}"));
+                if is_address { name.to_owned() } else { format!("{name}:{}", value.trim()) }
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let case = Case::new("/usr/bin/env").args(["LD_SHOW_AUXV=1", "/bin/true"]).flags(["--with", "/bin/true"]);
+    let (native, enclave) = (lines(case.native()), lines(case.enclave()));
+    assert!(native.len() > 18, "{native:?}");
+    // Programs in an enclave are root's, whoever runs it.
+    let is_id =
+        |line: &&String| ["AT_UID", "AT_EUID", "AT_GID", "AT_EGID"].iter().any(|id| line.starts_with(id));
+    let without_ids =
+        |lines: &[String]| lines.iter().filter(|line| !is_id(line)).cloned().collect::<Vec<_>>();
+    assert_eq!(without_ids(&enclave), without_ids(&native));
+    assert_eq!(enclave.iter().filter(is_id).count(), 4);
+}
+
 #[test]
 fn clocks_go_forwards_at_the_right_speed() {
     same("clocks", &BOTH, |case| case);
