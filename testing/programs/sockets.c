@@ -1,6 +1,7 @@
 /* Sockets of the Unix domain, in one process and between processes. */
 #include "check.h"
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +84,9 @@ static void pairs(void) {
     }
 }
 
+static volatile int signals;
+static void count_signal(int signal) { (void)signal; signals++; }
+
 static void sigpipe(void) {
     printf("-- SIGPIPE\n");
     int ends[2];
@@ -98,6 +103,35 @@ static void sigpipe(void) {
     show("ignored", write(ends[0], "x", 1));
     signal(SIGPIPE, SIG_DFL);
     close(ends[0]);
+    /* Sending to where nobody receives is a signal of streams alone. */
+    static const int kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+    signal(SIGPIPE, count_signal);
+    for (int at = 0; at < 3; at++) {
+        int ends[2];
+        socketpair(AF_UNIX, kinds[at], 0, ends);
+        shutdown(ends[1], SHUT_RD);
+        struct iovec part = {"xy", 2};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+        show("write", write(ends[0], "x", 1));
+        show("writev", writev(ends[0], &part, 1));
+        show("send", send(ends[0], "x", 1, 0));
+        show("sendmsg", sendmsg(ends[0], &message, 0));
+        show("quietly", send(ends[0], "x", 1, MSG_NOSIGNAL));
+        close(ends[1]);
+        show("closed", write(ends[0], "x", 1));
+        close(ends[0]);
+        int datagram = socket(AF_INET, kinds[at] == SOCK_SEQPACKET ? SOCK_STREAM : SOCK_DGRAM, 0);
+        struct sockaddr_in away = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        if (kinds[at] != SOCK_SEQPACKET) {
+            connect(datagram, (struct sockaddr *)&away, sizeof away);
+            works("shutdown", shutdown(datagram, SHUT_WR));
+        }
+        show("internet", write(datagram, "x", 1));
+        close(datagram);
+        printf("signals: %d\n", signals);
+        signals = 0;
+    }
+    signal(SIGPIPE, SIG_DFL);
 }
 
 static void names(void) {

@@ -3,6 +3,7 @@
 use super::Fd;
 use crate::Ctx;
 use crate::fs::{self, OpenFile};
+use crate::net::{self, Socket};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource};
@@ -27,7 +28,7 @@ pub(super) fn write(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize) -> Re
     let open = ctx.files.get_file(fd)?;
     open.want_write()?;
     let count = check_buffer(buffer, count)?;
-    pipe_signal(ctx, fs::write(ctx, &open, &mut UserSource::new(ctx.user(), buffer, count)))
+    pipe_signal(ctx, &open, fs::write(ctx, &open, &mut UserSource::new(ctx.user(), buffer, count)))
 }
 
 /// `pread64(2)`.
@@ -70,7 +71,7 @@ pub(super) fn writev(ctx: &Ctx<'_>, fd: Fd, vector: UserPtr<Iovec>, len: u32) ->
     if is_empty(&buffers) {
         return Ok(0);
     }
-    pipe_signal(ctx, fs::write(ctx, &open, &mut UserSource::vectored(ctx.user(), buffers)))
+    pipe_signal(ctx, &open, fs::write(ctx, &open, &mut UserSource::vectored(ctx.user(), buffers)))
 }
 
 /// `preadv(2)`.
@@ -215,10 +216,11 @@ pub(super) fn buffers(ctx: &Ctx<'_>, vector: UserPtr<Iovec>, len: u32) -> Result
     Ok(buffers)
 }
 
-/// A write to where nobody reads is also a signal.
-pub(super) fn pipe_signal<T>(ctx: &Ctx<'_>, result: Result<T>) -> Result<T> {
+/// A write to where nobody reads is also a signal, except of sockets that send messages.
+pub(super) fn pipe_signal<T>(ctx: &Ctx<'_>, to: &OpenFile, result: Result<T>) -> Result<T> {
     if let Err(error) = &result
         && error.errno() == Errno::EPIPE
+        && net::of(to).map_or(true, Socket::raises_sigpipe)
     {
         fs::wait::raise_sigpipe(ctx);
     }

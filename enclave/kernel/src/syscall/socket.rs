@@ -159,8 +159,7 @@ fn send(
     let socket = net::of(open)?;
     let is_blocking = is_blocking(open, flags);
     let sent = socket.send(ctx, Outgoing { data, to, control, flags, is_blocking });
-    let is_quiet = flags.contains(MessageFlags::NOSIGNAL) || !socket.raises_sigpipe();
-    if is_quiet { sent } else { rw::pipe_signal(ctx, sent) }
+    if flags.contains(MessageFlags::NOSIGNAL) { sent } else { rw::pipe_signal(ctx, open, sent) }
 }
 
 /// `sendto(2)`.

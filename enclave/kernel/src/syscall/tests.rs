@@ -263,3 +263,16 @@ fn a_trace_shows_names_strings_and_addresses_as_people_read_them() {
         assert!(pid.starts_with("[pid ") && call.starts_with(expected), "{line} is not {expected}");
     }
 }
+
+#[test]
+fn a_signal_ends_a_long_transfer_between_files_after_a_part() {
+    World::new().with_ctx(|ctx| {
+        ctx.poke_bytes(DATA, b"name\0");
+        let (from, to) = (ctx.call(319, &[DATA, 0]).unwrap(), ctx.call(319, &[DATA, 0]).unwrap());
+        // ftruncate, kill with SIGUSR1
+        ctx.call(77, &[from, 1 << 20]).unwrap();
+        ctx.call(62, &[ctx.process.pid.into(), 10]).unwrap();
+        let part = ctx.call(40, &[to, from, 0, 1 << 20]).unwrap();
+        assert!(part > 0 && part < 1 << 20);
+    });
+}

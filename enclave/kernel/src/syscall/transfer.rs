@@ -112,7 +112,7 @@ pub(super) fn splice(
     if is_to_pipe && count > 0 {
         // What has no room now is for the next call: it does not wait twice, and what it reads it can write.
         let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !to.is_nonblocking();
-        count = count.min(rw::pipe_signal(ctx, fs::wait_for_room(ctx, &to, is_blocking))?);
+        count = count.min(rw::pipe_signal(ctx, &to, fs::wait_for_room(ctx, &to, is_blocking))?);
     }
     let waits = !is_from_pipe || flags & SPLICE_F_NONBLOCK == 0;
     transfer(ctx, (&from, from_offset), (&to, to_offset), count, waits)
@@ -134,9 +134,9 @@ pub(super) fn tee(ctx: &Ctx<'_>, from: Fd, to: Fd, count: usize, flags: u32) -> 
         match fs::tee(&from, &to, count) {
             Err(error) if error.errno() == Errno::EAGAIN && waits(&from) && waits(&to) => {
                 fs::wait::wait_for(ctx, &**from.file(), Readiness::IN)?;
-                rw::pipe_signal(ctx, fs::wait_for_room(ctx, &to, true))?;
+                rw::pipe_signal(ctx, &to, fs::wait_for_room(ctx, &to, true))?;
             }
-            result => return rw::pipe_signal(ctx, result),
+            result => return rw::pipe_signal(ctx, &to, result),
         }
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn vmsplice(
     let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !open.is_nonblocking();
     if open.is_writable() {
         let mut source = UserSource::vectored(ctx.user(), buffers);
-        return rw::pipe_signal(ctx, fs::write_stream(ctx, &open, &mut source, is_blocking));
+        return rw::pipe_signal(ctx, &open, fs::write_stream(ctx, &open, &mut source, is_blocking));
     }
     fs::read_stream(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
 }
@@ -184,6 +184,10 @@ fn transfer(
     let mut done = 0usize;
     let mut failed = None;
     while done < count {
+        // Two GiB take long.
+        if done > 0 && ctx.is_interrupted() {
+            break;
+        }
         let room = buffer.len().min(count - done);
         let part = buffer.get_mut(..room).unwrap_or_default();
         let read = match reads {
@@ -202,7 +206,7 @@ fn transfer(
         let part = buffer.get(..read).unwrap_or_default();
         let written = match writes {
             Some(offset) => fs::write_at(to, offset, &mut SliceSource::new(part)),
-            None => rw::pipe_signal(ctx, fs::write(ctx, to, &mut SliceSource::new(part))),
+            None => rw::pipe_signal(ctx, to, fs::write(ctx, to, &mut SliceSource::new(part))),
         };
         let (written, error) = match written {
             Ok(written) => (written, None),

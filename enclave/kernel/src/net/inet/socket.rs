@@ -243,4 +243,8 @@ impl Socket for InetSocket {
     fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
         self.set_any_option(level, option, value)
     }
+
+    fn raises_sigpipe(&self) -> bool {
+        self.kind == kind::STREAM
+    }
 }
