@@ -30,6 +30,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     if extent == Extent::Full {
         step("reproducible", || reproducible::run(&build))?;
         step("models", models::run)?;
+        step("fuzz targets", fuzz_targets)?;
     }
     step("tests", || match extent {
         Extent::Full => cargo(&["test", "--workspace"]),
@@ -43,6 +44,19 @@ fn step<T>(name: &str, check: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = check().with_context(|| format!("{name} failed"))?;
     eprintln!("== {name}: {} s", start.elapsed().as_secs());
     Ok(result)
+}
+
+/// They are a workspace of their own, which nothing else builds: at least they compile.
+fn fuzz_targets() -> Result<()> {
+    let status = workspace::cargo()
+        .args(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        // As `fuzz/run` has it; all else there is instrumentation.
+        .env("RUSTFLAGS", "--cfg fuzzing --deny warnings")
+        .env("CARGO_TARGET_DIR", workspace::root().join("target/fuzz"))
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "a fuzz target does not compile");
+    Ok(())
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
