@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, folder, installed};
+use e2e::{Case, Run, folder, installed};
 use std::fs;
 use std::path::Path;
 
@@ -47,13 +47,10 @@ fn busybox_echoes() {
 }
 
 #[test]
-fn busybox_lists_the_tree_of_a_folder() {
+fn busybox_lists_the_tree_of_usr() {
     if installed(BUSYBOX, "busybox-static") {
-        let run = Case::new(BUSYBOX)
-            .args(["ls", "-lR", "/usr/share/doc"])
-            .within(Path::new("/usr/share/doc"))
-            .succeeds();
-        assert!(run.stdout.len() > 10_000, "the folder has content");
+        let run = Case::new(BUSYBOX).args(["ls", "-lR", "/usr"]).within(Path::new("/usr")).succeeds();
+        assert!(run.stdout.len() > 1_000_000, "the folder has content");
     }
 }
 
@@ -241,6 +238,54 @@ os.unlink('/tmp/occlum-e2e-python.db')
 }
 
 #[test]
+fn python_finds_the_devices_and_the_files_of_proc_as_on_linux() {
+    python(
+        r#"
+import os, stat
+for name in ("null", "zero", "full", "random", "urandom", "tty"):
+    st = os.lstat("/dev/" + name)
+    print(name, stat.filemode(st.st_mode), os.major(st.st_rdev), os.minor(st.st_rdev))
+for name in ("fd", "stdin", "stdout", "stderr"):
+    print(name, os.readlink("/dev/" + name))
+def use(name):
+    fd = os.open("/dev/" + name, os.O_RDWR)
+    try:
+        written = os.write(fd, b"ten bytes.")
+    except OSError as error:
+        written = error
+    return written, os.read(fd, 4)
+print(use("null"), use("zero"), use("full"))
+for name in ("random", "urandom"):
+    fd = os.open("/dev/" + name, os.O_RDONLY)
+    print(name, len(os.read(fd, 64)), os.read(fd, 64) != os.read(fd, 64))
+def lines(path):
+    with open("/proc/" + path, errors="replace") as file:
+        return file.read().splitlines()
+def keys(path, *wanted):
+    found = {line.split(":")[0].strip() for line in lines(path)}
+    print(path, [key for key in wanted if key not in found])
+keys("self/status", "Name", "State", "Tgid", "Pid", "PPid", "Uid", "Gid", "VmPeak", "VmSize", "VmRSS", "VmData", "Threads",
+     "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "CapEff", "Seccomp", "Cpus_allowed_list")
+keys("meminfo", "MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapTotal", "SwapFree", "Shmem", "Slab")
+keys("cpuinfo", "processor", "vendor_id", "cpu family", "model", "model name", "stepping", "cpu MHz", "flags", "cpu cores")
+print(os.readlink("/proc/self/exe"), os.readlink("/proc/self/cwd"), os.readlink("/proc/self/root"))
+print(lines("self/cmdline")[0].split("\0")[:2], "LC_ALL=C" in lines("self/environ")[0].split("\0"))
+print(len(lines("self/stat")[0].split()), len(lines("self/statm")[0].split()), os.path.getsize("/proc/self/stat"))
+print(sorted({line.split()[-1] for line in lines("self/maps") if line[-1] == "]"} & {"[heap]", "[stack]", "[vdso]"}))
+print(any(line.endswith("/libc.so.6") and " r-xp " in line for line in lines("self/maps")))
+print({"0", "1", "2"} - set(os.listdir("/proc/self/fd")), len(open("/proc/self/auxv", "rb").read()) % 16)
+with open("/proc/self/status") as file:
+    # Those below the real-time ones: what starts the tests may ignore others.
+    print([int(line.split()[1], 16) & 0x7fffffff for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt"))])
+print([line.split()[0] for line in lines("stat") if line.split()[0] in ("cpu", "cpu0", "btime", "processes")])
+print(len(lines("uptime")[0].split()), len(lines("loadavg")[0].split()), lines("version")[0].split()[:2])
+print([name for name in ("proc", "tmpfs") if "nodev\t" + name in lines("filesystems")])
+print(sorted({line.split()[1] for line in lines("mounts")} & {"/", "/proc", "/dev"}))
+"#,
+    );
+}
+
+#[test]
 fn python_exceptions_and_exit_status_reach_the_caller() {
     if installed(PYTHON, "python3") {
         let run = Case::new(PYTHON)
@@ -350,11 +395,22 @@ fn openssl_encrypts_and_measures() {
         Case::new(OPENSSL).args(["dgst", "-sha256"]).input(bytes(1_000_000)).succeeds();
         let key = ["enc", "-aes-256-ctr", "-K", &"0123456789abcdef".repeat(4), "-iv", &"00".repeat(16)];
         Case::new(OPENSSL).args(key).input(bytes(1_000_000)).succeeds();
-        let speed = Case::new(OPENSSL)
-            .args(["speed", "-seconds", "1", "-bytes", "16384", "-evp", "aes-256-gcm"])
-            .enclave();
-        assert_eq!(speed.status, 0, "{}", speed.errors());
-        assert!(speed.text().to_lowercase().contains("aes-256-gcm"), "{}", speed.text());
+        // Its numbers are never the same: what is around them is.
+        let speed = Case::new(OPENSSL).args(["speed", "-seconds", "1", "-evp", "aes-256-gcm"]);
+        let plain = |run: &Run| {
+            assert_eq!(run.status, 0, "{}", run.errors());
+            let is_number = |c: char| c.is_ascii_digit() || c == '.';
+            let words = run.text() + &run.errors();
+            let words: Vec<String> = words
+                .split_whitespace()
+                .filter(|word| !word.starts_with("OPENSSL_ia32cap"))
+                .map(|word| word.replace(is_number, ""))
+                .collect();
+            words.join(" ")
+        };
+        let (native, enclave) = (speed.native(), speed.enclave());
+        assert_eq!(plain(&enclave), plain(&native));
+        assert!(enclave.text().contains("AES-256-GCM"), "{}", enclave.text());
     }
 }
 

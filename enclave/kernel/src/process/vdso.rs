@@ -4,7 +4,7 @@
 //! It is made here, byte by byte: an ELF header, one segment, a dynamic section with the symbols of version `LINUX_2.6`, and
 //! code that calls the functions of [`platform::VdsoFunctions`] and makes the system call when they cannot tell.
 
-use crate::vm::{AddressSpace, MapRequest, Place};
+use crate::vm::{AddressSpace, MapRequest, Place, Role};
 use alloc::vec::Vec;
 use kbase::{Result, UserAddr, UserSpace};
 use linux_abi::mm::PAGE_SIZE;
@@ -38,7 +38,11 @@ mod at {
 pub(super) fn map(space: &AddressSpace, cpu: &dyn UserCpu) -> Result<Option<u64>> {
     let Some(functions) = cpu.vdso() else { return Ok(None) };
     let writable = Protection::READ | Protection::WRITE;
-    let request = MapRequest { protection: writable, ..MapRequest::reservation(Place::Any, PAGE_SIZE) };
+    let request = MapRequest {
+        protection: writable,
+        role: Role::Vdso,
+        ..MapRequest::reservation(Place::Any, PAGE_SIZE)
+    };
     let address = space.map(request)?;
     space.store(UserAddr(address), &image(&functions, cpu.syscall_entry()))?;
     space.protect(address, PAGE_SIZE, Protection::READ | Protection::EXEC)?;

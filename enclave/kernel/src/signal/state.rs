@@ -268,6 +268,20 @@ impl ProcessSignals {
         self.shared.lock().action(signal)
     }
 
+    /// The signals that the program asked to ignore, and those that it has handlers for.
+    pub(crate) fn ignored_and_caught(&self) -> (SignalSet, SignalSet) {
+        let shared = self.shared.lock();
+        let mut sets = (SignalSet::default(), SignalSet::default());
+        for signal in (1..=64).filter_map(Signal::new) {
+            match shared.action(signal).handler {
+                SIG_DFL => {}
+                SIG_IGN => sets.0 = sets.0.with(signal),
+                _ => sets.1 = sets.1.with(signal),
+            }
+        }
+        sets
+    }
+
     /// Sets what a signal does and returns what it did (`sigaction(2)`); the second value says whether instances that
     /// are pending must be forgotten.
     ///

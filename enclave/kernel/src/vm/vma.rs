@@ -55,6 +55,8 @@ pub(crate) enum Role {
     Stack,
     /// The heap of `brk`.
     Heap,
+    /// The vDSO.
+    Vdso,
 }
 
 /// A range of addresses that is mapped.

@@ -183,6 +183,12 @@ fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "VmData:\t{:8} kB\nVmStk:\t{:8} kB\n", kib(sizes.data), kib(sizes.stack));
     put!(text, "VmExe:\t{:8} kB\nVmLib:\t       0 kB\nVmPTE:\t       0 kB\n", kib(sizes.text));
     put!(text, "VmSwap:\t       0 kB\nThreads:\t{}\n", process.threads().len());
+    let signals = &process.signals;
+    put!(text, "SigPnd:\t{:016x}\n", subject.thread.signals.pending().0);
+    put!(text, "ShdPnd:\t{:016x}\n", signals.pending().0);
+    put!(text, "SigBlk:\t{:016x}\n", subject.thread.signals.mask().0);
+    let (ignored, caught) = signals.ignored_and_caught();
+    put!(text, "SigIgn:\t{:016x}\nSigCgt:\t{:016x}\n", ignored.0, caught.0);
     let (capabilities, bounding) = (credentials.capabilities(), credentials.bounding());
     put!(text, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\n", capabilities.inheritable, capabilities.permitted);
     put!(text, "CapEff:\t{:016x}\nCapBnd:\t{bounding:016x}\nCapAmb:\t{:016x}\n", capabilities.effective, 0);
@@ -220,6 +226,7 @@ fn map_line(start: u64, vma: &Vma, text: &mut Text) {
         (Some((file, _)), _) => &file.path,
         (None, Role::Heap) => b"[heap]",
         (None, Role::Stack) => b"[stack]",
+        (None, Role::Vdso) => b"[vdso]",
         (None, Role::Mapping) => b"",
     };
     if !shown.is_empty() {

@@ -71,6 +71,31 @@ fn maps_show_the_memory() {
 }
 
 #[test]
+fn the_status_tells_of_signals() {
+    const ACTION: u64 = MEMORY + MEMORY_LEN - 0x200;
+    let w = running();
+    let set = |name: &str| {
+        let status = text(&w, "/proc/self/status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    for name in ["SigPnd:", "ShdPnd:", "SigBlk:", "SigIgn:", "SigCgt:"] {
+        assert_eq!(set(name), 0, "{name}");
+    }
+    // SIGUSR1 is caught, SIGUSR2 ignored, both are blocked, and SIGUSR1 waits.
+    for (signal, handler) in [(10, 0x1234_u64), (12, 1)] {
+        w.poke(ACTION, &[handler, 0x400_0000, 0x1234, 0].map(u64::to_le_bytes).concat());
+        assert_eq!(w.call(13, [signal, ACTION, 0, 8]), Ok(0));
+    }
+    let both = 1 << 9 | 1 << 11;
+    w.poke(ACTION, &u64::to_le_bytes(both));
+    assert_eq!(w.call(14, [0, ACTION, 0, 8]), Ok(0));
+    assert_eq!(w.call(62, [w.process.pid.into(), 10]), Ok(0));
+    assert_eq!((set("SigBlk:"), set("SigIgn:"), set("SigCgt:")), (both, 1 << 11, 1 << 9));
+    assert_eq!((set("SigPnd:"), set("ShdPnd:")), (0, 1 << 9));
+}
+
+#[test]
 fn the_machine_is_described() {
     let w = running();
     assert!(text(&w, "/proc/meminfo").starts_with("MemTotal:         262144 kB\n"));
