@@ -2,6 +2,8 @@
    name, a tab and a count is answered with the nanoseconds that all of them took. With the argument `list` it prints the names. */
 #include "check.h"
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -18,7 +20,7 @@ static double now(void) {
 }
 
 static char block[65536], path[64], *page;
-static int file, null, ends[2], pair[2], far[2];
+static int file, null, ends[2], near[2], far[2], tcp[2], far_tcp[2];
 
 static long raw(long number) {
     long result;
@@ -57,31 +59,58 @@ static void open_read(void) {
     close(fd);
 }
 
-/* Answers on the far side of a pair of sockets. */
-static void *answer(void *unused) {
-    char byte;
-    while (read(far[1], &byte, 1) == 1 && write(far[1], &byte, 1) == 1)
-        ;
-    return unused;
+/* Two ends of a connection of a family, with room for a block. */
+static void connected(int family, int two[2]) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof address;
+    int listener, room = 1 << 20;
+    if (family == AF_UNIX) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, two))
+            abort();
+        return;
+    }
+    listener = socket(AF_INET, SOCK_STREAM, 0), two[0] = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    setsockopt(two[0], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    if (bind(listener, (struct sockaddr *)&address, len) || listen(listener, 1) ||
+        getsockname(listener, (struct sockaddr *)&address, &len) || connect(two[0], (struct sockaddr *)&address, len) ||
+        (two[1] = accept(listener, NULL, NULL)) < 0)
+        abort();
+    for (int end = 0; end < 2; end++) {
+        setsockopt(two[end], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+        setsockopt(two[end], IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    }
+    close(listener);
 }
 
-static void ask(void) {
+/* Answers on the far side of a connection. */
+static void *answer(void *end) {
+    char byte;
+    while (read(*(int *)end, &byte, 1) == 1 && write(*(int *)end, &byte, 1) == 1)
+        ;
+    return NULL;
+}
+
+static void ask(int family, int two[2]) {
     char byte = 0;
-    if (!far[0]) {
+    if (!two[0]) {
         pthread_t thread;
-        if (socketpair(AF_UNIX, SOCK_STREAM, 0, far) || pthread_create(&thread, NULL, answer, NULL))
+        connected(family, two);
+        if (pthread_create(&thread, NULL, answer, &two[1]))
             abort();
     }
-    if (write(far[0], &byte, 1) != 1 || read(far[0], &byte, 1) != 1)
+    if (write(two[0], &byte, 1) != 1 || read(two[0], &byte, 1) != 1)
         abort();
 }
 
 /* What was written comes in one piece or in more. */
-static void through_pair(size_t len) {
-    if (write(pair[1], block, len) != (ssize_t)len)
+static void through(int family, int two[2], size_t len) {
+    if (!two[0])
+        connected(family, two);
+    if (write(two[1], block, len) != (ssize_t)len)
         abort();
     for (ssize_t got; len > 0; len -= got)
-        if ((got = read(pair[0], block, len)) <= 0)
+        if ((got = read(two[0], block, len)) <= 0)
             abort();
 }
 
@@ -105,10 +134,14 @@ static void through_pair(size_t len) {
     op("write 1 byte to /dev/null", write(null, block, 1))                                                 \
     op("pipe: write + read 1 byte", (write(ends[1], block, 1), read(ends[0], block, 1)))                   \
     op("pipe: write + read 64 KiB", (write(ends[1], block, 65536), read(ends[0], block, 65536)))           \
-    op("Unix socket: write + read 1 byte", through_pair(1))                                                \
-    op("Unix socket: write + read 4 KiB", through_pair(4096))                                              \
-    op("Unix socket: write + read 64 KiB", through_pair(65536))                                            \
-    op("Unix socket: there and back, 2 threads", ask())                                                    \
+    op("Unix socket: write + read 1 byte", through(AF_UNIX, near, 1))                                      \
+    op("Unix socket: write + read 4 KiB", through(AF_UNIX, near, 4096))                                    \
+    op("Unix socket: write + read 64 KiB", through(AF_UNIX, near, 65536))                                  \
+    op("Unix socket: there and back, 2 threads", ask(AF_UNIX, far))                                        \
+    op("TCP to itself: write + read 1 byte", through(AF_INET, tcp, 1))                                     \
+    op("TCP to itself: write + read 4 KiB", through(AF_INET, tcp, 4096))                                   \
+    op("TCP to itself: write + read 64 KiB", through(AF_INET, tcp, 65536))                                 \
+    op("TCP to itself: there and back, 2 threads", ask(AF_INET, far_tcp))                                  \
     op("signal to itself", raise(SIGUSR1))
 
 /* The loop is by the operation: a call through a pointer would be a part of what is measured. */
@@ -142,7 +175,7 @@ int main(int argc, char **argv) {
             return 1;
     page = map(4096);
     null = open("/dev/null", O_WRONLY);
-    if (pipe(ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+    if (pipe(ends))
         return 1;
     signal(SIGUSR1, handler);
     while (scanf("%63[^\t]\t%ld%*c", name, &count) == 2) {
