@@ -44,7 +44,7 @@ fn main() -> Result<()> {
 /// Starts servers of a kind in a world and asks them.
 type Part = fn(&mut Results, World) -> Result<()>;
 
-/// What was found, and the folder that the servers see.
+/// What was found, and the folder that the servers serve.
 struct Results {
     folder: TempDir,
     times: Table,

@@ -23,7 +23,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that listens on a port, and waits until it does. It sees the folder where it is.
+    /// Starts a server that listens on a port, and waits until it does. The folder is in its image.
     pub(crate) fn start(world: World, folder: &Path, port: u16, command: &[&str]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("no program")?;
         let mut start = match world {
@@ -31,8 +31,7 @@ impl Server {
             World::Enclave => Command::new(occlum()?),
         };
         if world == World::Enclave {
-            let mount = format!("{0}:{0}", folder.display());
-            start.args(["try", "--stats", "--mount", &mount]).arg(program);
+            start.args(["try", "--stats", "--with"]).arg(folder).arg(program);
         }
         start
             .args(arguments)
