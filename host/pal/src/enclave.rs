@@ -452,9 +452,15 @@ mod tests {
     use super::*;
     use crate::park::FOREVER;
     use sgx_arch::Secinfo;
+    use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
     const SLEEPER: u64 = 1;
+    /// From here on, threads end at once.
+    const SHORT: u64 = 100;
+
+    /// The host threads that short threads ran on.
+    static RAN_ON: Mutex<Vec<std::thread::ThreadId>> = Mutex::new(Vec::new());
 
     /// An enclave whose first thread sleeps for ever in an OCALL and whose other threads find that the LibOS is broken.
     struct Stopping;
@@ -467,6 +473,10 @@ mod tests {
                 frame.number = Ocall::Park as u64;
                 frame.args = [FOREVER, 0, 0, 0, 0, 0];
                 run.rdi = EXIT_OCALL;
+            } else if frame.args[0] >= SHORT {
+                RAN_ON.lock().unwrap().push(std::thread::current().id());
+                frame.result = 0;
+                run.rdi = EXIT_DONE;
             } else {
                 run.rdi = EXIT_ABORT;
             }
@@ -496,11 +506,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_thread_that_sleeps_learns_that_the_enclave_stopped() {
-        let slots = Slots::new(2);
-        slots.grow(2).unwrap();
-        let shared = Arc::new(Shared {
+    fn shared(threads: u64) -> Arc<Shared> {
+        let slots = Slots::new(threads);
+        slots.grow(threads).unwrap();
+        Arc::new(Shared {
             enclave: Box::new(Stopping),
             log: Box::new(|_, _| ()),
             timer: Timer::new(),
@@ -510,7 +519,37 @@ mod tests {
             counts: Vec::new(),
             image: Mapping { address: std::ptr::null_mut(), len: 0 },
             lost: OnceLock::new(),
-        });
+        })
+    }
+
+    #[test]
+    fn host_threads_are_kept_for_the_threads_that_follow() {
+        const ROUNDS: usize = 50;
+        let shared = shared(8);
+        for round in 0..ROUNDS {
+            shared.pool.start(&shared, SHORT + round as u64).unwrap();
+            let start = Instant::now();
+            while RAN_ON.lock().unwrap().len() <= round {
+                assert!(start.elapsed() < Duration::from_secs(10), "thread {round} does not run");
+                std::thread::yield_now();
+            }
+            // It parks a moment after its thread has ended.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let ran_on = RAN_ON.lock().unwrap();
+        let distinct: std::collections::HashSet<_> = ran_on.iter().collect();
+        assert_eq!(ran_on.len(), ROUNDS);
+        // One, and another where it was slow to park.
+        assert!(
+            distinct.len() < ROUNDS / 5,
+            "{} host threads for {ROUNDS} that ran one by one",
+            distinct.len()
+        );
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_learns_that_the_enclave_stopped() {
+        let shared = shared(2);
         // What the machine would do with the signal that ends a sleep.
         // SAFETY: the disposition of a signal that nothing else here uses.
         unsafe { libc::signal(ocalls::INTERRUPT_SIGNAL, libc::SIG_IGN) };
