@@ -66,6 +66,22 @@ pub(super) fn parse(of_family: u16, bytes: &[u8]) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, u16::from_be_bytes(address.port)))
 }
 
+/// As [`parse`], where a datagram goes: a socket of version 6 takes an address of version 4.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_destination(of_family: u16, bytes: &[u8]) -> Result<SocketAddr> {
+    if of_family == family::INET6 && family_of(bytes)? == family::INET {
+        return parse(family::INET, bytes);
+    }
+    if of_family == family::INET && family_of(bytes)? == family::UNSPEC {
+        let mut as_four = bytes.to_vec();
+        as_four.iter_mut().zip(family::INET.to_le_bytes()).for_each(|(to, from)| *to = from);
+        return parse(family::INET, &as_four);
+    }
+    parse(of_family, bytes)
+}
+
 /// The family that the bytes of an address name.
 pub(super) fn family_of(bytes: &[u8]) -> Result<u16> {
     match bytes.first_chunk() {

@@ -14,7 +14,7 @@
 //!
 //! * [`endpoint`] reads and writes addresses.
 //! * [`ports`]: who has which port.
-//! * [`stream`]: TCP inside the enclave.
+//! * [`stream`], [`datagram`]: TCP and UDP inside the enclave.
 //! * [`host`], [`io`]: a socket of the host; sending and receiving on it.
 //! * [`option`]: options, here and of the host.
 //! * [`socket`]: the calls of `socket(2)`.
@@ -23,6 +23,7 @@
 //!
 //! Lock order: a listener; then the leaves: how far a connection is, a name, the options, a table of ports, a queue.
 
+mod datagram;
 mod endpoint;
 pub(crate) mod host;
 pub(crate) mod interfaces;
@@ -44,6 +45,7 @@ use boot_config::network::{Network, Protocol};
 use core::any::Any;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
+use datagram::Datagram;
 use host::{HostSocket, no_wait};
 use kbase::sync::{Mutex, Once};
 use kbase::{ByteSink, ByteSource, Result, UserAddr, UserPtr, UserSpace, bail};
@@ -83,6 +85,8 @@ struct Local {
     address: SocketAddr,
     /// Whether [`Inet::ports`] has it.
     is_in_table: bool,
+    /// What a program asked for, if one did.
+    given: Option<IpAddr>,
     /// Whether the host's socket is bound to it, too.
     is_on_host: bool,
 }
@@ -107,6 +111,7 @@ pub(crate) struct InetSocket {
     /// Whether it is bound to an address that is the host's alone.
     is_foreign: AtomicBool,
     stream: Stream,
+    datagram: Datagram,
 }
 
 impl InetSocket {
@@ -134,7 +139,7 @@ impl InetSocket {
             _ => bail!(EINVAL, "no such type"),
         };
         let socket = Self::new(inet, Arc::default(), (of_family, of_kind, real_protocol));
-        if of_kind != kind::STREAM {
+        if !matches!(real_protocol, protocol::TCP | protocol::UDP) {
             socket.attach()?;
             socket.is_hosts.store(true, Ordering::SeqCst);
         }
@@ -154,6 +159,7 @@ impl InetSocket {
             protocol: of_protocol,
             ino: inet.shared.next_id(),
             created_ns: inet.platform.realtime_ns().cast_signed(),
+            datagram: Datagram::new(&notifier),
             notifier,
             is_watched: AtomicBool::new(false),
             options: Options::new(),
@@ -175,8 +181,12 @@ impl InetSocket {
         new
     }
 
+    const fn is_stream(&self) -> bool {
+        self.kind == kind::STREAM
+    }
+
     const fn protocol(&self) -> Protocol {
-        if self.kind == kind::STREAM { Protocol::Tcp } else { Protocol::Udp }
+        if self.is_stream() { Protocol::Tcp } else { Protocol::Udp }
     }
 
     /// Whether it does all that it does through the host.
@@ -272,8 +282,12 @@ impl InetSocket {
         if !is_shared || port != 0 {
             port = self.inet.ports.bind(protocol, port, self.binding(ip))?;
         }
-        let local =
-            |port| Local { address: SocketAddr::new(ip, port), is_in_table: true, is_on_host: is_shared };
+        let local = |port| Local {
+            address: SocketAddr::new(ip, port),
+            is_in_table: true,
+            given: Some(ip),
+            is_on_host: is_shared,
+        };
         if is_shared {
             let at_host = || {
                 let host = self.attach()?;
@@ -309,18 +323,29 @@ impl InetSocket {
         }
         let port = self.inet.ports.bind(self.protocol(), 0, self.binding(source))?;
         let address = SocketAddr::new(source, port);
-        *local = Some(Local { address, is_in_table: true, is_on_host: false });
+        *local = Some(Local { address, is_in_table: true, given: None, is_on_host: false });
         Ok(address)
     }
 
     /// `getsockname(2)` or `getpeername(2)`.
     fn name_of(&self, of_peer: bool) -> Result<Address> {
-        let name = if of_peer { self.stream.peer() } else { self.local().map(|local| local.address) };
+        let name = match (of_peer, self.is_stream()) {
+            (true, true) => self.stream.peer(),
+            (true, false) => self.datagram.peer(),
+            (false, false) if self.datagram.is_connected_at_host() => None,
+            (false, _) => self.local().map(|local| local.address),
+        };
         if let Some(name) = name {
             return Ok(endpoint::show(self.family, name));
         }
         if self.is_hosts() {
             return self.attach()?.name(of_peer);
+        }
+        if let Some(host) = self.host()
+            && !self.is_stream()
+            && !of_peer
+        {
+            return host.name(false);
         }
         if of_peer {
             bail!(ENOTCONN, "the socket has no peer");
@@ -345,12 +370,20 @@ impl File for InetSocket {
         if self.is_hosts() {
             return self.attach()?.receive_plain(into, MessageFlags::empty(), &mut no_wait);
         }
+        if !self.is_stream() {
+            return self
+                .try_receive_datagram(into, None, MessageFlags::empty(), true)
+                .map(|received| received.len);
+        }
         self.try_receive(into, MessageFlags::empty())
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
         if self.is_hosts() {
             return self.attach()?.send_plain(from, MessageFlags::empty(), &mut no_wait);
+        }
+        if !self.is_stream() {
+            return self.send_one(from, (&[], &[]), MessageFlags::empty(), &mut no_wait);
         }
         self.try_send(from)
     }
@@ -363,7 +396,8 @@ impl File for InetSocket {
     fn ready(&self) -> Readiness {
         match self.host() {
             Some(host) if self.is_hosts() => host.ready(),
-            _ => self.ready_stream(),
+            _ if self.is_stream() => self.ready_stream(),
+            _ => self.ready_datagram(),
         }
     }
 
@@ -394,7 +428,8 @@ impl File for InetSocket {
         }
         let number = match self.host() {
             Some(host) if self.is_hosts() => host.number(request)?,
-            _ => self.number(request)?,
+            _ if self.is_stream() => self.number(request)?,
+            _ => self.datagram_number(request)?,
         };
         UserPtr::<u32>::new(argument).write(space, &number)?;
         Ok(0)

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
-use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, tcp};
+use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, tcp, udp};
 use linux_abi::net::{family, kind, protocol};
 use linux_abi::time::Timeval;
 use vfs::Readiness;
@@ -68,13 +68,17 @@ impl Options {
         self.kept(level, option).is_some_and(|value| value != 0)
     }
 
+    /// A number, or the default of the caller.
+    pub(super) fn number(&self, level: u32, option: u32, default: u32) -> u32 {
+        self.kept(level, option).and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
+    }
+
     /// Bytes of the buffer of one direction of a stream, if a program said so.
     fn buffer(&self, option: u32) -> Option<usize> {
         usize::try_from(self.kept(SOL_SOCKET, option)?).ok()
     }
 
     /// Bytes of datagrams that may wait.
-    #[allow(dead_code, reason = "datagrams will need it")]
     pub(super) fn receive_buffer(&self) -> usize {
         self.buffer(socket::RCVBUF).unwrap_or(BUFFER_MAX as usize)
     }
@@ -164,6 +168,11 @@ fn rule((of_family, of_kind): (u16, u32), level: u32, option: u32) -> Option<Rul
             tcp::SYNCNT => number(1, 127, 6),
             tcp::LINGER2 => number(-1, i32::MAX, 60),
             tcp::DEFER_ACCEPT | tcp::USER_TIMEOUT | tcp::FASTOPEN => number(0, i32::MAX, 0),
+            _ => None,
+        },
+        protocol::UDP if !is_stream => match option {
+            udp::SEGMENT => number(0, 65_535, 0),
+            udp::GRO => Some(Rule::Switch(false)),
             _ => None,
         },
         protocol::IP => match option {
@@ -329,6 +338,10 @@ impl InetSocket {
                     return Ok(());
                 }
                 bail!(ENOPROTOOPT, "no such option of a connection inside of the enclave");
+            }
+            if (level, option) == (protocol::UDP, udp::CORK) && value.iter().any(|&byte| byte != 0) {
+                // Only the host puts datagrams together.
+                return self.go_to_host()?.set_option(level, option, value);
             }
             return self.attach()?.set_option(level, option, value);
         };

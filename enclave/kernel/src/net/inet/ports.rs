@@ -159,7 +159,6 @@ impl Ports {
 
     /// The socket that takes a datagram. Of several that share the address, it is the one that was bound last, or, with
     /// SO_REUSEPORT, always the same for a sender.
-    #[allow(dead_code, reason = "datagrams will need it")]
     pub(super) fn receiver(&self, to: SocketAddr, from: SocketAddr) -> Option<Arc<InetSocket>> {
         self.find(Protocol::Udp, to, from.port().into(), |binding| binding.fit(to.ip(), Some(from)))
     }

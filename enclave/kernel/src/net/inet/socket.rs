@@ -6,7 +6,7 @@ use crate::fs::wait;
 use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
 use kbase::{ByteSink, ByteSource, Errno, Result, SliceSource, bail};
-use linux_abi::net::{MessageFlags, kind, shut};
+use linux_abi::net::{MessageFlags, shut};
 use vfs::{File, Readiness};
 
 /// Flags of sending on what is inside.
@@ -174,7 +174,7 @@ impl Socket for InetSocket {
     }
 
     fn accept(&self, ctx: &Ctx<'_>, is_blocking: bool) -> Result<(Arc<dyn File>, Address)> {
-        if self.kind != kind::STREAM {
+        if !self.is_stream() {
             bail!(EOPNOTSUPP, "a datagram socket does not listen");
         }
         if !self.is_hosts() {
@@ -196,15 +196,20 @@ impl Socket for InetSocket {
     }
 
     fn connect(&self, ctx: &Ctx<'_>, address: &[u8], is_blocking: bool) -> Result<()> {
-        if self.kind == kind::STREAM {
-            return self.connect_stream(ctx, address, is_blocking);
+        if self.is_stream() {
+            self.connect_stream(ctx, address, is_blocking)
+        } else {
+            self.connect_datagram(address)
         }
-        self.attach()?.connect(address, &mut self.wait_of(ctx, is_blocking))
     }
 
     fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
         if !self.is_hosts() {
-            return self.send_stream(ctx, message);
+            return if self.is_stream() {
+                self.send_stream(ctx, message)
+            } else {
+                self.send_datagram(ctx, message)
+            };
         }
         let wait = &mut self.wait_of(ctx, message.is_blocking);
         self.attach()?.send_message(message.data, message.to, message.control, message.flags, wait)
@@ -212,7 +217,11 @@ impl Socket for InetSocket {
 
     fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
         if !self.is_hosts() {
-            return self.receive_stream(ctx, wanted);
+            return if self.is_stream() {
+                self.receive_stream(ctx, wanted)
+            } else {
+                self.receive_datagram(ctx, wanted)
+            };
         }
         let wait = &mut self.wait_of(ctx, wanted.is_blocking);
         let host = self.attach()?;
@@ -233,7 +242,13 @@ impl Socket for InetSocket {
         if how > shut::RDWR {
             bail!(EINVAL, "no such direction");
         }
-        if self.is_hosts() { self.attach()?.shutdown(how) } else { self.shut_stream(how) }
+        if self.is_hosts() {
+            self.attach()?.shutdown(how)
+        } else if self.is_stream() {
+            self.shut_stream(how)
+        } else {
+            self.shut_datagram(how)
+        }
     }
 
     fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {

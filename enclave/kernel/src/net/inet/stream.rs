@@ -143,7 +143,7 @@ impl InetSocket {
 
     /// `listen(2)`.
     pub(super) fn start_listening(&self, backlog: u32) -> Result<()> {
-        if self.kind != kind::STREAM {
+        if !self.is_stream() {
             bail!(EOPNOTSUPP, "a datagram socket does not listen");
         }
         if self.is_hosts() {
@@ -427,7 +427,8 @@ impl InetSocket {
         };
         let (there, back) = (channel(self, &other), channel(&other, self));
         let (urgent_there, urgent_back) = (Arc::default(), Arc::default());
-        *other.local.lock() = Some(super::Local { address: target, is_in_table: false, is_on_host: false });
+        *other.local.lock() =
+            Some(super::Local { address: target, is_in_table: false, given: None, is_on_host: false });
         let side = |incoming: &Arc<Channel>,
                     outgoing: &Arc<Channel>,
                     urgent: &Arc<_>,
@@ -660,6 +661,9 @@ impl InetSocket {
 
     /// SO_ERROR: what went wrong, once.
     pub(super) fn take_error(&self) -> Option<Errno> {
+        if let Some(errno) = self.datagram.take_error() {
+            return Some(errno);
+        }
         {
             let mut progress = self.stream.progress.lock();
             if let Progress::Failed(errno) = *progress {

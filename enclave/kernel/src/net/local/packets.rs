@@ -98,6 +98,19 @@ impl<A: Clone, N: Clone> Packets<A, N> {
         Ok(())
     }
 
+    /// Adds a message, or drops it where it does not fit or nobody receives.
+    pub(crate) fn push_or_drop(&self, packet: Packet<A, N>, limit: Limit) {
+        {
+            let mut state = self.state.lock();
+            if !state.has_reader || state.is_full(limit) {
+                return;
+            }
+            state.bytes = state.bytes.saturating_add(packet.cost());
+            state.queue.push_back(packet);
+        }
+        self.receiver.broadcast(&Readiness::IN);
+    }
+
     /// Whether a message would be taken, or refused at once. If not, `sender` is told when.
     pub(crate) fn has_room(&self, limit: Limit, sender: &Arc<ReadinessNotifier>) -> bool {
         let mut state = self.state.lock();

@@ -8,6 +8,7 @@
 
 use crate::Ctx;
 use crate::fs::OpenFile;
+use crate::net::local::Chain;
 use crate::process::capability;
 use crate::syscall::Fd;
 use alloc::sync::Arc;
@@ -151,10 +152,10 @@ impl Ancillary {
         room: Option<usize>,
         flags: MessageFlags,
     ) -> (Vec<u8>, MessageFlags) {
-        let mut chain = Chain { bytes: Vec::new(), room: room.unwrap_or(0), is_cut: false };
+        let mut chain = Chain::new(room.unwrap_or(0));
         if let (Some(others), Some(_)) = (wants_credentials, room) {
             let credentials = self.credentials.unwrap_or(others);
-            chain.add(SCM_CREDENTIALS, credentials.as_bytes());
+            chain.add(SOL_SOCKET, SCM_CREDENTIALS, credentials.as_bytes());
         }
         if let Some(rights) = self.rights {
             let mut numbers = Vec::new();
@@ -164,13 +165,14 @@ impl Ancillary {
                 let Ok(fd) = ctx.files.insert(Arc::clone(file), close_on_exec) else { break };
                 numbers.extend_from_slice(&fd.0.to_le_bytes());
             }
-            chain.is_cut |= numbers.len() / size_of::<u32>() < rights.files.len();
+            if numbers.len() / size_of::<u32>() < rights.files.len() {
+                chain.cut();
+            }
             if !numbers.is_empty() {
-                chain.add(SCM_RIGHTS, &numbers);
+                chain.add(SOL_SOCKET, SCM_RIGHTS, &numbers);
             }
         }
-        let flags = if chain.is_cut { MessageFlags::CTRUNC } else { MessageFlags::empty() };
-        (chain.bytes, flags)
+        chain.finish()
     }
 }
 
@@ -185,31 +187,4 @@ fn check_claim(ctx: &Ctx<'_>, claim: Ucred) -> Result<()> {
         bail!(EPERM, "the credentials of somebody else");
     }
     Ok(())
-}
-
-/// A chain of control messages that is written.
-struct Chain {
-    bytes: Vec<u8>,
-    room: usize,
-    is_cut: bool,
-}
-
-impl Chain {
-    const fn left(&self) -> usize {
-        self.room.saturating_sub(self.bytes.len())
-    }
-
-    fn add(&mut self, kind: u32, data: &[u8]) {
-        let fits = self.left().saturating_sub(HEADER).min(data.len());
-        if fits == 0 || fits < data.len() {
-            self.is_cut = true;
-        }
-        if self.left() < HEADER {
-            return;
-        }
-        let end = self.bytes.len().saturating_add(control::space(fits).unwrap_or(usize::MAX)).min(self.room);
-        self.bytes.extend_from_slice(control::header(SOL_SOCKET, kind, fits).as_bytes());
-        self.bytes.extend_from_slice(data.get(..fits).unwrap_or_default());
-        self.bytes.resize(end, 0);
-    }
 }

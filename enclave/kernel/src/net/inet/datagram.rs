@@ -1,0 +1,623 @@
+//! UDP between programs of one enclave.
+//!
+//! A datagram for a loopback address goes into the inbox of who has the port there; if nobody has, the policy says whether it
+//! goes to the host's loopback or nowhere. All other datagrams go through the socket of the host, if it has one, which is
+//! looked at when the inbox is empty. As on Linux, what does not fit into an inbox is lost, and who sends to nobody over a
+//! connected socket hears of it with the next call.
+//!
+//! Lock order: each lock is a leaf.
+
+use super::host::{HostSocket, no_wait};
+use super::{InetSocket, Local, endpoint};
+use crate::Ctx;
+use crate::fs::wait;
+use crate::net::local::{self, Chain, Limit};
+use crate::net::{Incoming, Outgoing, Received};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use kbase::sync::Mutex;
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
+use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, udp};
+use linux_abi::net::{MessageFlags, control, family, ioctl, protocol, shut};
+use linux_abi::time::Timeval;
+use vfs::{Readiness, ReadinessNotifier};
+use zerocopy::IntoBytes;
+
+/// Bytes of a datagram at most: what an IP packet carries, without its headers.
+const LONGEST_4: usize = 65_507;
+const LONGEST_6: usize = 65_527;
+/// Most parts that UDP_SEGMENT makes of one message (UDP_MAX_SEGMENTS).
+const SEGMENTS: usize = 64;
+/// Reports that wait at most.
+const REPORTS: usize = 64;
+/// Of so many datagrams that are received, one is asked of the host first.
+const HOST_TURN: usize = 8;
+/// Index of the loopback interface.
+const LOOPBACK_INDEX: u32 = 1;
+
+/// What goes along with a datagram.
+#[derive(Clone, Copy)]
+struct Along {
+    /// Where it was sent to.
+    to: IpAddr,
+    /// CLOCK_REALTIME when it was sent, if the receiver wants to know.
+    sent_ns: u64,
+    hops: u32,
+    class: u32,
+}
+
+type Inbox = local::Packets<Along, SocketAddr>;
+
+/// A datagram that nobody got: what `MSG_ERRQUEUE` tells.
+struct Report {
+    data: Vec<u8>,
+    to: SocketAddr,
+}
+
+/// The part of a socket that is UDP in the enclave.
+pub(super) struct Datagram {
+    inbox: Inbox,
+    peer: Mutex<Option<SocketAddr>>,
+    /// Whom the socket of the host is connected to.
+    host_peer: Mutex<Option<SocketAddr>>,
+    /// What went wrong, to be told once.
+    error: Mutex<Option<Errno>>,
+    reports: Mutex<VecDeque<Report>>,
+    /// Directions that were shut down.
+    shut: AtomicU32,
+    turn: AtomicUsize,
+}
+
+const RECEIVING: u32 = 1;
+const SENDING: u32 = 2;
+
+impl Datagram {
+    pub(super) fn new(notifier: &Arc<ReadinessNotifier>) -> Self {
+        Self {
+            inbox: Inbox::new(Arc::clone(notifier)),
+            peer: Mutex::new(None),
+            host_peer: Mutex::new(None),
+            error: Mutex::new(None),
+            reports: Mutex::new(VecDeque::new()),
+            shut: AtomicU32::new(0),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        *self.peer.lock()
+    }
+
+    /// Whether its name is what the host says.
+    pub(super) fn is_connected_at_host(&self) -> bool {
+        self.host_peer.lock().is_some()
+    }
+
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        self.error.lock().take()
+    }
+
+    fn is_shut(&self, bit: u32) -> bool {
+        self.shut.load(Ordering::SeqCst) & bit != 0
+    }
+}
+
+/// What a program says of a datagram in control messages.
+#[derive(Default)]
+struct Wishes {
+    source: Option<IpAddr>,
+    hops: Option<u32>,
+    class: Option<u32>,
+    segment: usize,
+}
+
+impl Wishes {
+    fn read(chain: &[u8]) -> Result<Self> {
+        let mut wishes = Self::default();
+        for message in control::messages(chain) {
+            let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
+            let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
+                bail!(EINVAL, "this control message cannot be sent");
+            };
+            if !(least..=most).contains(&message.data.len()) {
+                bail!(EINVAL, "a control message of another length");
+            }
+            let number = match *message.data {
+                [byte] => byte.into(),
+                [low, high] => u16::from_le_bytes([low, high]).into(),
+                [a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
+                _ => 0,
+            };
+            match (message.level, message.kind) {
+                (protocol::IP, ip::PKTINFO) => {
+                    let address = message.data.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+                    wishes.source = address.map(IpAddr::from).filter(|ip| !ip.is_unspecified());
+                }
+                (protocol::IPV6, ipv6::PKTINFO) => {
+                    let address = message.data.get(..16).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+                    let ip = address.map(|address| IpAddr::from(address).to_canonical());
+                    wishes.source = ip.filter(|ip| !ip.is_unspecified());
+                }
+                (protocol::IP, ip::TTL) | (protocol::IPV6, ipv6::HOPLIMIT) => wishes.hops = Some(number),
+                (protocol::IP, ip::TOS) | (protocol::IPV6, ipv6::TCLASS) => wishes.class = Some(number),
+                (protocol::UDP, udp::SEGMENT) => wishes.segment = usize::try_from(number).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+impl InetSocket {
+    /// Its address, for who sends to `target`.
+    fn source(&self, target: IpAddr) -> Result<SocketAddr> {
+        let local = match self.local() {
+            Some(local) => local.address,
+            None => self.bind_datagram()?,
+        };
+        let ip = if local.ip().is_unspecified() { endpoint::source_for(target) } else { local.ip() };
+        if ip.is_ipv4() != target.is_ipv4() {
+            bail!(EINVAL, "the socket is bound to an address of the other version");
+        }
+        Ok(SocketAddr::new(ip, local.port()))
+    }
+
+    /// Gives it a port: that of the host's socket, if that has one.
+    fn bind_datagram(&self) -> Result<SocketAddr> {
+        let any = endpoint::any(self.family);
+        let at_host = match self.host() {
+            Some(host) => endpoint::parse(self.family, host.name(false)?.as_bytes())?.port(),
+            None => 0,
+        };
+        let ports = &self.inet.ports;
+        let given = match ports.bind(self.protocol(), at_host, self.binding(any)) {
+            Err(_) if at_host != 0 => ports.bind(self.protocol(), 0, self.binding(any))?,
+            result => result?,
+        };
+        let address = SocketAddr::new(any, given);
+        let is_on_host = at_host == given;
+        let old = {
+            let mut local = self.local.lock();
+            let new = Local { address, is_in_table: true, given: None, is_on_host };
+            let old = *local;
+            local.get_or_insert(new);
+            old
+        };
+        if let Some(old) = old {
+            // Another thread was first. Its binding in the table has the same socket, so only another port can go.
+            if old.address.port() != given {
+                ports.release(self.protocol(), given, &self.me);
+            }
+            return Ok(old.address);
+        }
+        Ok(address)
+    }
+
+    /// The socket of the host, with the same port if that is possible.
+    fn host_of_datagrams(&self) -> Result<&Arc<HostSocket>> {
+        let host = self.attach()?;
+        let Some(local) = self.local().filter(|local| !local.is_on_host) else { return Ok(host) };
+        let bound = host.bind(endpoint::show(self.family, local.address).as_bytes());
+        if local.given.is_some() {
+            bound?;
+        }
+        if let Some(local) = &mut *self.local.lock() {
+            local.is_on_host = true;
+        }
+        Ok(host)
+    }
+
+    /// `connect(2)` of a datagram socket.
+    pub(super) fn connect_datagram(&self, bytes: &[u8]) -> Result<()> {
+        if self.is_hosts() {
+            return self.attach()?.connect(bytes, &mut no_wait);
+        }
+        if endpoint::family_of(bytes)? == family::UNSPEC {
+            return self.disconnect_datagram();
+        }
+        let target = endpoint::meant(endpoint::parse_destination(self.family, bytes)?);
+        if target.is_ipv4() && self.is_v6only() {
+            bail!(ENETUNREACH, "the socket has no part in version 4");
+        }
+        let own = if endpoint::is_loopback(target.ip()) {
+            self.leave_host_peer()?;
+            let source = self.source(target.ip())?;
+            if let Some(local) = &mut *self.local.lock() {
+                local.address = source;
+            }
+            Some(source.ip())
+        } else {
+            self.host_of_datagrams()?.connect(bytes, &mut no_wait)?;
+            *self.datagram.host_peer.lock() = Some(target);
+            None
+        };
+        *self.datagram.peer.lock() = Some(target);
+        *self.datagram.error.lock() = None;
+        self.tell_table(Some(target), own)
+    }
+
+    /// Tells the table of ports whom it hears.
+    fn tell_table(&self, peer: Option<SocketAddr>, own: Option<IpAddr>) -> Result<()> {
+        let Some(local) = self.local() else { return Ok(()) };
+        self.inet.ports.change(self.protocol(), local.address.port(), &self.me, |binding| {
+            binding.peer = peer;
+            if let Some(ip) = own {
+                binding.ip = ip;
+            }
+        })
+    }
+
+    fn leave_host_peer(&self) -> Result<()> {
+        let was = self.datagram.host_peer.lock().take();
+        if was.is_some()
+            && let Some(host) = self.host()
+        {
+            host.connect(&[0; 16], &mut no_wait)?;
+        }
+        Ok(())
+    }
+
+    fn disconnect_datagram(&self) -> Result<()> {
+        self.leave_host_peer()?;
+        *self.datagram.peer.lock() = None;
+        let Some(local) = self.local() else { return Ok(()) };
+        if local.given.is_some() || local.is_on_host {
+            let ip = local.given.unwrap_or(endpoint::any(self.family));
+            if let Some(local) = &mut *self.local.lock() {
+                local.address.set_ip(ip);
+            }
+            return self.tell_table(None, Some(ip));
+        }
+        // It gave itself the address, which goes again.
+        self.inet.ports.release(self.protocol(), local.address.port(), &self.me);
+        *self.local.lock() = None;
+        Ok(())
+    }
+
+    /// `send(2)` on a datagram socket.
+    pub(super) fn send_datagram(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
+        let mut wait = |events| {
+            if message.is_blocking { wait::wait_for(ctx, self, events) } else { no_wait(events) }
+        };
+        self.send_one(message.data, (message.to, message.control), message.flags, &mut wait)
+    }
+
+    /// Sends a datagram inside or through the host.
+    pub(super) fn send_one(
+        &self,
+        data: &mut dyn ByteSource,
+        (to, control): (&[u8], &[u8]),
+        flags: MessageFlags,
+        wait: super::host::Wait<'_>,
+    ) -> Result<usize> {
+        if flags.contains(MessageFlags::OOB) {
+            bail!(EOPNOTSUPP, "datagrams are not urgent");
+        }
+        if self.datagram.is_shut(SENDING) {
+            bail!(EPIPE, "the socket was shut down");
+        }
+        // Linux takes no family for nowhere, in version 6.
+        let is_nowhere =
+            to.is_empty() || (self.family == family::INET6 && endpoint::family_of(to)? == family::UNSPEC);
+        let peer = self.datagram.peer();
+        let target = if is_nowhere {
+            peer.ok_or(Error::new(Errno::EDESTADDRREQ, "the socket has no peer"))?
+        } else {
+            endpoint::meant(endpoint::parse_destination(self.family, to)?)
+        };
+        if target.port() == 0 {
+            bail!(EINVAL, "no port");
+        }
+        if target.is_ipv4() && self.is_v6only() {
+            bail!(ENETUNREACH, "the socket has no part in version 4");
+        }
+        if let Some(errno) = self.datagram.take_error() {
+            return Err(Error::new(errno, "an earlier datagram was lost"));
+        }
+        let is_loopback = endpoint::is_loopback(target.ip());
+        if is_loopback && flags.contains(MessageFlags::MORE) {
+            bail!(EOPNOTSUPP, "datagrams inside of the enclave are not put together");
+        }
+        let wishes = Wishes::read(control)?;
+        let receiver = if is_loopback {
+            let mut source = self.source(target.ip())?;
+            if let Some(ip) = wishes.source.filter(|ip| ip.is_loopback() && ip.is_ipv4() == target.is_ipv4())
+            {
+                source.set_ip(ip);
+            }
+            self.inet.ports.receiver(target, source).map(|receiver| (receiver, source))
+        } else {
+            None
+        };
+        let is_hosts =
+            !is_loopback || self.inet.policy.host_loopback.contains(self.protocol(), target.port());
+        if receiver.is_none() && is_hosts {
+            let host = self.host_of_datagrams()?;
+            if is_nowhere && *self.datagram.host_peer.lock() != peer {
+                host.connect(endpoint::show(self.family, target).as_bytes(), &mut no_wait)?;
+                *self.datagram.host_peer.lock() = peer;
+            }
+            return host.send_message(data, if is_nowhere { &[] } else { to }, control, flags, wait);
+        }
+        let longest = if target.is_ipv4() { LONGEST_4 } else { LONGEST_6 };
+        if data.remaining() > longest {
+            bail!(EMSGSIZE, "the datagram is too long");
+        }
+        let mut bytes = alloc::vec![0; data.remaining()];
+        let taken = if bytes.is_empty() { 0 } else { data.take(&mut bytes)? };
+        bytes.truncate(taken);
+        match receiver {
+            Some((receiver, source)) => self.deliver(&receiver, (source, target), bytes, &wishes)?,
+            None => self.lose(target, bytes),
+        }
+        Ok(taken)
+    }
+
+    /// Puts a datagram, or what UDP_SEGMENT makes of it, into an inbox.
+    fn deliver(
+        &self,
+        receiver: &Self,
+        (source, target): (SocketAddr, SocketAddr),
+        bytes: Vec<u8>,
+        wishes: &Wishes,
+    ) -> Result<()> {
+        let options = &receiver.options;
+        let wants_time =
+            [socket::TIMESTAMP, socket::TIMESTAMPNS].iter().any(|&o| options.is_on(SOL_SOCKET, o));
+        let (level, hops, class) = if target.is_ipv4() {
+            (protocol::IP, ip::TTL, ip::TOS)
+        } else {
+            (protocol::IPV6, ipv6::UNICAST_HOPS, ipv6::TCLASS)
+        };
+        let along = Along {
+            to: target.ip(),
+            sent_ns: if wants_time { self.inet.platform.realtime_ns() } else { 0 },
+            hops: wishes.hops.unwrap_or_else(|| self.options.number(level, hops, 64)),
+            class: wishes.class.unwrap_or_else(|| self.options.number(level, class, 0)),
+        };
+        let limit = Limit { bytes: options.receive_buffer(), messages: usize::MAX };
+        let push = |data: Vec<u8>| {
+            let packet = local::Packet { data: Arc::new(data), from: Some(source), ancillary: along };
+            receiver.datagram.inbox.push_or_drop(packet, limit);
+        };
+        let segment = match wishes.segment {
+            0 => usize::try_from(self.options.number(protocol::UDP, udp::SEGMENT, 0)).unwrap_or_default(),
+            segment => segment,
+        };
+        if segment == 0 || bytes.len() <= segment {
+            push(bytes);
+            return Ok(());
+        }
+        if bytes.len().div_ceil(segment) > SEGMENTS {
+            bail!(EINVAL, "too many segments");
+        }
+        bytes.chunks(segment).for_each(|part| push(part.to_vec()));
+        Ok(())
+    }
+
+    /// Nobody is where a datagram goes.
+    fn lose(&self, target: SocketAddr, data: Vec<u8>) {
+        let level =
+            if target.is_ipv4() { (protocol::IP, ip::RECVERR) } else { (protocol::IPV6, ipv6::RECVERR) };
+        let wants_report = self.options.is_on(level.0, level.1);
+        if wants_report {
+            let mut reports = self.datagram.reports.lock();
+            if reports.len() < REPORTS {
+                reports.push_back(Report { data, to: target });
+            }
+        }
+        if wants_report || self.datagram.peer() == Some(target) {
+            *self.datagram.error.lock() = Some(Errno::ECONNREFUSED);
+            self.notifier.broadcast(&(Readiness::ERR | Readiness::IN | Readiness::OUT));
+        }
+    }
+
+    /// `recv(2)` on a datagram socket.
+    pub(super) fn receive_datagram(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
+        let Incoming { data, control_room, flags, is_blocking } = wanted;
+        if flags.contains(MessageFlags::OOB) {
+            bail!(EOPNOTSUPP, "datagrams are not urgent");
+        }
+        if flags.contains(MessageFlags::ERRQUEUE) {
+            return self.receive_report(data, control_room);
+        }
+        loop {
+            match self.try_receive_datagram(data, control_room, flags, !is_blocking) {
+                Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    if self.datagram.is_shut(RECEIVING) {
+                        return Ok(Received::default());
+                    }
+                    wait::wait_for(ctx, self, Readiness::IN)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The socket of the host, unless all that it has is from others than the peer.
+    fn host_that_receives(&self) -> Option<&Arc<HostSocket>> {
+        let peer = self.datagram.peer();
+        let is_of_peer = peer.is_none() || peer == *self.datagram.host_peer.lock();
+        self.host().filter(|_| is_of_peer)
+    }
+
+    /// Takes what is there; `asks_host`: also where the host is not known to have something.
+    pub(super) fn try_receive_datagram(
+        &self,
+        data: &mut dyn ByteSink,
+        control_room: Option<usize>,
+        flags: MessageFlags,
+        asks_host: bool,
+    ) -> Result<Received> {
+        if let Some(errno) = self.datagram.take_error() {
+            return Err(Error::new(errno, "an earlier datagram was lost"));
+        }
+        let is_hosts_turn = self.datagram.turn.fetch_add(1, Ordering::Relaxed) % HOST_TURN == HOST_TURN - 1;
+        let host = self.host_that_receives().filter(|host| asks_host || host.may_be(Readiness::IN));
+        let from_host = |data: &mut dyn ByteSink| match host {
+            None => Err(Error::new(Errno::EAGAIN, "no datagram is there")),
+            Some(host) => match control_room {
+                Some(room) => host.receive_message(data, room, flags, &mut no_wait),
+                None => {
+                    let len = host.receive_plain(data, flags, &mut no_wait)?;
+                    Ok(Received { len, ..Received::default() })
+                }
+            },
+        };
+        if is_hosts_turn {
+            match from_host(data) {
+                Err(error) if error.errno() == Errno::EAGAIN => {}
+                result => return result,
+            }
+        }
+        let packet = match self.datagram.inbox.pop(flags.contains(MessageFlags::PEEK)) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Ok(Received::default()),
+            Err(_) if !is_hosts_turn => return from_host(data),
+            Err(error) => return Err(error),
+        };
+        let put = packet.put(data)?;
+        let whole = packet.data.len();
+        let (control, mut out) = self.control_of(&packet.ancillary, control_room.unwrap_or(0));
+        out.set(MessageFlags::TRUNC, put < whole);
+        Ok(Received {
+            len: if flags.contains(MessageFlags::TRUNC) { whole } else { put },
+            from: packet.from.map(|from| endpoint::show(self.family, from)).unwrap_or_default(),
+            control,
+            flags: out,
+        })
+    }
+
+    /// The control messages that a program asked for, in the order of Linux.
+    fn control_of(&self, along: &Along, room: usize) -> (Vec<u8>, MessageFlags) {
+        let mut chain = Chain::new(room);
+        let options = &self.options;
+        if options.is_on(SOL_SOCKET, socket::TIMESTAMP) {
+            chain.add(SOL_SOCKET, socket::TIMESTAMP, Timeval::from_ns(along.sent_ns).as_bytes());
+        } else if options.is_on(SOL_SOCKET, socket::TIMESTAMPNS) {
+            let time = linux_abi::time::Timespec::from_ns(along.sent_ns);
+            chain.add(SOL_SOCKET, socket::TIMESTAMPNS, time.as_bytes());
+        }
+        if self.family == family::INET {
+            if let IpAddr::V4(to) = along.to
+                && options.is_on(protocol::IP, ip::PKTINFO)
+            {
+                let mut info = [0; 12];
+                let parts = [LOOPBACK_INDEX.to_le_bytes(), to.octets(), to.octets()];
+                info.as_chunks_mut::<4>().0.iter_mut().zip(parts).for_each(|(room, part)| *room = part);
+                chain.add(protocol::IP, ip::PKTINFO, &info);
+            }
+            if options.is_on(protocol::IP, ip::RECVTTL) {
+                chain.add(protocol::IP, ip::TTL, &along.hops.to_le_bytes());
+            }
+            if options.is_on(protocol::IP, ip::RECVTOS) {
+                chain.add(protocol::IP, ip::TOS, &along.class.to_le_bytes()[..1]);
+            }
+            return chain.finish();
+        }
+        if options.is_on(protocol::IPV6, ipv6::RECVPKTINFO) {
+            let to = match along.to {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            let mut info = to.octets().to_vec();
+            info.extend_from_slice(&LOOPBACK_INDEX.to_le_bytes());
+            chain.add(protocol::IPV6, ipv6::PKTINFO, &info);
+        }
+        if options.is_on(protocol::IPV6, ipv6::RECVHOPLIMIT) && along.to.is_ipv6() {
+            chain.add(protocol::IPV6, ipv6::HOPLIMIT, &along.hops.to_le_bytes());
+        }
+        if options.is_on(protocol::IPV6, ipv6::RECVTCLASS) && along.to.is_ipv6() {
+            chain.add(protocol::IPV6, ipv6::TCLASS, &along.class.to_le_bytes());
+        }
+        chain.finish()
+    }
+
+    /// MSG_ERRQUEUE: a datagram that was lost, and why.
+    fn receive_report(&self, data: &mut dyn ByteSink, control_room: Option<usize>) -> Result<Received> {
+        let (report, is_last) = {
+            let mut reports = self.datagram.reports.lock();
+            (reports.pop_front(), reports.is_empty())
+        };
+        let Some(report) = report else {
+            return match self.host() {
+                Some(host) => host.receive_message(
+                    data,
+                    control_room.unwrap_or(0),
+                    MessageFlags::ERRQUEUE,
+                    &mut no_wait,
+                ),
+                None => bail!(EAGAIN, "the queue of errors is empty"),
+            };
+        };
+        if is_last {
+            *self.datagram.error.lock() = None;
+        }
+        let put = if report.data.is_empty() { 0 } else { data.put(&report.data)? };
+        // struct sock_extended_err, and who reports: the host of the closed port, which is this one.
+        let number = u32::from(Errno::ECONNREFUSED.number()).to_le_bytes();
+        let mut error = number.to_vec();
+        let is_4 = report.to.is_ipv4();
+        error.extend_from_slice(if is_4 { &[2, 3, 3, 0] } else { &[3, 1, 4, 0] });
+        error.extend_from_slice(&[0; 8]);
+        error.extend_from_slice(endpoint::show(self.family, SocketAddr::new(report.to.ip(), 0)).as_bytes());
+        let (level, kind) = if is_4 && self.family == family::INET {
+            (protocol::IP, ip::RECVERR)
+        } else {
+            (protocol::IPV6, ipv6::RECVERR)
+        };
+        let mut chain = Chain::new(control_room.unwrap_or(0));
+        chain.add(level, kind, &error);
+        let (control, mut flags) = chain.finish();
+        flags |= MessageFlags::ERRQUEUE;
+        flags.set(MessageFlags::TRUNC, put < report.data.len());
+        Ok(Received { len: put, from: endpoint::show(self.family, report.to), control, flags })
+    }
+
+    /// `shutdown(2)`: also of a socket without peer, which only fails.
+    pub(super) fn shut_datagram(&self, how: u32) -> Result<()> {
+        let bits = match how {
+            shut::RD => RECEIVING,
+            shut::WR => SENDING,
+            _ => RECEIVING | SENDING,
+        };
+        self.datagram.shut.fetch_or(bits, Ordering::SeqCst);
+        let at_host = self.host().map(|host| host.shutdown(how));
+        self.notifier.broadcast(&Readiness::all());
+        match (self.datagram.peer(), at_host) {
+            (None, Some(result)) => result,
+            (None, None) => bail!(ENOTCONN, "the socket is not connected"),
+            (Some(_), _) => Ok(()),
+        }
+    }
+
+    pub(super) fn ready_datagram(&self) -> Readiness {
+        let datagram = &self.datagram;
+        let is_over = datagram.is_shut(RECEIVING);
+        let mut ready = Readiness::OUT;
+        let has_error = datagram.error.lock().is_some() || !datagram.reports.lock().is_empty();
+        ready.set(Readiness::ERR, has_error);
+        ready.set(Readiness::HUP, is_over && datagram.is_shut(SENDING));
+        ready.set(Readiness::RDHUP, is_over);
+        ready.set(Readiness::IN, is_over || datagram.inbox.has_messages());
+        match self.host_that_receives() {
+            Some(host) => ready | host.ready(),
+            None => ready,
+        }
+    }
+
+    /// What SIOCINQ and SIOCOUTQ tell.
+    pub(super) fn datagram_number(&self, request: u32) -> Result<u32> {
+        let first = self.datagram.inbox.lengths().1;
+        match (request, self.host()) {
+            (ioctl::SIOCINQ, _) if self.datagram.inbox.has_messages() => {
+                Ok(u32::try_from(first).unwrap_or(u32::MAX))
+            }
+            (_, Some(host)) => host.number(request),
+            _ => Ok(0),
+        }
+    }
+}
