@@ -15,6 +15,7 @@ mod program;
 
 use ::platform::HostFd;
 use answers::Answers;
+use boot_config::network::{Network, Ports};
 use boot_config::{BootConfig, Mount, MountSource};
 use fake_platform::FakePlatform;
 use kernel::{BootExtra, Kernel};
@@ -65,6 +66,7 @@ fuzz_target!(|data: &[u8]| {
             source: MountSource::HostFs { path: "/shared".to_owned() },
             read_only: false,
         }],
+        network: Network { publish: Ports::all(), host_loopback: Ports::all() },
         ..BootConfig::default()
     };
     let kernel = Kernel::boot(border.clone(), config, BootExtra::default());

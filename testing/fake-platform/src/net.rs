@@ -267,6 +267,15 @@ impl FakePlatform {
         lock(&self.net).sockets.len()
     }
 
+    /// The open socket of the host that was made last.
+    ///
+    /// # Panics
+    /// None is open.
+    #[must_use]
+    pub fn last_socket(&self) -> HostFd {
+        HostFd(*lock(&self.net).sockets.keys().next_back().expect("a socket is open"))
+    }
+
     /// Runs a call on the network and wakes who sleeps for it.
     fn net<T>(&self, act: impl FnOnce(&mut Net) -> T) -> T {
         let value = act(&mut lock(&self.net));

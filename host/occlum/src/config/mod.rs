@@ -6,6 +6,7 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod json;
+mod network;
 pub(crate) mod reader;
 pub(crate) mod size;
 
@@ -278,6 +279,9 @@ fn read(root: &json::Node, findings: &Findings) -> Config {
     }
     if let Some(object) = top.object("metadata") {
         read_metadata(object, &mut config.metadata);
+    }
+    if let Some(object) = top.object("network") {
+        config.network = network::read(object, findings);
     }
     if let Some(mounts) = top.list("mount") {
         config.mounts =

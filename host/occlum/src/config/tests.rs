@@ -224,3 +224,23 @@ fn damaged_files_are_mistakes_or_fine_and_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn loopback_ports_are_shared_with_the_host_only_where_it_says_so() {
+    assert_eq!(config("{}").network, Network::default());
+    let network =
+        config(r#"{"network": {"publish": ["tcp/8080", "udp"], "host_loopback": ["tcp/5432"]}}"#).network;
+    assert_eq!((network.publish.tcp, network.publish.udp), (vec![8080..=8080], vec![0..=65535]));
+    assert_eq!((network.host_loopback.tcp, network.host_loopback.udp), (vec![5432..=5432], vec![]));
+    assert_eq!(
+        fails(r#"{"network": {"publish": ["8080"]}}"#),
+        "`network.publish`: `8080` names no ports
+  --> Occlum.json:1:26
+   |
+ 1 | {"network": {"publish": ["8080"]}}
+   |                          ^^^^^^
+
+hint: write `tcp/8080`, `udp/5000-5010`, `tcp` or `udp` for all ports of one, or `all`"
+    );
+    assert!(fails(r#"{"network": {"publsh": []}}"#).contains("did you mean `publish`?"));
+}

@@ -277,8 +277,14 @@ impl InetSocket {
         if self.is_hosts() {
             return self.attach()?.get_option(level, option, value);
         }
-        let number = match (level, option) {
-            (SOL_SOCKET, socket::ERROR) => self.take_error().map_or(0, |errno| u32::from(errno.number())),
+        let number: u32 = match (level, option) {
+            (SOL_SOCKET, socket::ERROR) => match (self.take_error(), self.host()) {
+                (Some(errno), _) => errno.number().into(),
+                (None, Some(host)) if self.kind == kind::DGRAM => {
+                    return host.get_option(level, option, value);
+                }
+                (None, _) => 0,
+            },
             (SOL_SOCKET, socket::ACCEPTCONN) => self.listens().into(),
             (SOL_SOCKET, socket::SNDLOWAT) => 1,
             (protocol::TCP, tcp::INFO) if self.kind == kind::STREAM => {
