@@ -159,6 +159,11 @@ fn internet_sockets_behave_as_on_linux() {
 }
 
 #[test]
+fn the_loopback_interface_behaves_as_on_linux() {
+    same("loopback", &BOTH, |case| case);
+}
+
+#[test]
 fn sockets_of_the_unix_domain_behave_as_on_linux() {
     same("sockets", &BOTH, |case| case);
 }

@@ -233,11 +233,11 @@ fn loopback_ports_are_shared_with_the_host_only_where_it_says_so() {
     assert_eq!((network.publish.tcp, network.publish.udp), (vec![8080..=8080], vec![0..=65535]));
     assert_eq!((network.host_loopback.tcp, network.host_loopback.udp), (vec![5432..=5432], vec![]));
     assert_eq!(
-        fails(r#"{"network": {"publish": ["8080"]}}"#),
+        fails("{\"network\": {\"publish\": [\"8080\"]}}"),
         "`network.publish`: `8080` names no ports
   --> Occlum.json:1:26
    |
- 1 | {"network": {"publish": ["8080"]}}
+ 1 | {\"network\": {\"publish\": [\"8080\"]}}
    |                          ^^^^^^
 
 hint: write `tcp/8080`, `udp/5000-5010`, `tcp` or `udp` for all ports of one, or `all`"

@@ -437,6 +437,14 @@ impl InetSocket {
         }
     }
 
+    /// `read(2)`, which does not wait.
+    pub(super) fn read_datagram(&self, into: &mut dyn ByteSink) -> Result<usize> {
+        match self.try_receive_datagram(into, None, MessageFlags::empty(), true) {
+            Err(error) if error.errno() == Errno::EAGAIN && self.datagram.is_shut(RECEIVING) => Ok(0),
+            result => result.map(|received| received.len),
+        }
+    }
+
     /// The socket of the host, unless all that it has is from others than the peer.
     fn host_that_receives(&self) -> Option<&Arc<HostSocket>> {
         let peer = self.datagram.peer();

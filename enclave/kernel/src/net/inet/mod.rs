@@ -371,9 +371,7 @@ impl File for InetSocket {
             return self.attach()?.receive_plain(into, MessageFlags::empty(), &mut no_wait);
         }
         if !self.is_stream() {
-            return self
-                .try_receive_datagram(into, None, MessageFlags::empty(), true)
-                .map(|received| received.len);
+            return self.read_datagram(into);
         }
         self.try_receive(into, MessageFlags::empty())
     }

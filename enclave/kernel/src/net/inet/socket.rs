@@ -260,6 +260,6 @@ impl Socket for InetSocket {
     }
 
     fn raises_sigpipe(&self) -> bool {
-        self.kind == kind::STREAM
+        self.is_stream()
     }
 }

@@ -230,20 +230,21 @@ impl InetSocket {
 
     /// Has those connect for whom there is room now.
     fn admit(&self) {
-        let mut made = Vec::new();
+        // None is dropped under the lock.
+        let (mut made, mut stale) = (Vec::new(), Vec::new());
         {
             let mut listener = self.stream.listener.lock();
             let Some(listener) = &mut *listener else { return };
             while !listener.backlog.is_full()
                 && let Some(client) = listener.connecting.pop_front()
             {
-                if let Some(client) = client.upgrade()
-                    && client.progress() == Progress::Waiting
-                    && let Some(local) = client.local()
-                    && let Some(mine) = client.target()
-                {
-                    client.join(self, listener, (local.address, mine));
-                    made.push(client);
+                let Some(client) = client.upgrade() else { continue };
+                match (client.progress(), client.local(), client.target()) {
+                    (Progress::Waiting, Some(local), Some(target)) => {
+                        client.join(self, listener, (local.address, target));
+                        made.push(client);
+                    }
+                    _ => stale.push(client),
                 }
             }
         }
