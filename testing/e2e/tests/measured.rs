@@ -35,13 +35,23 @@ fn a_release_enclave_logs_nothing_whatever_the_host_says() {
         fs::write(path.join("Occlum.json"), format!("{before}\"debuggable\": {debuggable}{after}")).unwrap();
         assert_eq!(occlum_in(&path, &["build"]).status, 0);
         let output = occlum_command()
-            .args(["run", "/bin/missing"])
+            .args(["run", "--strace", "--stats", "/bin/missing"])
             .env("OCCLUM_LOG_LEVEL", "trace")
+            .env("SGX_MODE", "SIM")
             .current_dir(&path)
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "system call 9999: ENOSYS\n");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(errors.contains("9999"), logs, "debuggable {debuggable}: {errors}");
+        // It is said once that nothing is protected, where the user may think otherwise.
+        let warnings =
+            errors.lines().filter(|line| line.contains("software SGX machine: it protects nothing"));
+        assert_eq!(warnings.count(), usize::from(!logs), "{errors}");
+        if !logs {
+            // The other line is the command's own.
+            assert!(errors.ends_with("note: a release enclave tells no counts\n"), "{errors}");
+            assert_eq!(errors.lines().count(), 2, "{errors}");
+        }
     }
 }
