@@ -161,7 +161,8 @@ impl ThreadTimes {
     /// the next ones are measured by the host's account of the thread.
     #[inline(never)]
     fn time<T>(&self, platform: &dyn Platform, weight: u64, act: impl FnOnce() -> T) -> T {
-        let asks = self.asks.load(Ordering::Relaxed);
+        // What counts for itself alone is not worth a question.
+        let asks = if weight > 1 { self.asks.load(Ordering::Relaxed) } else { 0 };
         let used = (asks > 0).then(|| platform.thread_cpu_ns());
         let begin = platform.monotonic_ns();
         self.idle.store(0, Ordering::Relaxed);
@@ -175,6 +176,10 @@ impl ThreadTimes {
                 passed.saturating_sub(self.idle.load(Ordering::Relaxed))
             }
         };
+        if weight == 1 {
+            self.system.fetch_add(busy, Ordering::Relaxed);
+            return value;
+        }
         if busy > LONG_NS {
             self.asks.store(ASKS, Ordering::Relaxed);
             busy = if used.is_some() { busy } else { LONG_NS };

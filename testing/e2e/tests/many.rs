@@ -1,0 +1,92 @@
+//! Many processes in one enclave leave nothing behind: no memory, no descriptors, no threads of the host.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+use e2e::{Linked, Toolchain, folder, occlum_command};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+/// Programs that run at once.
+const ALIVE: usize = 1000;
+/// Programs that run one after the other.
+const IN_A_ROW: usize = 10_000;
+
+/// What the host sees of the process that holds the enclave.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    resident_kib: u64,
+    threads: u64,
+    descriptors: usize,
+}
+
+struct Many {
+    child: Child,
+    to: ChildStdin,
+    from: Lines<BufReader<ChildStdout>>,
+    said: Vec<String>,
+}
+
+impl Many {
+    /// Lets it go on to its next step.
+    fn next(&mut self, step: &str) -> Held {
+        for line in self.from.by_ref() {
+            let line = line.unwrap();
+            if line == step {
+                break;
+            }
+            self.said.push(line);
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let field = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches("kB").trim().parse().unwrap()
+        };
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count();
+        let held = Held { resident_kib: field("VmRSS:"), threads: field("Threads:"), descriptors };
+        self.to.write_all(b"\n").unwrap();
+        held
+    }
+}
+
+#[test]
+fn a_thousand_processes_at_once_and_ten_thousand_in_a_row_leave_nothing_behind() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("many", Linked::StaticPie, folder.path()) else { return };
+    let mut child = occlum_command()
+        .arg("try")
+        .args([&program, &program])
+        .args([ALIVE.to_string(), IN_A_ROW.to_string()])
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let mut many = Many { child, to, from, said: Vec::new() };
+    let warm = many.next("warm");
+    let alive = many.next("alive");
+    let gone = many.next("gone");
+    let done = many.next("done");
+    let status = many.child.wait().unwrap();
+    assert!(status.success(), "{status}: {:?}", many.said);
+    let said = [
+        format!("started: {ALIVE}"),
+        "all are there: yes".to_owned(),
+        format!("ended well: {ALIVE}"),
+        "processes left: 0".to_owned(),
+        "descriptors left: 0".to_owned(),
+        format!("in a row: {IN_A_ROW}"),
+        "processes left: 0".to_owned(),
+        "descriptors left: 0".to_owned(),
+    ];
+    assert_eq!(many.said, said);
+    let all = format!("warm {warm:?}\nalive {alive:?}\ngone {gone:?}\ndone {done:?}");
+    assert!(alive.threads >= ALIVE as u64, "each has a thread\n{all}");
+    // Host threads are kept for the next programs: as many as were needed at once, and none more for ten thousand.
+    assert!(done.threads <= gone.threads + 2 && gone.threads <= alive.threads + 2, "{all}");
+    assert!(done.descriptors <= gone.descriptors + 2, "{all}");
+    // What a thousand needed at once may stay in pools; ten thousand in a row need nothing more.
+    let slack = 16 << 10;
+    assert!(done.resident_kib <= gone.resident_kib + slack, "{all}");
+    eprintln!("{all}");
+}
