@@ -201,7 +201,8 @@ pub(crate) fn folder(variable: &str, fallback: &str) -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").or_else(home_of_user);
     absolute(variable).or_else(|| Some(home()?.join(fallback))).ok_or_else(|| {
-        Error::user(format!("neither {variable} nor HOME is set")).hint("set one of them to an absolute path")
+        Error::user(format!("neither {variable} nor HOME is set"))
+            .hint("set HOME to a folder of yours, by its absolute path")
     })
 }
 

@@ -25,7 +25,7 @@ fn path() -> io::Result<PathBuf> {
         .ok_or_else(|| {
             io::Error::new(
                 ErrorKind::NotFound,
-                "software SGX keeps its secret in $XDG_STATE_HOME or $HOME: set one of them to an absolute path",
+                "software SGX keeps its secret in $XDG_STATE_HOME or $HOME: set HOME to a folder of yours, by its absolute path",
             )
         })
 }
