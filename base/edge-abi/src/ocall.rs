@@ -168,7 +168,8 @@ ocalls! {
     Shutdown = 72;
     /// Interfaces and their addresses. Out: rows of [`crate::net::WireInterface`]. Returns their number.
     Interfaces = 73;
-    /// Reports edges of descriptor a0 with token a1 from now on, until it is closed (see [`crate::readiness`]).
+    /// Reports edges of descriptor a0 with token a1 from now on, until it is closed (see [`crate::readiness`]). Returns the POLL*
+    /// bits that hold now.
     Watch = 74;
     /// Stops that. a0: descriptor.
     Unwatch = 75;

@@ -164,12 +164,12 @@ pub trait HostNet {
 /// An edge means that a socket may have become ready for the events that come with it. It is reported once. Who keeps track of
 /// a socket takes what a call found out (EAGAIN: not ready) together with the edges.
 pub trait HostReadiness {
-    /// From now on reports edges of a socket, of all events, with this token; the first one says what it is ready for now.
-    /// Ends when the socket is closed.
+    /// From now on reports edges of a socket, of all events, with this token. The first one says what it is ready for now, and
+    /// so does the result: POLL* bits, untrusted. Ends when the socket is closed.
     ///
     /// # Errors
     /// EEXIST it is watched; ENOSPC, ENOMEM the host cannot watch more.
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<()>;
+    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents>;
 
     /// Stops reporting edges of a socket that stays open.
     fn unwatch(&self, fd: HostFd);

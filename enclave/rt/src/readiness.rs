@@ -81,9 +81,10 @@ impl Reader {
 }
 
 impl HostReadiness for Runtime {
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<()> {
+    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
         find_ring()?;
-        call(Ocall::Watch, [raw(fd), token, 0, 0, 0, 0], 0).map(|_| ())
+        let most = u64::from(PollEvents::MAX);
+        call(Ocall::Watch, [raw(fd), token, 0, 0, 0, 0], most).map(|ready| ready as PollEvents)
     }
 
     fn unwatch(&self, fd: HostFd) {

@@ -167,7 +167,7 @@ impl Answers {
             }
             Ocall::Watch => {
                 self.tokens.push(args[1]);
-                0
+                self.byte()
             }
             Ocall::ReadinessRing => RING.with(|ring| ring.as_ptr().expose_provenance() as u64),
             Ocall::ParkReady | Ocall::Park => {

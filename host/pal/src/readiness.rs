@@ -213,7 +213,7 @@ impl Readiness {
                 watched.user.store(slot.number(), Ordering::SeqCst);
                 let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
                 let added = instance.control(libc::EPOLL_CTL_ADD, fd, all, fd as u64);
-                added.map(|()| 0).map_err(|error| crate::ocalls::errno_of(&error))
+                added.map(|()| ready_now(slot, fd)).map_err(|error| crate::ocalls::errno_of(&error))
             }
             Ocall::Unwatch => {
                 let removed = instance.control(libc::EPOLL_CTL_DEL, descriptor(args[0])?, 0, 0);
@@ -363,6 +363,14 @@ impl Readiness {
             wake(slots, first, Parker::promote);
         }
     }
+}
+
+/// What a descriptor is ready for: POLL* bits. Nothing when that cannot be known: the first edge tells.
+fn ready_now(slot: &Slot, fd: i32) -> u64 {
+    let events = libc::POLLIN | libc::POLLOUT | libc::POLLPRI | libc::POLLRDHUP;
+    let mut row = [WirePoll { fd, events: events.cast_unsigned(), revents: 0 }];
+    let _ = slot.parker.poll(&mut row, 0, None);
+    row[0].revents.into()
 }
 
 /// Wakes the thread of a slot, by the slot's number.

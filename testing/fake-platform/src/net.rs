@@ -485,11 +485,11 @@ impl HostNet for FakePlatform {
 }
 
 impl HostReadiness for FakePlatform {
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<()> {
+    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
         self.net(|net| {
             net.get(fd)?.token = Some(token);
             net.edge(fd.0);
-            Ok(())
+            Ok(net.ready(fd.0).unwrap_or_default())
         })
     }
 

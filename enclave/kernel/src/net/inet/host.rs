@@ -228,12 +228,16 @@ impl HostSocket {
             self.sockets.remove(token);
             return true;
         }
-        let is_watched = self.platform.watch(self.fd, token).is_ok();
-        if !is_watched {
-            self.token.store(UNWATCHABLE, Ordering::SeqCst);
-            self.sockets.remove(token);
+        let before = self.pollee.before();
+        match self.platform.watch(self.fd, token) {
+            Ok(ready) => self.pollee.is(before, Readiness::from_bits_truncate(ready)),
+            Err(_) => {
+                self.token.store(UNWATCHABLE, Ordering::SeqCst);
+                self.sockets.remove(token);
+                return false;
+            }
         }
-        is_watched
+        true
     }
 
     fn is_watched(&self) -> bool {
