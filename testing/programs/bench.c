@@ -5,11 +5,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,6 +120,160 @@ static void through(int family, int two[2], size_t len) {
             abort();
 }
 
+/* A byte to somebody on the far side of two pipes and back. */
+struct far_side {
+    int there[2], back[2];
+};
+
+static void *echo(void *argument) {
+    struct far_side *far = argument;
+    char byte;
+    while (read(far->there[0], &byte, 1) == 1 && write(far->back[1], &byte, 1) == 1)
+        ;
+    return NULL;
+}
+
+static void ping(int is_process) {
+    static struct far_side sides[2];
+    struct far_side *far = &sides[is_process];
+    char byte = 0;
+    if (!far->back[0]) {
+        pthread_t thread;
+        if (pipe(far->there) || pipe(far->back))
+            abort();
+        if (!is_process)
+            pthread_create(&thread, NULL, echo, far);
+        else if (fork() == 0) {
+            close(far->there[1]);
+            echo(far);
+            _exit(0);
+        } else
+            close(far->there[0]);
+    }
+    if (write(far->there[1], &byte, 1) != 1 || read(far->back[0], &byte, 1) != 1)
+        abort();
+}
+
+/* A thread that is woken by a futex and wakes by another. */
+static int turn;
+
+static void hand_over(int to) {
+    __atomic_store_n(&turn, to, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    while (__atomic_load_n(&turn, __ATOMIC_SEQ_CST) == to)
+        syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, to, NULL, NULL, 0);
+}
+
+static void *hand_back(void *unused) {
+    while (__atomic_load_n(&turn, __ATOMIC_SEQ_CST) == 0)
+        syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    for (;;)
+        hand_over(0);
+    return unused;
+}
+
+static void futex(void) {
+    static int is_started;
+    pthread_t thread;
+    if (!is_started++)
+        pthread_create(&thread, NULL, hand_back, NULL);
+    hand_over(1);
+}
+
+static void *nothing(void *unused) { return unused; }
+
+static void thread(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, nothing, NULL) || pthread_join(thread, NULL))
+        abort();
+}
+
+static void eventfd_turn(void) {
+    static int fd = -1;
+    uint64_t value = 1;
+    if (fd < 0)
+        fd = eventfd(0, 0);
+    if (write(fd, &value, 8) != 8 || read(fd, &value, 8) != 8)
+        abort();
+}
+
+static void epoll_turn(void) {
+    static int fd = -1, many;
+    uint64_t value = 1;
+    struct epoll_event event = {.events = EPOLLIN};
+    if (fd < 0) {
+        fd = eventfd(0, 0);
+        many = epoll_create1(0);
+        epoll_ctl(many, EPOLL_CTL_ADD, fd, &event);
+    }
+    if (write(fd, &value, 8) != 8 || epoll_wait(many, &event, 1, -1) != 1 || read(fd, &value, 8) != 8)
+        abort();
+}
+
+extern char **environ;
+
+static void spawn(char *program) {
+    char *arguments[] = {program, NULL};
+    pid_t pid;
+    if (posix_spawn(&pid, program, NULL, NULL, arguments, environ) || waitpid(pid, NULL, 0) != pid)
+        abort();
+}
+
+/* A child that does nothing, of a process that has written to so much memory. */
+static void fork_with(size_t len) {
+    static char *area;
+    static size_t have;
+    if (have != len) {
+        if (area)
+            munmap(area, have);
+        area = map(have = len);
+        memset(area, 1, len);
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    waitpid(pid, NULL, 0);
+}
+
+/* The time from kill to the handler in a thread that computes: the handler answers. */
+static volatile int is_handled;
+
+static void handled(int number) {
+    (void)number;
+    is_handled = 1;
+}
+
+static void *compute(void *unused) {
+    for (volatile long i = 0;; i++)
+        ;
+    return unused;
+}
+
+static void kick(void) {
+    static pthread_t busy;
+    static int is_started;
+    if (!is_started++) {
+        signal(SIGUSR2, handled);
+        pthread_create(&busy, NULL, compute, NULL);
+    }
+    is_handled = 0;
+    pthread_kill(busy, SIGUSR2);
+    while (!is_handled)
+        sched_yield();
+}
+
+/* The end of a process with 32 threads that compute. */
+static void end_of_busy(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        pthread_t thread;
+        for (int i = 0; i < 32; i++)
+            pthread_create(&thread, NULL, compute, NULL);
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+
 #define OPERATIONS(op)                                                                                     \
     op("getppid (inline syscall)", raw(SYS_getppid))                                                       \
     op("getppid (libc)", getppid())                                                                        \
@@ -142,7 +302,19 @@ static void through(int family, int two[2], size_t len) {
     op("TCP to itself: write + read 4 KiB", through(AF_INET, tcp, 4096))                                   \
     op("TCP to itself: write + read 64 KiB", through(AF_INET, tcp, 65536))                                 \
     op("TCP to itself: there and back, 2 threads", ask(AF_INET, far_tcp))                                  \
-    op("signal to itself", raise(SIGUSR1))
+    op("signal to itself", raise(SIGUSR1))                                                                 \
+    op("eventfd: write + read", eventfd_turn())                                                            \
+    op("epoll: write + wait + read of an eventfd", epoll_turn())                                           \
+    op("pthread_create + join", thread())                                                                  \
+    op("futex: there and back, 2 threads", futex())                                                        \
+    op("pipe: there and back, 2 threads", ping(0))                                                         \
+    op("pipe: there and back, parent and child", ping(1))                                                  \
+    op("posix_spawn + wait, dynamic", spawn("/bin/true"))                                                  \
+    op("fork + _exit + wait, 1 MiB dirty", fork_with(1 << 20))                                             \
+    op("fork + _exit + wait, 10 MiB dirty", fork_with(10 << 20))                                           \
+    op("fork + _exit + wait, 100 MiB dirty", fork_with(100 << 20))                                         \
+    op("end of a process with 32 busy threads", end_of_busy())                                             \
+    op("signal to a busy thread, until its handler", kick())
 
 /* The loop is by the operation: a call through a pointer would be a part of what is measured. */
 static double measure(const char *name, long count) {
