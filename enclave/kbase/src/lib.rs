@@ -7,6 +7,7 @@ extern crate alloc;
 mod error;
 pub mod event;
 pub mod sync;
+pub mod turns;
 mod user;
 
 pub use error::{Error, Result};

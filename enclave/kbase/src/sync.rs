@@ -8,6 +8,7 @@
 //!
 //! Under `cfg(loom)` the event primitives are built on the types of that model checker.
 
+#[cfg(not(all(test, loom)))]
 pub use spin::mutex::SpinMutexGuard as MutexGuard;
 pub use spin::rwlock::{RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,11 +25,11 @@ pub(crate) use core::hint::spin_loop;
 #[cfg(not(all(test, loom)))]
 pub(crate) use core::sync::atomic;
 #[cfg(all(test, loom))]
-pub(crate) use model::{Mutex, atomic, spin_loop};
+pub(crate) use model::{Mutex, MutexGuard, atomic, spin_loop};
 
 #[cfg(all(test, loom))]
 mod model {
-    pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::sync::{MutexGuard, atomic};
 
     /// [`loom::sync::Mutex`] with the interface of the real one.
     #[derive(Default)]

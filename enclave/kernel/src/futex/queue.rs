@@ -51,7 +51,7 @@ impl Key {
         }
         let space = match scope {
             // Nobody looks whether there is memory.
-            Scope::Private => ctx.space.id,
+            Scope::Private => ctx.space.id(),
             Scope::Shared => {
                 ctx.user().load_u32(address)?;
                 ctx.space.word_space(address.0)

@@ -75,8 +75,8 @@ impl Segment {
 fn spaces(kernel: &Kernel) -> Vec<Arc<AddressSpace>> {
     let mut all: Vec<Arc<AddressSpace>> =
         kernel.processes.all().iter().map(|process| process.world().0).collect();
-    all.sort_unstable_by_key(|space| space.id);
-    all.dedup_by_key(|space| space.id);
+    all.sort_unstable_by_key(|space| space.id());
+    all.dedup_by_key(|space| space.id());
     all
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn attach(
         return Ok(at);
     }
     if let Some(at) = first.map(|first| first.at) {
-        if others.iter().any(|(space, _)| space.id == ctx.space.id) {
+        if others.iter().any(|(space, _)| space.id() == ctx.space.id()) {
             warn("the process has the segment already");
             kbase::bail!(EINVAL, "a segment is attached once");
         }

@@ -103,7 +103,7 @@ fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u
     }
     if request.flags.contains(CloneFlags::CHILD_SETTID) {
         // Linux does this in the child, whose fault nobody hears of.
-        if child.id == ctx.space.id {
+        if child.id() == ctx.space.id() {
             let _ = request.child_tid.write(ctx.user(), &tid);
         } else {
             child.store_while_away(ctx.space, request.child_tid.address().0, &tid.to_le_bytes());

@@ -133,7 +133,7 @@ fn do_work(ctx: &Ctx<'_>) -> bool {
     }
     if ctx.thread.has_work(WORK_YIELD) {
         ctx.thread.clear_work(WORK_YIELD);
-        if ctx.space.is_wanted_by_another() {
+        if ctx.space.give_way() {
             ctx.outside(|| ());
         }
     }

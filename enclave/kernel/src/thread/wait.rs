@@ -6,11 +6,12 @@
 
 use super::{ThreadWaker, WORK_EXIT, WORK_YIELD};
 use crate::stats::count;
-use crate::vm::{AddressSpace, Entry, SLICE_NS};
+use crate::vm::AddressSpace;
 use crate::{Ctx, Kernel, Thread, signal};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kbase::event::{Rest, Unpark, WaiterQueue};
+use kbase::turns::{SLICE_NS, Stay};
 use kbase::{Errno, Error, Result};
 use platform::Park;
 
@@ -125,28 +126,27 @@ impl Kernel {
 
     /// Gets a thread inside a space: waits until its pages are in place.
     pub(crate) fn enter(&self, space: &Arc<AddressSpace>, thread: &Thread) {
-        if matches!(space.try_enter(), Entry::Inside) {
-            return;
-        }
-        let waker = thread.waker();
-        loop {
-            space.with_left_queue(|queue| queue.inspect(|queue| queue.enqueue(waker)).is_some());
-            let Entry::Taken { resident, until_ns } = space.try_enter() else { break };
-            let now = self.platform().monotonic_ns();
-            let is_over = until_ns <= now;
-            // To ask oneself would end the sleep before it begins.
-            if is_over && resident != space.id {
-                self.ask_to_leave(resident);
-            }
-            self.park(thread, Some(if is_over { now.saturating_add(SLICE_NS) } else { until_ns }));
-        }
-        space.with_left_queue(|queue| queue.inspect(|queue| _ = queue.dequeue(waker)).is_some());
+        space.enter(thread.waker(), |stay| {
+            // Who is not the next is woken when it is.
+            let deadline = stay.map(|Stay { resident, until_ns }| {
+                let now = self.platform().monotonic_ns();
+                if now < until_ns {
+                    return until_ns;
+                }
+                // To ask oneself would end the sleep before it begins.
+                if resident != space.id() {
+                    self.ask_to_leave(resident);
+                }
+                now.saturating_add(SLICE_NS)
+            });
+            self.park(thread, deadline);
+        });
     }
 
     /// Asks the threads of a space to make room.
     fn ask_to_leave(&self, resident: u64) {
         for process in self.processes.all() {
-            if process.world().0.id == resident {
+            if process.world().0.id() == resident {
                 for thread in process.threads() {
                     thread.request(WORK_YIELD);
                 }

@@ -28,7 +28,6 @@ mod window;
 
 pub(crate) use fault::Fault;
 pub(crate) use map::{MapRequest, Place};
-pub(crate) use residency::{Entry, SLICE_NS};
 pub(crate) use segment::Attached;
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 pub(crate) use window::Windows;
@@ -39,11 +38,12 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arena::{Arena, Claims};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use exchange::Copies;
 use hashbrown::HashMap;
 use kbase::event::WaiterQueue;
 use kbase::sync::Mutex;
+use kbase::turns::Seat;
 use kbase::{Errno, Error, Result, UserAddr, UserSpace};
 use leftovers::Leftovers;
 use linux_abi::mm::PAGE_SIZE;
@@ -152,14 +152,12 @@ impl Backend {
 /// The memory of a process.
 pub(crate) struct AddressSpace {
     backend: Arc<Backend>,
-    /// Tells address spaces apart (futexes of private memory).
-    pub(crate) id: u64,
+    /// Its number, and who is inside: threads that run in it or may touch it.
+    seat: Seat,
     /// Addresses that may be mapped.
     range: Range<u64>,
     /// The spaces at the same addresses, once it was forked.
     group: Mutex<Option<Arc<Group>>>,
-    /// Threads that run in it or may touch it.
-    inside: AtomicU32,
     /// Whether its content is of no use any more.
     is_over: AtomicBool,
     /// Whether it ever had more than one thread, so that another may access a page while it is filled.
@@ -213,10 +211,9 @@ impl AddressSpace {
         let range = backend.platform.user_range();
         Self {
             backend,
-            id,
+            seat: Seat::new(id),
             range,
             group: Mutex::new(None),
-            inside: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
             has_threads: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -361,10 +358,10 @@ impl AddressSpace {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        self.backend.spaces.lock().remove(&self.id);
+        self.backend.spaces.lock().remove(&self.id());
         if !self.leave_group() {
             self.leave_behind();
-            self.backend.free_addresses(self.id);
+            self.backend.free_addresses(self.id());
         }
     }
 }

@@ -1,89 +1,49 @@
 //! `fork(2)`: several address spaces at the same addresses of one enclave.
 //!
 //! A forked child must see its memory where its parent has it, and there is one enclave. So the spaces that overlap form a
-//! [`Group`], of which one member is *resident*: its pages are in place. A thread is *inside* its space while it runs user code
-//! or may touch user memory, that is, all the time but when it sleeps; only a space whose threads are all outside can be made
-//! to give way. What the members have in common stays in place ([`super::exchange`]).
+//! [`Group`] and take [turns](kbase::turns): the pages of the *resident* one are in place. A thread is *inside* its space while it
+//! runs user code or may touch user memory, that is, all the time but when it sleeps; only a space whose threads are all outside
+//! can be made to give way. What the members have in common stays in place ([`super::exchange`]).
 //!
 //! Who waits for a space whose threads do not leave by themselves asks them to when its time slice is over: [`SLICE_NS`], or as
 //! much longer as makes exchanges a small part of all time, since two programs that have nothing in common take long to exchange.
 //!
-//! Lock order: the state of a group, the state of its resident space, then that of another member. The list of members is taken
-//! for a moment under any of these. While a thread is inside nobody locks the state of its space under that of the group.
+//! Lock order: the state of the turns, the state of the resident space, then that of another member. While a thread is inside
+//! nobody locks the state of its space under that of the turns.
+//!
+//! [`SLICE_NS`]: kbase::turns::SLICE_NS
 
 use super::AddressSpace;
 use super::exchange::{Copies, exchange};
-use alloc::collections::VecDeque;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kbase::Result;
-use kbase::event::WaiterQueue;
+use kbase::event::Waker;
 use kbase::sync::Mutex;
-
-/// The shortest time slice, in nanoseconds.
-pub(crate) const SLICE_NS: u64 = 2_000_000;
-/// The longest.
-const LONGEST_SLICE_NS: u64 = 100_000_000;
-/// A slice is this many times as long as the exchange before it.
-const SLICE_TO_EXCHANGE: u64 = 8;
+#[cfg(test)]
+use kbase::turns::Entry;
+use kbase::turns::{Farewell, Member, Seat, Stay, Turns};
 
 /// Spaces of which one is in place.
 pub(super) struct Group {
     /// What the arena knows the addresses of all members by.
     pub(super) owner: u64,
-    state: Mutex<GroupState>,
-    members: Mutex<Vec<Weak<AddressSpace>>>,
-    /// Woken when the last thread leaves the resident space.
-    left: WaiterQueue,
+    turns: Turns<AddressSpace>,
 }
 
-struct GroupState {
-    /// The member whose pages are in place.
-    resident: u64,
-    /// When its time slice is over (CLOCK_MONOTONIC, ns).
-    slice_end_ns: u64,
-    /// The members that wait to be, first come first; a forked child comes before those who wait.
-    waiting: VecDeque<u64>,
-}
-
-impl GroupState {
-    /// Puts a member at the end, unless it waits already.
-    fn wait(&mut self, member: u64) -> Entry {
-        if !self.waiting.contains(&member) {
-            self.waiting.push_back(member);
-        }
-        Entry::Taken { resident: self.resident, until_ns: self.slice_end_ns }
+impl Member for AddressSpace {
+    fn seat(&self) -> &Seat {
+        &self.seat
     }
-}
-
-impl Group {
-    fn add(&self, member: &Arc<AddressSpace>) {
-        let mut members = self.members.lock();
-        members.retain(|member| member.strong_count() > 0);
-        members.push(Arc::downgrade(member));
-    }
-
-    /// The members that live. To be dropped without a lock: with the last reference a space leaves its group.
-    fn members(&self) -> Vec<Arc<AddressSpace>> {
-        self.members.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-}
-
-/// What became of an attempt to get inside.
-pub(crate) enum Entry {
-    /// The thread is inside.
-    Inside,
-    /// Another space is resident, or others wait already.
-    Taken {
-        /// Number of the resident space.
-        resident: u64,
-        /// When its time slice is over (CLOCK_MONOTONIC, ns).
-        until_ns: u64,
-    },
 }
 
 impl AddressSpace {
+    /// Tells address spaces apart.
+    pub(crate) const fn id(&self) -> u64 {
+        self.seat.id()
+    }
+
     /// The group, if it was ever forked.
     fn group(&self) -> Option<Arc<Group>> {
         self.group.lock().clone()
@@ -96,51 +56,44 @@ impl AddressSpace {
 
     /// What the arena knows its addresses by.
     pub(crate) fn owner(&self) -> u64 {
-        self.group.lock().as_ref().map_or(self.id, |group| group.owner)
+        self.group.lock().as_ref().map_or(self.id(), |group| group.owner)
+    }
+
+    /// The group, or the calling thread is inside. If a group begins at the same moment, it finds the thread inside.
+    fn group_or_inside(&self) -> Option<Arc<Group>> {
+        let group = self.group.lock();
+        if group.is_none() {
+            self.seat.count_in();
+        }
+        group.clone()
+    }
+
+    /// Takes the place of the resident space.
+    fn replace(&self, resident: &Self, members: &[Arc<Self>]) {
+        exchange(resident, self, !resident.is_over.load(Ordering::SeqCst), members);
     }
 
     /// Tries to get the calling thread inside.
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Entry {
-        let Some(group) = self.group() else {
-            self.inside.fetch_add(1, Ordering::SeqCst);
-            return Entry::Inside;
-        };
-        // Declared before the guard, so that they are dropped after it.
-        let members: Vec<Arc<Self>>;
-        let mut state = group.state.lock();
-        members = group.members();
-        let member = |id: u64| members.iter().find(|member| member.id == id);
-        // Who waits may have ended meanwhile.
-        state.waiting.retain(|&waiting| member(waiting).is_some());
-        if state.waiting.front().is_some_and(|&first| first != self.id) {
-            return state.wait(self.id);
-        }
-        if state.resident != self.id {
-            // A resident that cannot be had any more is about to leave the group, and puts another in its place.
-            let Some(resident) = member(state.resident) else {
-                return state.wait(self.id);
-            };
-            if resident.inside.load(Ordering::SeqCst) > 0 {
-                return state.wait(self.id);
-            }
-            let clock = &self.backend.platform;
-            let begin = clock.monotonic_ns();
-            exchange(resident, self, !resident.is_over.load(Ordering::SeqCst), &members);
-            let end = clock.monotonic_ns();
-            let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_EXCHANGE);
-            state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
-            state.resident = self.id;
-        }
-        state.waiting.pop_front();
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        Entry::Inside
+    #[cfg(test)]
+    pub(crate) fn try_enter(self: &Arc<Self>) -> bool {
+        let Some(group) = self.group_or_inside() else { return true };
+        let switch = |resident: &Self, members: &[Arc<Self>]| self.replace(resident, members);
+        group.turns.try_enter(self, || 0, switch) == Entry::Inside
+    }
+
+    /// Gets the calling thread, which `waker` wakes, inside. While others are in place it waits in `wait`; it learns how long the
+    /// resident space may stay if it is the next.
+    pub(crate) fn enter(self: &Arc<Self>, waker: &Waker, wait: impl FnMut(Option<Stay>)) {
+        let Some(group) = self.group_or_inside() else { return };
+        let switch = |resident: &Self, members: &[Arc<Self>]| self.replace(resident, members);
+        group.turns.enter(self, waker, || self.backend.platform.monotonic_ns(), switch, wait);
     }
 
     /// The calling thread goes outside.
     pub(crate) fn leave(&self) {
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-        if let Some(group) = self.group() {
-            group.left.wake_all();
+        match self.group() {
+            Some(group) => group.turns.leave(self),
+            None => _ = self.seat.count_out(),
         }
     }
 
@@ -149,33 +102,20 @@ impl AddressSpace {
         let state = self.state.lock();
         match state.map.find(address) {
             Some((_, vma)) if vma.share != 0 => vma.share | 1 << 63,
-            _ => self.id,
+            _ => self.id(),
         }
-    }
-
-    /// What is woken when threads leave the spaces at these addresses.
-    pub(crate) fn with_left_queue<T>(&self, use_it: impl FnOnce(Option<&WaiterQueue>) -> T) -> T {
-        let group = self.group();
-        use_it(group.as_ref().map(|group| &group.left))
     }
 
     /// Makes a forked child the next to be resident. False: it would have to wait for other threads than the calling one.
     pub(crate) fn prefer(&self, child: &Self) -> bool {
-        let Some(group) = self.group() else { return false };
-        if self.inside.load(Ordering::SeqCst) != 1 {
-            return false;
-        }
-        let mut state = group.state.lock();
-        // It may be there already.
-        state.waiting.retain(|&waiting| waiting != child.id);
-        state.waiting.push_front(child.id);
+        let Some(group) = self.group().filter(|_| self.seat.inside() == 1) else { return false };
+        group.turns.prefer(child);
         true
     }
 
-    /// Whether another member waits.
-    pub(crate) fn is_wanted_by_another(&self) -> bool {
-        self.group()
-            .is_some_and(|group| group.state.lock().waiting.front().is_some_and(|&first| first != self.id))
+    /// Ends the time slice if another member waits. Returns whether one does: the calling thread, which is inside, is to leave.
+    pub(crate) fn give_way(&self) -> bool {
+        self.group().is_some_and(|group| group.turns.give_way(self))
     }
 
     /// The last thread is about to leave for good: what it changed need not be kept.
@@ -194,14 +134,14 @@ impl AddressSpace {
             child.state = Mutex::new(state);
             child.group = Mutex::new(Some(group.clone()));
         });
-        group.add(&child);
+        group.turns.add(&child);
         Ok(child)
     }
 
     /// The other members of the group.
     pub(super) fn others(&self) -> Vec<Arc<Self>> {
-        let mut others = self.group().map_or_else(Vec::new, |group| group.members());
-        others.retain(|other| other.id != self.id);
+        let mut others = self.group().map_or_else(Vec::new, |group| group.turns.members());
+        others.retain(|other| other.id() != self.id());
         others
     }
 
@@ -212,60 +152,33 @@ impl AddressSpace {
             sibling.state.get_mut().copies = Some(Copies::new());
             sibling.group = Mutex::new(Some(group.clone()));
         });
-        group.add(&sibling);
+        group.turns.add(&sibling);
         sibling
     }
 
     /// The group, which begins with this space as its resident member.
     fn group_or_new(self: &Arc<Self>) -> Arc<Group> {
-        let new = || {
-            Arc::new(Group {
-                owner: self.id,
-                state: Mutex::new(GroupState {
-                    resident: self.id,
-                    slice_end_ns: 0,
-                    waiting: VecDeque::new(),
-                }),
-                members: Mutex::new(alloc::vec![Arc::downgrade(self)]),
-                left: WaiterQueue::new(),
-            })
-        };
+        let new = || Arc::new(Group { owner: self.id(), turns: Turns::new(self) });
         self.group.lock().get_or_insert_with(new).clone()
     }
 
     /// The calling thread, which went outside and into another space, counts as inside again without coming in: it leaves
     /// for good soon.
     pub(crate) fn count_in(&self) {
-        self.inside.fetch_add(1, Ordering::SeqCst);
+        self.seat.count_in();
     }
 
-    /// Leaves the group: another member becomes resident, or the pages are given back. For the end of the space.
+    /// Leaves the group: another member becomes resident, or the pages are given back. For the end of the space. False: it is in
+    /// none.
     pub(super) fn leave_group(&mut self) -> bool {
         let Some(group) = self.group.get_mut().take() else { return false };
-        // Declared before the guard, so that they are dropped after it. It is not among them any more.
-        let others: Vec<Arc<Self>>;
-        let mut state = group.state.lock();
-        others = group.members();
-        state.waiting.retain(|&waiting| waiting != self.id);
-        if state.resident != self.id {
-            // Its pages are copies, which go with it.
-            if others.is_empty() {
-                self.backend.free_addresses(group.owner);
+        let switch = |next: &Self, others: &[Arc<Self>]| exchange(self, next, false, others);
+        if let Farewell::Last { was_resident } = group.turns.leave_for_good(self, switch) {
+            if was_resident {
+                self.leave_behind();
             }
-            return true;
-        }
-        let first = state.waiting.front();
-        let next = others.iter().find(|other| Some(&other.id) == first).or(others.first());
-        let Some(next) = next else {
-            drop(state);
-            self.leave_behind();
             self.backend.free_addresses(group.owner);
-            return true;
-        };
-        exchange(self, next, false, &others);
-        state.resident = next.id;
-        drop(state);
-        group.left.wake_all();
+        }
         true
     }
 }
@@ -292,8 +205,8 @@ mod tests {
         assert_eq!(third.owner(), second.owner(), "the group still has the addresses");
         drop((second, third));
         let before = memory.new_space();
-        assert!(memory.arena.claim(before.id, &wanted).is_some());
-        let id = before.id;
+        assert!(memory.arena.claim(before.id(), &wanted).is_some());
+        let id = before.id();
         // As while the last reference is being dropped: nobody can be found, and the addresses are not free yet.
         memory.spaces.lock().remove(&id);
         assert!(memory.new_space_at(&wanted).is_none());
@@ -308,7 +221,7 @@ mod tests {
         let world = World::new();
         let parent = world.kernel.memory.new_space();
         let enter = |space: &Arc<AddressSpace>| {
-            while !matches!(space.try_enter(), Entry::Inside) {
+            while !space.try_enter() {
                 std::thread::yield_now();
             }
         };

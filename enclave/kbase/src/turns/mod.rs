@@ -1,0 +1,431 @@
+//! Several members that take turns at one place.
+//!
+//! One member is *resident*: what is in the place is its own. Its threads may be *inside*; those of the others wait. When nobody
+//! is inside and another member wants the place, that becomes resident, by a `switch` which the caller provides. Who wants the
+//! place gets it first come first; a member may be preferred. All threads of the resident may come in during its time slice. A
+//! resident whose threads stay inside is never thrown out: the first of those who wait learns who it is and until when it may
+//! stay, and asks it to leave.
+//!
+//! Only the first is woken, when the last thread leaves or when it becomes the first, and only one of its threads looks at the
+//! clock: a thousand that wait cost the others nothing.
+//!
+//! Invariant: whoever changes who is first, or frees the place, wakes the first afterwards. A thread that waits is in the queue of
+//! its seat before it looks, and looks after it is among those who wait; so one of the two sees the other. `models` checks it.
+//!
+//! Lock order: the state of the turns, then the list of members. Members are dropped, and threads woken, without either.
+
+#[cfg(all(test, loom))]
+mod models;
+
+use crate::event::{WaiterQueue, Waker};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{Mutex, MutexGuard};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+/// The shortest time slice, in nanoseconds.
+pub const SLICE_NS: u64 = 2_000_000;
+/// The longest.
+const LONGEST_SLICE_NS: u64 = 100_000_000;
+/// A slice is this many times as long as the switch before it.
+const SLICE_TO_SWITCH: u64 = 8;
+/// The number of no member.
+const NOBODY: u64 = 0;
+
+/// What a member needs to take turns.
+pub struct Seat {
+    id: u64,
+    /// Threads that are inside.
+    inside: AtomicU32,
+    /// Its threads that wait to get inside.
+    entering: WaiterQueue,
+    /// One of these looks at the clock.
+    has_asker: AtomicBool,
+}
+
+impl Seat {
+    /// The seat of a member with a number that no other has, and that is not 0.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self {
+            id,
+            inside: AtomicU32::new(0),
+            entering: WaiterQueue::default(),
+            has_asker: AtomicBool::new(false),
+        }
+    }
+
+    /// The number.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Threads that are inside.
+    pub fn inside(&self) -> u32 {
+        self.inside.load(Ordering::SeqCst)
+    }
+
+    /// Another thread counts as inside. Only for one that need not wait: nobody takes turns with the member yet, or a thread of
+    /// it is inside, or nothing of the place is touched.
+    pub fn count_in(&self) {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A thread went outside while nobody takes turns with the member. Returns whether it was the last.
+    pub fn count_out(&self) -> bool {
+        self.inside.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+}
+
+/// Who takes turns.
+pub trait Member {
+    /// Its seat.
+    fn seat(&self) -> &Seat;
+}
+
+/// Whose turn it is.
+pub struct Turns<M> {
+    state: Mutex<State>,
+    /// The first of those who wait, to be read without the lock.
+    first: AtomicU64,
+    members: Mutex<Vec<(u64, Weak<M>)>>,
+}
+
+struct State {
+    resident: u64,
+    /// When the time slice of the resident is over, on the clock of [`Turns::try_enter`].
+    slice_end_ns: u64,
+    /// The members that wait, each once: they have a thread in [`Turns::enter`], or one that starts there (a forked child).
+    waiting: VecDeque<u64>,
+}
+
+/// What became of an attempt to get inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The thread is inside.
+    Inside,
+    /// It has to wait. The first of those who wait is told for whom.
+    Taken(Option<Stay>),
+}
+
+/// How long the resident may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// The number of the resident.
+    pub resident: u64,
+    /// When its time slice is over.
+    pub until_ns: u64,
+}
+
+/// What a member that leaves for good leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It was not resident and others go on.
+    Away,
+    /// It was resident, and another is now.
+    Replaced,
+    /// It was the last; `was_resident`: the place has what is its own.
+    Last {
+        /// Whether it was resident.
+        was_resident: bool,
+    },
+}
+
+impl<M: Member> Turns<M> {
+    /// Begins with a resident member.
+    #[must_use]
+    pub fn new(resident: &Arc<M>) -> Self {
+        let id = resident.seat().id;
+        Self {
+            state: Mutex::new(State { resident: id, slice_end_ns: 0, waiting: VecDeque::new() }),
+            first: AtomicU64::new(NOBODY),
+            members: Mutex::new(alloc::vec![(id, Arc::downgrade(resident))]),
+        }
+    }
+
+    /// Adds a member, which is not resident.
+    pub fn add(&self, member: &Arc<M>) {
+        self.members.lock().push((member.seat().id, Arc::downgrade(member)));
+    }
+
+    /// The members that live. To be dropped without a lock: with the last reference a member leaves for good.
+    pub fn members(&self) -> Vec<Arc<M>> {
+        self.members.lock().iter().filter_map(|(_, member)| member.upgrade()).collect()
+    }
+
+    /// Waits until the calling thread is inside: in `wait`, which returns when `waker` is woken, or earlier. `switch` as for
+    /// [`Turns::try_enter`].
+    pub fn enter(
+        &self,
+        me: &Arc<M>,
+        waker: &Waker,
+        clock: impl Fn() -> u64,
+        switch: impl Fn(&M, &[Arc<M>]),
+        mut wait: impl FnMut(Option<Stay>),
+    ) {
+        if self.try_enter(me, &clock, &switch) == Entry::Inside {
+            return;
+        }
+        let Seat { entering: queue, has_asker, .. } = me.seat();
+        let mut is_asker = false;
+        loop {
+            queue.enqueue(waker);
+            match self.try_enter(me, &clock, &switch) {
+                Entry::Inside => break,
+                Entry::Taken(stay) => {
+                    is_asker = is_asker || (stay.is_some() && !has_asker.swap(true, Ordering::SeqCst));
+                    wait(stay.filter(|_| is_asker));
+                }
+            }
+        }
+        queue.dequeue(waker);
+    }
+
+    /// Tries to get the calling thread inside. If it is the turn of `me`, `switch` puts it in the place of the resident; it gets
+    /// that, and the members that live. `clock` gives nanoseconds.
+    pub fn try_enter(
+        &self,
+        me: &Arc<M>,
+        clock: impl Fn() -> u64,
+        switch: impl FnOnce(&M, &[Arc<M>]),
+    ) -> Entry {
+        let seat = me.seat();
+        // Declared before the guard, so that they are dropped after it.
+        let members: Vec<Arc<M>>;
+        let mut state = self.state.lock();
+        if state.resident == seat.id {
+            if state.waiting.is_empty() {
+                seat.count_in();
+                return Entry::Inside;
+            }
+            if clock() < state.slice_end_ns {
+                return self.admit(state, seat);
+            }
+        }
+        members = self.members();
+        let find = |id: u64| members.iter().find(|member| member.seat().id == id);
+        // Who waits may have ended meanwhile.
+        state.waiting.retain(|&id| find(id).is_some());
+        let is_turn = state.waiting.front().is_none_or(|&first| first == seat.id);
+        // A resident that cannot be had any more is about to leave for good, and puts another in its place.
+        let resident = if state.resident == seat.id { Some(me) } else { find(state.resident) };
+        let is_free = |resident: &&Arc<M>| resident.seat().id == seat.id || resident.seat().inside() == 0;
+        let Some(resident) = resident.filter(is_free).filter(|_| is_turn) else {
+            if !state.waiting.contains(&seat.id) {
+                state.waiting.push_back(seat.id);
+            }
+            let is_first = state.waiting.front() == Some(&seat.id);
+            let stay = Stay { resident: state.resident, until_ns: state.slice_end_ns };
+            let next = self.note_first(&state);
+            drop(state);
+            self.wake(next.filter(|&next| next != seat.id));
+            return Entry::Taken(is_first.then_some(stay));
+        };
+        if state.resident != seat.id {
+            let begin = clock();
+            switch(resident, &members);
+            let end = clock();
+            let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_SWITCH);
+            state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
+            state.resident = seat.id;
+        }
+        self.admit(state, seat)
+    }
+
+    /// A thread of the resident gets inside, and the other threads of that may follow.
+    fn admit(&self, mut state: MutexGuard<'_, State>, seat: &Seat) -> Entry {
+        // Others who still wait say so again: nobody is among those who wait without a thread that is woken.
+        state.waiting.retain(|&id| id != seat.id);
+        seat.count_in();
+        let next = self.note_first(&state);
+        drop(state);
+        self.wake(next);
+        seat.has_asker.store(false, Ordering::SeqCst);
+        seat.entering.wake_all();
+        Entry::Inside
+    }
+
+    /// A thread of `me` goes outside.
+    pub fn leave(&self, me: &M) {
+        let seat = me.seat();
+        if seat.count_out() {
+            // Pairs with the fence of the queue, between the two looks of who waits.
+            fence(Ordering::SeqCst);
+            let first = self.first.load(Ordering::SeqCst);
+            self.wake((first != NOBODY && first != seat.id).then_some(first));
+        }
+    }
+
+    /// Makes a member the first of those who wait, and ends the time slice of the resident.
+    pub fn prefer(&self, member: &M) {
+        let id = member.seat().id;
+        let mut state = self.state.lock();
+        state.slice_end_ns = 0;
+        // It may be there already.
+        state.waiting.retain(|&waiting| waiting != id);
+        state.waiting.push_front(id);
+        self.note_first(&state);
+    }
+
+    /// Ends the time slice of `me`, a thread of which is inside, if another member waits. Returns whether one does.
+    pub fn give_way(&self, me: &M) -> bool {
+        let first = self.first.load(Ordering::SeqCst);
+        let is_wanted = first != NOBODY && first != me.seat().id;
+        if is_wanted {
+            self.state.lock().slice_end_ns = 0;
+        }
+        is_wanted
+    }
+
+    /// The last reference to `me` is gone, and nobody of it is inside. If it is resident, `switch` puts the first of the others,
+    /// which it gets with all of them, in its place.
+    pub fn leave_for_good(&self, me: &M, switch: impl FnOnce(&M, &[Arc<M>])) -> Farewell {
+        let id = me.seat().id;
+        self.members.lock().retain(|&(member, _)| member != id);
+        // Declared before the guard, so that they are dropped after it.
+        let others: Vec<Arc<M>>;
+        let mut state = self.state.lock();
+        others = self.members();
+        state.waiting.retain(|&waiting| waiting != id);
+        let was_resident = state.resident == id;
+        let first = state.waiting.front();
+        let next = others.iter().find(|other| Some(&other.seat().id) == first).or(others.first());
+        let farewell = match next {
+            Some(next) if was_resident => {
+                switch(next, &others);
+                state.resident = next.seat().id;
+                Farewell::Replaced
+            }
+            Some(_) => Farewell::Away,
+            None => Farewell::Last { was_resident },
+        };
+        self.note_first(&state);
+        let first = state.waiting.front().copied();
+        drop(state);
+        // The place is free, even if who is first was so before.
+        self.wake(first);
+        farewell
+    }
+
+    /// Publishes who is first. `Some`: it has just become so and is to be woken.
+    fn note_first(&self, state: &State) -> Option<u64> {
+        let first = state.waiting.front().copied();
+        let before = self.first.swap(first.unwrap_or(NOBODY), Ordering::SeqCst);
+        first.filter(|&first| first != before)
+    }
+
+    /// Wakes the threads of a member that wait to get inside.
+    fn wake(&self, member: Option<u64>) {
+        let Some(id) = member else { return };
+        let member = {
+            let members = self.members.lock();
+            members.iter().find(|(member, _)| *member == id).and_then(|(_, member)| member.upgrade())
+        };
+        if let Some(member) = member {
+            member.seat().entering.wake_all();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    struct Named(Seat);
+
+    impl Member for Named {
+        fn seat(&self) -> &Seat {
+            &self.0
+        }
+    }
+
+    fn named(id: u64) -> Arc<Named> {
+        Arc::new(Named(Seat::new(id)))
+    }
+
+    fn three() -> (Turns<Named>, [Arc<Named>; 3]) {
+        let all = [named(1), named(2), named(3)];
+        let turns = Turns::new(&all[0]);
+        turns.add(&all[1]);
+        turns.add(&all[2]);
+        (turns, all)
+    }
+
+    fn enter(turns: &Turns<Named>, who: &Arc<Named>) -> Entry {
+        turns.try_enter(who, || 0, |_, _| {})
+    }
+
+    #[test]
+    fn who_comes_first_is_first_and_alone_hears_of_the_resident() {
+        let (turns, [one, two, three]) = three();
+        assert_eq!(enter(&turns, &one), Entry::Inside);
+        let stay = Stay { resident: 1, until_ns: 0 };
+        assert_eq!(enter(&turns, &two), Entry::Taken(Some(stay)));
+        assert_eq!(enter(&turns, &three), Entry::Taken(None));
+        assert!(turns.give_way(&one) && !turns.give_way(&two));
+        turns.leave(&one);
+        assert_eq!(enter(&turns, &one), Entry::Taken(None), "others were there before");
+        assert_eq!(enter(&turns, &three), Entry::Taken(None));
+        assert_eq!(enter(&turns, &two), Entry::Inside);
+        turns.leave(&two);
+        assert_eq!(enter(&turns, &three), Entry::Inside);
+        turns.leave(&three);
+        assert_eq!(enter(&turns, &one), Entry::Inside);
+        assert!(!turns.give_way(&one));
+    }
+
+    #[test]
+    fn who_is_preferred_is_first_and_the_place_is_switched_once() {
+        let (turns, [one, two, three]) = three();
+        assert_eq!(enter(&turns, &one), Entry::Inside);
+        assert!(matches!(enter(&turns, &two), Entry::Taken(Some(_))));
+        turns.prefer(&three);
+        turns.leave(&one);
+        assert_eq!(enter(&turns, &two), Entry::Taken(None));
+        let switches = Cell::new(0);
+        let switch = |from: &Named, members: &[Arc<Named>]| {
+            assert_eq!((from.0.id(), members.len()), (1, 3));
+            switches.set(switches.get() + 1);
+        };
+        assert_eq!(turns.try_enter(&three, || 0, switch), Entry::Inside);
+        turns.leave(&three);
+        assert_eq!(turns.try_enter(&three, || SLICE_NS - 1, switch), Entry::Inside, "its slice is not over");
+        turns.leave(&three);
+        assert_eq!(
+            turns.try_enter(&three, || SLICE_NS, switch),
+            Entry::Taken(None),
+            "the next waits already"
+        );
+        assert_eq!(switches.get(), 1);
+        assert_eq!(enter(&turns, &two), Entry::Inside);
+    }
+
+    #[test]
+    fn a_slice_is_longer_after_a_long_switch_but_not_without_end() {
+        for (took, slice) in [(0, SLICE_NS), (1_000_000, 8_000_000), (1_000_000_000, LONGEST_SLICE_NS)] {
+            let (turns, [one, two, _]) = three();
+            let now = Cell::new(5);
+            assert_eq!(turns.try_enter(&two, || now.get(), |_, _| now.set(5 + took)), Entry::Inside);
+            let until_ns = 5 + took + slice;
+            assert_eq!(enter(&turns, &one), Entry::Taken(Some(Stay { resident: 2, until_ns })));
+        }
+    }
+
+    #[test]
+    fn who_leaves_for_good_is_replaced_and_the_last_leaves_the_place() {
+        let (turns, [one, two, three]) = three();
+        assert_eq!(enter(&turns, &one), Entry::Inside);
+        assert!(matches!(enter(&turns, &three), Entry::Taken(Some(_))));
+        turns.leave(&one);
+        let replaced = |next: u64| move |to: &Named, _: &[Arc<Named>]| assert_eq!(to.0.id(), next);
+        assert_eq!(turns.leave_for_good(&one, replaced(3)), Farewell::Replaced);
+        drop(one);
+        assert_eq!(turns.leave_for_good(&two, replaced(0)), Farewell::Away);
+        drop(two);
+        assert_eq!(enter(&turns, &three), Entry::Inside, "it is there already");
+        turns.leave(&three);
+        assert_eq!(turns.leave_for_good(&three, replaced(0)), Farewell::Last { was_resident: true });
+    }
+}
