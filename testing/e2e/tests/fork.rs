@@ -153,6 +153,13 @@ fn e2e_git_core() -> Option<String> {
 }
 
 #[test]
+fn a_shell_on_a_terminal_controls_its_jobs() {
+    let programs = checkout().join("testing/programs");
+    let flags = with(&[BASH, "stty", "sleep", "cat"]);
+    Case::new("/usr/bin/python3").args(["jobs.py"]).flags(flags).within(&programs).succeeds();
+}
+
+#[test]
 fn make_drives_the_compiler_on_two_jobs() {
     let compiler = |what: &str| {
         let output = std::process::Command::new("gcc").arg(what).output().ok()?;
