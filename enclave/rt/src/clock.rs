@@ -1,8 +1,12 @@
 //! Clocks from RDTSC, held to what the host says.
 //!
 //! The host's clocks are sampled rarely; between two samples the time stamp counter is scaled by the rate that the
-//! samples gave. All of it is untrusted, but what comes out never runs backwards: a new sample that lies behind
-//! what the old one predicts is moved up to it.
+//! samples gave. All of it is untrusted, but what comes out never runs backwards, on one CPU or seen from two:
+//!
+//! * A sample that lies behind what readers were told is not jumped back to: the clock runs slower until it is.
+//! * A scale changes at a counter value that is read after readers were stopped, and a reader that was stopped, or
+//!   whose scale changed before it had read the counter, starts over. So nobody applies the old scale past the
+//!   value at which the new one begins, however long it was interrupted in between.
 //!
 //! What is needed to tell the time is published under a sequence counter, so that readers take no lock. User code
 //! reads it too: the vDSO calls [`vdso_clock_gettime`] and its kin as ordinary functions of the program.
@@ -15,11 +19,15 @@ use spin::mutex::SpinMutex;
 
 /// Below this distance two samples are too close to compute a rate from.
 const CALIBRATION_NS: u64 = 2_000_000;
+/// A rate is believed when its samples are this many times as far apart as their own times are uncertain.
+const PRECISION: u64 = 1000;
 /// How long the first rate holds.
 const FIRST_HORIZON_NS: u64 = 10_000_000;
 /// Most time between two samples.
 const LONGEST_NS: u64 = 1_000_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
+/// CLOCK_REALTIME is set anew when it is further off than this; closer is the jitter of sampling.
+const REALTIME_SLACK_NS: u64 = 100_000;
 
 /// Whether `rdtsc` is legal.
 pub(crate) static HAS_RDTSC: AtomicBool = AtomicBool::new(false);
@@ -43,7 +51,7 @@ impl Scale {
             return None;
         }
         let ticks = tsc.saturating_sub(self.tsc);
-        let passed = ((u128::from(ticks) * u128::from(self.rate)) >> 32) as u64;
+        let passed = scaled(ticks, self.rate);
         Some(ClockSample {
             monotonic_ns: self.monotonic_ns.wrapping_add(passed),
             realtime_ns: self.realtime_ns.wrapping_add(passed),
@@ -61,11 +69,14 @@ static PUBLISHED: Published =
     Published { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; 5] };
 
 impl Published {
-    /// Only one thread may store at a time.
-    fn store(&self, scale: &Scale) {
+    /// Stops the readers, then publishes what `scale` makes of the value that `counter` reads. One thread may change it at a
+    /// time.
+    fn change(&self, counter: impl FnOnce() -> u64, scale: impl FnOnce(u64) -> Scale) {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
+        // The counter is read when every reader sees the odd number.
+        fence(Ordering::SeqCst);
+        let scale = scale(counter());
         let values = [scale.tsc, scale.monotonic_ns, scale.realtime_ns, scale.rate, scale.valid_until];
         for (word, value) in self.words.iter().zip(values) {
             word.store(value, Ordering::Relaxed);
@@ -73,21 +84,42 @@ impl Published {
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
-    /// `None` while it changes.
+    /// What the clocks say at the value that `counter` reads. `None` while the scale changes, or did so until the
+    /// counter was read, and where it says nothing of that value.
     #[inline(always)]
-    fn load(&self) -> Option<Scale> {
+    fn read(&self, counter: impl FnOnce() -> u64) -> Option<ClockSample> {
         let before = self.sequence.load(Ordering::Acquire);
         let [tsc, monotonic_ns, realtime_ns, rate, valid_until] = [0, 1, 2, 3, 4]
             .map(|index: usize| self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed)));
+        let now = counter();
         fence(Ordering::Acquire);
         let is_stable = before & 1 == 0 && self.sequence.load(Ordering::Relaxed) == before;
-        is_stable.then_some(Scale { tsc, monotonic_ns, realtime_ns, rate, valid_until })
+        is_stable.then_some(Scale { tsc, monotonic_ns, realtime_ns, rate, valid_until })?.at(now)
+    }
+}
+
+/// What the host's clocks said at some value of the counter between two others.
+#[derive(Clone, Copy)]
+struct Observed {
+    before: u64,
+    after: u64,
+    clocks: ClockSample,
+}
+
+impl Observed {
+    /// The likeliest value.
+    fn tsc(&self) -> u64 {
+        self.before + self.uncertainty() / 2
+    }
+
+    fn uncertainty(&self) -> u64 {
+        self.after.saturating_sub(self.before)
     }
 }
 
 /// What the samples taught.
 struct Learner {
-    first: Option<(u64, ClockSample)>,
+    first: Option<Observed>,
     scale: Scale,
     horizon_ns: u64,
 }
@@ -101,26 +133,58 @@ impl Learner {
         }
     }
 
-    /// Takes a sample in and returns what the time is now: never before what it was.
-    fn learn(&mut self, tsc: u64, sample: ClockSample) -> ClockSample {
-        let (first_tsc, first) = *self.first.get_or_insert((tsc, sample));
-        // What readers were told just before, whether the scale still holds or not.
-        let told = Scale { valid_until: u64::MAX, ..self.scale }
-            .at(tsc)
-            .map_or(self.scale.monotonic_ns, |told| told.monotonic_ns);
-        let told = if self.scale.rate == 0 { self.scale.monotonic_ns } else { told };
-        let monotonic_ns = sample.monotonic_ns.max(told);
-        self.scale = Scale { tsc, monotonic_ns, realtime_ns: sample.realtime_ns, ..self.scale };
-        let ticks = tsc.saturating_sub(first_tsc);
-        let passed = sample.monotonic_ns.saturating_sub(first.monotonic_ns);
-        if passed >= CALIBRATION_NS && ticks != 0 {
-            self.scale.rate = u64::try_from((u128::from(passed) << 32) / u128::from(ticks)).unwrap_or(0);
-            let horizon = u128::from(self.horizon_ns) * u128::from(ticks) / u128::from(passed);
+    /// Takes in what was observed; the scale that it gives begins at the value `tsc` of the counter, and never
+    /// before what the last one says there.
+    fn learn(&mut self, tsc: u64, observed: &Observed) -> Scale {
+        let told = self.told(tsc);
+        let rate = self.rate(observed).unwrap_or(self.scale.rate);
+        let since = scaled(tsc.saturating_sub(observed.tsc()), rate);
+        let now = observed.clocks.monotonic_ns.saturating_add(since);
+        let monotonic_ns = now.max(told);
+        let offset = observed.clocks.realtime_ns.wrapping_sub(observed.clocks.monotonic_ns);
+        let told_offset = self.scale.realtime_ns.wrapping_sub(self.scale.monotonic_ns);
+        let is_jitter = (offset.wrapping_sub(told_offset) as i64).unsigned_abs() < REALTIME_SLACK_NS;
+        let offset = if is_jitter { told_offset } else { offset };
+        let realtime_ns = monotonic_ns.wrapping_add(offset);
+        self.scale = Scale { tsc, monotonic_ns, realtime_ns, ..Scale::default() };
+        if rate != 0 {
+            // The host's clock catches up while this scale holds, at half the speed at the least.
+            let slower = monotonic_ns.saturating_sub(now).min(self.horizon_ns / 2);
+            let part = u128::from(self.horizon_ns - slower);
+            self.scale.rate = (u128::from(rate) * part / u128::from(self.horizon_ns)) as u64;
+            let horizon = (u128::from(self.horizon_ns) << 32) / u128::from(rate);
             self.scale.valid_until = tsc.saturating_add(u64::try_from(horizon).unwrap_or(0));
             self.horizon_ns = (self.horizon_ns * 4).min(LONGEST_NS);
         }
-        ClockSample { monotonic_ns, realtime_ns: sample.realtime_ns }
+        self.scale
     }
+
+    /// What readers were told just before `tsc`, whether the scale still holds there or not.
+    fn told(&self, tsc: u64) -> u64 {
+        let lasting = Scale { valid_until: u64::MAX, ..self.scale };
+        lasting.at(tsc).map_or(self.scale.monotonic_ns, |told| told.monotonic_ns)
+    }
+
+    /// Nanoseconds per tick from the first sample to this, where they are far enough apart for how exact they are.
+    fn rate(&mut self, observed: &Observed) -> Option<u64> {
+        let first = *self.first.get_or_insert(*observed);
+        let ticks = observed.tsc().saturating_sub(first.tsc());
+        let passed = observed.clocks.monotonic_ns.saturating_sub(first.clocks.monotonic_ns);
+        let uncertainty = first.uncertainty().saturating_add(observed.uncertainty());
+        if passed >= CALIBRATION_NS && ticks != 0 && uncertainty.saturating_mul(PRECISION) <= ticks {
+            return u64::try_from((u128::from(passed) << 32) / u128::from(ticks)).ok();
+        }
+        // A first sample that was interrupted would spoil each rate for a long time.
+        if self.scale.rate == 0 && observed.uncertainty() < first.uncertainty() / 2 {
+            self.first = Some(*observed);
+        }
+        None
+    }
+}
+
+/// `ticks` in nanoseconds.
+fn scaled(ticks: u64, rate: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(rate)) >> 32) as u64
 }
 
 static LEARNER: SpinMutex<Learner> = SpinMutex::new(Learner::new());
@@ -136,6 +200,17 @@ pub fn tsc() -> u64 {
     high << 32 | low
 }
 
+/// [`tsc`], read after everything that comes before it in the program and before everything after it.
+#[inline(always)]
+fn counter() -> u64 {
+    // SAFETY: LFENCE has no operands and changes nothing.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    let now = tsc();
+    // SAFETY: as above.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    now
+}
+
 fn ask_host() -> ClockSample {
     let Some(channel) = Channel::current() else { return ClockSample::default() };
     if channel.call(Ocall::Clock, [0; 6], 0).is_err() {
@@ -146,15 +221,17 @@ fn ask_host() -> ClockSample {
 
 fn now() -> ClockSample {
     let has_rdtsc = HAS_RDTSC.load(Ordering::Relaxed);
-    if has_rdtsc && let Some(sample) = PUBLISHED.load().and_then(|scale| scale.at(tsc())) {
+    if has_rdtsc && let Some(sample) = PUBLISHED.read(counter) {
         return sample;
     }
+    let counter = || if has_rdtsc { counter() } else { 0 };
+    let before = counter();
     // Never hold the lock over the exit.
-    let sample = ask_host();
+    let clocks = ask_host();
+    let observed = Observed { before, after: counter(), clocks };
     let mut learner = LEARNER.lock();
-    let now = learner.learn(if has_rdtsc { tsc() } else { 0 }, sample);
-    PUBLISHED.store(&learner.scale);
-    now
+    PUBLISHED.change(counter, |tsc| learner.learn(tsc, &observed));
+    ClockSample { monotonic_ns: learner.scale.monotonic_ns, realtime_ns: learner.scale.realtime_ns }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
@@ -185,7 +262,7 @@ const CALL_KERNEL: i32 = -1;
 /// What the clock `id` says, without a lock and without the kernel.
 #[inline(always)]
 fn user_ns(id: i32) -> Option<u64> {
-    let sample = PUBLISHED.load()?.at(tsc())?;
+    let sample = PUBLISHED.read(counter)?;
     match id {
         // CLOCK_REALTIME and its coarse kin.
         0 | 5 => Some(sample.realtime_ns),
@@ -224,39 +301,103 @@ pub(crate) unsafe extern "C" fn vdso_gettimeofday(into: *mut u64, zone: *mut u64
 mod tests {
     use super::*;
 
-    fn sample(ns: u64) -> ClockSample {
-        ClockSample { monotonic_ns: ns, realtime_ns: 1_000_000_000_000 + ns }
+    fn observed(tsc: u64, ns: u64) -> Observed {
+        let clocks = ClockSample { monotonic_ns: ns, realtime_ns: 1_000_000_000_000 + ns };
+        Observed { before: tsc, after: tsc, clocks }
+    }
+
+    /// Learns at the value at which it was observed.
+    fn learn(learner: &mut Learner, tsc: u64, ns: u64) -> Scale {
+        learner.learn(tsc, &observed(tsc, ns))
     }
 
     #[test]
     fn the_rate_comes_from_two_samples_far_enough_apart() {
         let mut learner = Learner::new();
-        learner.learn(1_000, sample(0));
-        assert!(learner.scale.at(1_500).is_none());
-        learner.learn(6_001_000, sample(2_000_000));
+        assert!(learn(&mut learner, 1_000, 0).at(1_500).is_none());
         // Three ticks a nanosecond.
-        let later = learner.scale.at(6_001_000 + 3_000).unwrap();
+        let scale = learn(&mut learner, 6_001_000, 2_000_000);
+        let later = scale.at(6_001_000 + 3_000).unwrap();
         assert!((2_000_999..=2_001_000).contains(&later.monotonic_ns), "{later:?}");
-        assert!(learner.scale.at(6_001_000 + 3 * FIRST_HORIZON_NS).is_none());
+        assert!(scale.at(6_001_000 + 3 * FIRST_HORIZON_NS + 3).is_none());
     }
 
     #[test]
     fn a_host_that_turns_the_clock_back_is_not_followed() {
         let mut learner = Learner::new();
-        learner.learn(0, sample(0));
-        learner.learn(6_000_000, sample(2_000_000));
-        let told = learner.scale.at(9_000_000).unwrap().monotonic_ns;
-        assert!(learner.learn(9_000_000, sample(1_000_000)).monotonic_ns >= told);
+        learn(&mut learner, 0, 0);
+        let told = learn(&mut learner, 6_000_000, 2_000_000).at(9_000_000).unwrap().monotonic_ns;
+        assert!(learn(&mut learner, 9_000_000, 1_000_000).monotonic_ns >= told);
     }
 
     #[test]
-    fn what_is_published_is_read_whole() {
-        let scale = Scale { tsc: 1, monotonic_ns: 2, realtime_ns: 3, rate: 4, valid_until: 5 };
+    fn a_clock_that_is_ahead_goes_slower_until_the_host_has_caught_up() {
+        let mut learner = Learner::new();
+        learn(&mut learner, 0, 0);
+        let mut scale = learn(&mut learner, 6_000_000, 2_000_000);
+        let mut ahead = 0;
+        for _ in 0..30 {
+            let tsc = scale.valid_until;
+            let told = learner.told(tsc);
+            // In truth there are four ticks a nanosecond, and not three.
+            let truth = 2_000_000 + (tsc - 6_000_000) / 4;
+            scale = learn(&mut learner, tsc, truth);
+            assert!(scale.monotonic_ns >= told);
+            ahead = scale.monotonic_ns - truth;
+        }
+        assert!(ahead < 100_000, "{ahead} ns");
+    }
+
+    #[test]
+    fn a_sample_that_was_interrupted_gives_no_rate() {
+        let mut learner = Learner::new();
+        // The answer took 5 ms to arrive.
+        let late = Observed { after: 15_000_000, ..observed(0, 0) };
+        assert!(learner.learn(15_000_000, &late).rate == 0);
+        assert!(learn(&mut learner, 21_000_000, 7_000_000).rate == 0);
+        let scale = learn(&mut learner, 27_000_000, 9_000_000);
+        let later = scale.at(27_003_000).unwrap().monotonic_ns;
+        assert!((9_000_999..=9_001_000).contains(&later), "{later}");
+        // Nor does it spoil one.
+        let late = Observed { after: 45_000_000, ..observed(30_000_000, 10_000_000) };
+        let scale = learner.learn(45_000_000, &late);
+        assert!(scale.at(48_000_000).unwrap().monotonic_ns.abs_diff(16_000_000) < 3_000_000);
+    }
+
+    #[test]
+    fn the_wall_clock_follows_a_host_that_sets_it_and_not_its_jitter() {
+        let mut learner = Learner::new();
+        learn(&mut learner, 0, 0);
+        let mut jitter = observed(6_000_000, 2_000_000);
+        jitter.clocks.realtime_ns -= REALTIME_SLACK_NS / 2;
+        assert_eq!(learner.learn(6_000_000, &jitter).realtime_ns, 1_000_002_000_000);
+        jitter.clocks.realtime_ns = 5;
+        assert_eq!(learner.learn(6_000_000, &jitter).realtime_ns, 5);
+    }
+
+    #[test]
+    fn a_scale_that_changes_before_the_counter_is_read_is_not_used() {
+        let old =
+            Scale { tsc: 10, monotonic_ns: 100, realtime_ns: 1000, rate: 2 << 32, valid_until: u64::MAX };
+        let new = Scale { tsc: 20, monotonic_ns: 120, rate: 1 << 32, ..old };
         let published = Published { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; 5] };
-        published.store(&scale);
-        let read = published.load().unwrap();
-        assert_eq!((read.tsc, read.rate, read.valid_until), (1, 4, 5));
-        published.sequence.store(3, Ordering::Relaxed);
-        assert!(published.load().is_none());
+        published.change(|| 10, |_| old);
+        assert_eq!(published.read(|| 15).unwrap().monotonic_ns, 110);
+        let interrupted = published.read(|| {
+            published.change(|| 20, |_| new);
+            50
+        });
+        assert!(
+            interrupted.is_none(),
+            "the old scale would say 180, and the new one does not say that before 80"
+        );
+        published.change(
+            || {
+                assert!(published.read(|| 21).is_none(), "readers are stopped first");
+                22
+            },
+            |_| new,
+        );
+        assert_eq!(published.read(|| 50).unwrap().monotonic_ns, 150);
     }
 }

@@ -55,6 +55,29 @@ fn reschedule(shared: &Shared, buffer: &[u8], args: &[u64; 6]) -> Result<u64, i3
     schedule::apply(host_tid, &request).map(|()| 0)
 }
 
+/// Both clocks at one time: taken again when something came in between.
+fn clocks() -> ClockSample {
+    const TRIES: usize = 4;
+    const CLOSE_NS: u64 = 10_000;
+    let sample = || {
+        let monotonic_ns = clock_ns(libc::CLOCK_MONOTONIC);
+        let realtime_ns = clock_ns(libc::CLOCK_REALTIME);
+        let took = clock_ns(libc::CLOCK_MONOTONIC) - monotonic_ns;
+        (took, ClockSample { monotonic_ns, realtime_ns })
+    };
+    let mut best = sample();
+    for _ in 1..TRIES {
+        if best.0 <= CLOSE_NS {
+            break;
+        }
+        let (took, again) = sample();
+        if took < best.0 {
+            best = (took, again);
+        }
+    }
+    best.1
+}
+
 fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> Result<u64, i32> {
     let [a0, a1, a2, ..] = frame.args;
     let buffer = slot.channel.buffer();
@@ -66,11 +89,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             Ok(0)
         }
         Ocall::Clock => {
-            let sample = ClockSample {
-                monotonic_ns: clock_ns(libc::CLOCK_MONOTONIC),
-                realtime_ns: clock_ns(libc::CLOCK_REALTIME),
-            };
-            sample.write_to_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
+            clocks().write_to_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
             Ok(0)
         }
         Ocall::ThreadCpu => Ok(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)),

@@ -28,8 +28,8 @@ impl<'a> EnclaveImage<'a> {
         let mut signature = given;
         signature.reverse();
         let modulus = key.modulus();
-        let (q1, q2) =
-            quotients(&signature, &modulus).ok_or(Error::Signature("it is not below the modulus"))?;
+        // Whatever a key signs is below its modulus.
+        let (q1, q2) = quotients(&signature, &modulus).ok_or(Error::Signature("it is by another key"))?;
         let sigstruct = Sigstruct { modulus, exponent: 3, signature, q1, q2, ..self.sigstruct };
         check(&sigstruct).map_err(|error| match error {
             Error::Signature(OTHER) if key.made(&given) => Error::Signature("it is of other data"),
