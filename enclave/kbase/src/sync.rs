@@ -1,7 +1,7 @@
 //! Locks.
 //!
 //! Critical sections are short and never span an access to user memory or a blocking host call, so a lock
-//! spins. Who waits longer than a descheduled holder would explain still makes progress when the holder runs.
+//! [spins](platform::sync).
 //!
 //! Lock order, outermost first: process table, process, address space, file table, file, directory, inode,
 //! page cache, queue or notifier. Two locks of one rank: the lower address (or identifier) first.
@@ -9,14 +9,9 @@
 //! Under `cfg(loom)` the event primitives are built on the types of that model checker.
 
 #[cfg(not(all(test, loom)))]
-pub use spin::mutex::SpinMutexGuard as MutexGuard;
-pub use spin::rwlock::{RwLockReadGuard, RwLockWriteGuard};
+pub use platform::sync::{Mutex, MutexGuard};
+pub use platform::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A mutual exclusion lock.
-#[cfg(not(all(test, loom)))]
-pub type Mutex<T> = spin::mutex::SpinMutex<T>;
-/// A lock with many readers or one writer.
-pub type RwLock<T> = spin::rwlock::RwLock<T>;
 /// A value that is set once.
 pub type Once<T> = spin::Once<T>;
 

@@ -13,6 +13,7 @@ extern crate alloc;
 mod host;
 mod memory;
 mod net;
+pub mod sync;
 mod thread;
 mod user;
 

@@ -15,7 +15,7 @@ use crate::ocall::{self, Channel};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use edge_abi::ocall::{ClockSample, Ocall};
-use spin::mutex::SpinMutex;
+use platform::sync::Mutex;
 
 /// Below this distance two samples are too close to compute a rate from.
 const CALIBRATION_NS: u64 = 2_000_000;
@@ -187,7 +187,7 @@ fn scaled(ticks: u64, rate: u64) -> u64 {
     ((u128::from(ticks) * u128::from(rate)) >> 32) as u64
 }
 
-static LEARNER: SpinMutex<Learner> = SpinMutex::new(Learner::new());
+static LEARNER: Mutex<Learner> = Mutex::new(Learner::new());
 
 /// The time stamp counter.
 #[must_use]

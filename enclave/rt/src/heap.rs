@@ -5,6 +5,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use edge_abi::layout::HEAP_BASE;
 use platform::PageRange;
+use platform::sync::persist;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
@@ -17,7 +18,7 @@ static END: AtomicU64 = AtomicU64::new(HEAP_BASE);
 /// Where it must end.
 pub(crate) static LIMIT: AtomicU64 = AtomicU64::new(HEAP_BASE);
 
-/// A lock that spins: heap operations are short and never leave the enclave except to grow.
+/// The lock of the heap, whose operations are short, and never leave the enclave except to grow.
 pub struct RawSpin(AtomicBool);
 
 // SAFETY: `lock` returns only after it changed the flag from false to true, `unlock` changes it back: mutual exclusion.
@@ -30,8 +31,8 @@ unsafe impl talc::lock_api::RawMutex for RawSpin {
     type GuardMarker = talc::lock_api::GuardSend;
 
     fn lock(&self) {
-        while !self.try_lock() {
-            core::hint::spin_loop();
+        if !self.try_lock() {
+            persist(|| self.try_lock().then_some(()));
         }
     }
 

@@ -16,10 +16,10 @@ use edge_abi::net::{
 use edge_abi::ocall::Ocall;
 use linux_abi::Errno;
 use linux_abi::net::{MessageFlags, SOCKADDR_MAX, control, family};
+use platform::sync::Mutex;
 use platform::{
     HostAddress, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReceived, HostResult,
 };
-use spin::mutex::SpinMutex;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// How often a call is made again after EINTR.
@@ -28,7 +28,7 @@ const MOST_INTERRUPTIONS: u32 = 16;
 const LENGTH_MAX: u64 = i32::MAX as u64;
 
 /// The sockets that the host gave and that are not closed.
-static OPEN: SpinMutex<BTreeSet<i32>> = SpinMutex::new(BTreeSet::new());
+static OPEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Forgets all sockets.
 #[cfg(fuzzing)]

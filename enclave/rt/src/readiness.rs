@@ -15,8 +15,8 @@ use edge_abi::ecall::HostRange;
 use edge_abi::ocall::Ocall;
 use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use linux_abi::Errno;
+use platform::sync::Mutex;
 use platform::{HostError, HostFd, HostReadiness, HostResult, Park, PollEvents};
-use spin::mutex::SpinMutex;
 
 /// Records taken at once.
 const BATCH: usize = 32;
@@ -28,7 +28,7 @@ struct Reader {
     tail: u64,
 }
 
-static READER: SpinMutex<Reader> = SpinMutex::new(Reader { ring: None, tail: 0 });
+static READER: Mutex<Reader> = Mutex::new(Reader { ring: None, tail: 0 });
 /// Whether there is a ring, so that who has no sockets pays one load.
 static IS_USED: AtomicBool = AtomicBool::new(false);
 

@@ -169,6 +169,7 @@ fn init(ecalls: &dyn Ecalls, address: u64) -> Result<(), Errno> {
         LOG_LEVEL.store(args.log_level.min(5), Ordering::Relaxed);
         STRACE.store(args.strace == 1, Ordering::Relaxed);
     }
+    platform::sync::on_contention(offer_cpu);
     clock::HAS_RDTSC.store(args.has_rdtsc == 1, Ordering::Relaxed);
     xstate::init(xcr0() & FEATURES);
 
@@ -427,6 +428,11 @@ impl Entropy for Runtime {
     }
 }
 
+/// The host runs other threads first, if there are any.
+fn offer_cpu() {
+    let _ = ocall::call(Ocall::Yield, [0; 6], 0);
+}
+
 impl Threads for Runtime {
     fn current(&self) -> ThreadHandle {
         ThreadHandle(area::get::<{ area::INDEX }>() as u32)
@@ -459,7 +465,7 @@ impl Threads for Runtime {
     }
 
     fn yield_now(&self) {
-        let _ = ocall::call(Ocall::Yield, [0; 6], 0);
+        offer_cpu();
     }
 
     fn schedule(&self, thread: ThreadHandle, request: &Scheduling<'_>) -> HostResult<()> {

@@ -8,16 +8,16 @@ use crate::pages;
 use crate::runtime::layout;
 use core::sync::atomic::{AtomicU64, Ordering};
 use edge_abi::layout::{PAGE_SIZE, SPARE_THREADS, SSA_FRAMES, ThreadArea, slot, thread_slot};
+use platform::sync::Mutex;
 use platform::{OutOfMemory, PageRange};
 use sgx_arch::Tcs;
-use spin::mutex::SpinMutex;
 
 /// Slots that exist.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 /// Slots that LibOS threads use or are about to use. Some stay free for ECALLs from outside.
 static USED: AtomicU64 = AtomicU64::new(0);
 /// Held while a slot is added.
-static ADDING: SpinMutex<()> = SpinMutex::new(());
+static ADDING: Mutex<()> = Mutex::new(());
 
 /// Records the slots that the builder made.
 pub(crate) fn init(initial: u64) {
