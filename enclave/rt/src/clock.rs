@@ -189,26 +189,17 @@ fn scaled(ticks: u64, rate: u64) -> u64 {
 
 static LEARNER: Mutex<Learner> = Mutex::new(Learner::new());
 
-/// The time stamp counter.
+/// The time stamp counter, read after everything that comes before it in the program and before everything after it.
 #[must_use]
 #[inline(always)]
 pub fn tsc() -> u64 {
     let low: u64;
     let high: u64;
-    // SAFETY: RDTSC only writes its registers. Where it is illegal, the caller does not ask.
-    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: RDTSC only writes its registers, LFENCE nothing. Where RDTSC is illegal, the caller does not ask.
+    unsafe {
+        asm!("lfence", "rdtsc", "lfence", out("rax") low, out("rdx") high, options(nostack, preserves_flags));
+    };
     high << 32 | low
-}
-
-/// [`tsc`], read after everything that comes before it in the program and before everything after it.
-#[inline(always)]
-fn counter() -> u64 {
-    // SAFETY: LFENCE has no operands and changes nothing.
-    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
-    let now = tsc();
-    // SAFETY: as above.
-    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
-    now
 }
 
 fn ask_host() -> ClockSample {
@@ -219,18 +210,23 @@ fn ask_host() -> ClockSample {
     channel.take_value().unwrap_or_default()
 }
 
+/// The time stamp counter, or 0 where it cannot be read.
+#[inline(never)]
+fn ticks() -> u64 {
+    if HAS_RDTSC.load(Ordering::Relaxed) { tsc() } else { 0 }
+}
+
 fn now() -> ClockSample {
-    let has_rdtsc = HAS_RDTSC.load(Ordering::Relaxed);
-    if has_rdtsc && let Some(sample) = PUBLISHED.read(counter) {
+    // The scale of a clock without a counter has no rate, so it is never read from.
+    if let Some(sample) = PUBLISHED.read(ticks) {
         return sample;
     }
-    let counter = || if has_rdtsc { counter() } else { 0 };
-    let before = counter();
+    let before = ticks();
     // Never hold the lock over the exit.
     let clocks = ask_host();
-    let observed = Observed { before, after: counter(), clocks };
+    let observed = Observed { before, after: ticks(), clocks };
     let mut learner = LEARNER.lock();
-    PUBLISHED.change(counter, |tsc| learner.learn(tsc, &observed));
+    PUBLISHED.change(ticks, |tsc| learner.learn(tsc, &observed));
     ClockSample { monotonic_ns: learner.scale.monotonic_ns, realtime_ns: learner.scale.realtime_ns }
 }
 
@@ -262,7 +258,7 @@ const CALL_KERNEL: i32 = -1;
 /// What the clock `id` says, without a lock and without the kernel.
 #[inline(always)]
 fn user_ns(id: i32) -> Option<u64> {
-    let sample = PUBLISHED.read(counter)?;
+    let sample = PUBLISHED.read(tsc)?;
     match id {
         // CLOCK_REALTIME and its coarse kin.
         0 | 5 => Some(sample.realtime_ns),

@@ -1,4 +1,4 @@
-//! Sleeping: one futex word and one eventfd per thread.
+//! Sleeping: one futex word per thread, and one eventfd for each that ever slept on descriptors.
 //!
 //! An unpark is a token: it ends the current sleep, or the next one at once. A thread sleeps in a futex wait, in one
 //! `ppoll` over host descriptors and its eventfd, or as the leader of [`crate::readiness`], so that every sleep can be ended
@@ -7,6 +7,7 @@
 use edge_abi::ocall::WirePoll;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// "No deadline" in OCALL arguments.
@@ -23,19 +24,28 @@ pub(crate) struct Parker {
     word: AtomicU32,
     /// The eventfd that ends the present sleep, or [`FUTEX`].
     wake_fd: AtomicI32,
-    event: OwnedFd,
+    /// Made when it is needed for the first time, and kept: who wakes the thread may still have its number.
+    event: OnceLock<OwnedFd>,
 }
 
 impl Parker {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) const fn new() -> Self {
+        Self { word: AtomicU32::new(0), wake_fd: AtomicI32::new(FUTEX), event: OnceLock::new() }
+    }
+
+    /// The eventfd. Only the thread that sleeps asks for it.
+    fn event(&self) -> Result<i32, i32> {
+        if let Some(event) = self.event.get() {
+            return Ok(event.as_raw_fd());
+        }
         // SAFETY: no pointers are involved.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EMFILE));
         }
         // SAFETY: a new descriptor that nobody else owns.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { word: AtomicU32::new(0), wake_fd: AtomicI32::new(FUTEX), event })
+        Ok(self.event.get_or_init(|| event).as_raw_fd())
     }
 
     /// Ends the current sleep or the next one.
@@ -125,12 +135,13 @@ impl Parker {
             ppoll(&mut fds, 0)?;
             return Ok(found(rows, &fds));
         }
-        fds.push(libc::pollfd { fd: self.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        let event = self.event()?;
+        fds.push(libc::pollfd { fd: event, events: libc::POLLIN, revents: 0 });
         fds.extend(other.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }));
-        let result = self.with_wake_fd(self.event.as_raw_fd(), || ppoll(&mut fds, deadline_ns));
+        let result = self.with_wake_fd(event, || ppoll(&mut fds, deadline_ns));
         let mut drained = 0u64;
         // SAFETY: eight writable bytes.
-        unsafe { libc::read(self.event.as_raw_fd(), (&raw mut drained).cast(), 8) };
+        unsafe { libc::read(event, (&raw mut drained).cast(), 8) };
         let woken = self.take_token();
         result.unwrap_or(Ok(()))?;
         let ready = found(rows, &fds);
@@ -188,20 +199,20 @@ mod tests {
 
     #[test]
     fn an_unpark_before_the_park_is_kept() {
-        let parker = Parker::new().unwrap();
+        let parker = Parker::new();
         parker.unpark();
         assert!(!parker.park(FOREVER));
     }
 
     #[test]
     fn a_deadline_in_the_past_times_out_at_once() {
-        let parker = Parker::new().unwrap();
+        let parker = Parker::new();
         assert!(parker.park(1));
     }
 
     #[test]
     fn a_look_leaves_the_token() {
-        let parker = Parker::new().unwrap();
+        let parker = Parker::new();
         parker.unpark();
         assert_eq!(parker.poll(&mut [], 0, None), Ok(0));
         assert!(!parker.park(FOREVER));
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_unpark_ends_a_poll_with_eintr() {
-        let parker = Arc::new(Parker::new().unwrap());
+        let parker = Arc::new(Parker::new());
         let other = Arc::clone(&parker);
         let waker = std::thread::spawn(move || other.unpark());
         assert_eq!(parker.poll(&mut [], FOREVER, None), Err(libc::EINTR));

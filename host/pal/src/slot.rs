@@ -120,7 +120,7 @@ impl Slot {
             index,
             tcs: layout::thread_slot(index) + layout::slot::TCS,
             channel: Channel::new()?,
-            parker: Parker::new()?,
+            parker: Parker::new(),
             host_tid: AtomicI32::new(0),
             is_scheduled: AtomicBool::new(false),
         })
