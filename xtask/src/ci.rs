@@ -33,8 +33,8 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         step("fuzz targets", fuzz_targets)?;
     }
     step("tests", || match extent {
-        Extent::Full => cargo(&["test", "--workspace"]),
-        Extent::Fast => cargo(&["test", "--workspace", "--exclude", "occlum-e2e"]),
+        Extent::Full => cargo(&["test", "--workspace", "--no-fail-fast"]),
+        Extent::Fast => cargo(&["test", "--workspace", "--no-fail-fast", "--exclude", "occlum-e2e"]),
     })
 }
 
