@@ -181,6 +181,8 @@ static void modes(void) {
 static int session(void) {
     signal(SIGTTOU, SIG_IGN);
     signal(SIGHUP, note);
+    /* Who is started in the background ignores it. */
+    signal(SIGQUIT, SIG_DFL);
     show("setsid", setsid() == getpid() ? 0 : -1);
     show("no terminal yet", tcgetpgrp(slave));
     show("/dev/tty", open("/dev/tty", O_RDWR));

@@ -27,13 +27,25 @@ impl World {
     ///
     /// There is no `occlum` to be measured.
     pub fn command(self, program: &Path) -> Result<Command> {
+        self.command_with(program, &[])
+    }
+
+    /// The command that runs a program here which starts `others`.
+    ///
+    /// # Errors
+    ///
+    /// There is no `occlum` to be measured.
+    pub fn command_with(self, program: &Path, others: &[&Path]) -> Result<Command> {
         let mut command = match self {
             Self::Native => Command::new(program),
             Self::Enclave => Command::new(occlum()?),
         };
         if self == Self::Enclave {
-            // One of the operations starts it.
-            command.args(["try", "--with", "/bin/true"]).arg(program);
+            command.arg("try");
+            for other in others {
+                command.arg("--with").arg(other);
+            }
+            command.arg(program);
         }
         // What lies in the current folder would be shown to the program as a folder of the host.
         command.current_dir("/");
@@ -74,12 +86,20 @@ impl Program {
         let this = Self { folder: tempfile::TempDir::with_prefix_in("occlum-bench-", "/var/tmp")? };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../programs/bench.c");
         run(Command::new("gcc").args(["-O2", "-o"]).arg(this.path()).arg(source))?;
+        let source = this.folder.path().join("nothing.c");
+        std::fs::write(&source, "int main(void) { return 0; }\n")?;
+        run(Command::new("gcc").args(["-static", "-o"]).arg(this.nothing()).arg(source))?;
         Ok(this)
     }
 
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("bench")
+    }
+
+    /// A static program that ends at once, which one of the operations starts.
+    fn nothing(&self) -> PathBuf {
+        self.folder.path().join("bench-nothing")
     }
 
     /// The names of the operations.
@@ -98,7 +118,11 @@ impl Program {
     ///
     /// It does not start.
     pub fn start(&self, world: World) -> Result<Session> {
-        let mut child = world.command(&self.path())?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = world
+            .command_with(&self.path(), &[Path::new("/bin/true"), &self.nothing()])?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let to = child.stdin.take().context("no stdin")?;
         let from = BufReader::new(child.stdout.take().context("no stdout")?);
         Ok(Session { child, to: Some(to), from })

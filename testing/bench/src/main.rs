@@ -1,7 +1,9 @@
-//! Whole processes: how long they take to start, and what memory they hold while they do nothing.
+//! Whole processes: how long they and scripts take, and what memory they hold while they do nothing.
 //!
 //! The worlds take turns, so that what else the machine does hits both, and medians are compared.
 #![forbid(unsafe_code)]
+
+mod scripts;
 
 use anyhow::{Context, Result};
 use bench::{Table, World, occlum, run};
@@ -42,6 +44,7 @@ fn main() -> Result<()> {
         }
     }
     starts.print("ms");
+    scripts::measure()?.print("ms");
 
     let mut memory = Table::default();
     for world in World::BOTH {

@@ -12,6 +12,8 @@
 //! Invariant: whoever changes who is first, or frees the place, wakes the first afterwards. A thread that waits is in the queue of
 //! its seat before it looks, and looks after it is among those who wait; so one of the two sees the other. `models` checks it.
 //!
+//! A switch takes long, so it runs without a lock: meanwhile the next is resident already, and nobody can get inside.
+//!
 //! Lock order: the state of the turns, then the list of members. Members are dropped, and threads woken, without either.
 
 #[cfg(all(test, loom))]
@@ -94,6 +96,8 @@ pub struct Turns<M> {
 
 struct State {
     resident: u64,
+    /// The place is being made the resident's own.
+    is_switching: bool,
     /// When the time slice of the resident is over, on the clock of [`Turns::try_enter`].
     slice_end_ns: u64,
     /// The members that wait, each once: they have a thread in [`Turns::enter`], or one that starts there (a forked child).
@@ -138,7 +142,12 @@ impl<M: Member> Turns<M> {
     pub fn new(resident: &Arc<M>) -> Self {
         let id = resident.seat().id;
         Self {
-            state: Mutex::new(State { resident: id, slice_end_ns: 0, waiting: VecDeque::new() }),
+            state: Mutex::new(State {
+                resident: id,
+                is_switching: false,
+                slice_end_ns: 0,
+                waiting: VecDeque::new(),
+            }),
             first: AtomicU64::new(NOBODY),
             members: Mutex::new(alloc::vec![(id, Arc::downgrade(resident))]),
         }
@@ -194,13 +203,14 @@ impl<M: Member> Turns<M> {
         // Declared before the guard, so that they are dropped after it.
         let members: Vec<Arc<M>>;
         let mut state = self.state.lock();
-        if state.resident == seat.id {
+        let is_switching = state.is_switching;
+        if state.resident == seat.id && !is_switching {
             if state.waiting.is_empty() {
                 seat.count_in();
                 return Entry::Inside;
             }
             if clock() < state.slice_end_ns {
-                return self.admit(state, seat);
+                return self.admit(state, seat, false);
             }
         }
         members = self.members();
@@ -210,35 +220,57 @@ impl<M: Member> Turns<M> {
         let is_turn = state.waiting.front().is_none_or(|&first| first == seat.id);
         // A resident that cannot be had any more is about to leave for good, and puts another in its place.
         let resident = if state.resident == seat.id { Some(me) } else { find(state.resident) };
-        let is_free = |resident: &&Arc<M>| resident.seat().id == seat.id || resident.seat().inside() == 0;
+        let is_free = |resident: &&Arc<M>| {
+            !is_switching && (resident.seat().id == seat.id || resident.seat().inside() == 0)
+        };
         let Some(resident) = resident.filter(is_free).filter(|_| is_turn) else {
             if !state.waiting.contains(&seat.id) {
                 state.waiting.push_back(seat.id);
             }
             let is_first = state.waiting.front() == Some(&seat.id);
-            let stay = Stay { resident: state.resident, until_ns: state.slice_end_ns };
+            // The first is woken after the switch.
+            let until_ns = if is_switching { u64::MAX } else { state.slice_end_ns };
+            let stay = Stay { resident: state.resident, until_ns };
             let next = self.note_first(&state);
             drop(state);
             self.wake(next.filter(|&next| next != seat.id));
             return Entry::Taken(is_first.then_some(stay));
         };
-        if state.resident != seat.id {
-            let begin = clock();
-            switch(resident, &members);
-            let end = clock();
-            let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_SWITCH);
-            state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
-            state.resident = seat.id;
+        if state.resident == seat.id {
+            return self.admit(state, seat, false);
         }
-        self.admit(state, seat)
+        let begin = clock();
+        let mut state = self.switched(state, seat.id, || switch(resident, &members));
+        let end = clock();
+        let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_SWITCH);
+        state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
+        self.admit(state, seat, true)
+    }
+
+    /// Makes a member resident: `switch` makes the place its own.
+    fn switched<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        next: u64,
+        switch: impl FnOnce(),
+    ) -> MutexGuard<'a, State> {
+        state.resident = next;
+        state.is_switching = true;
+        drop(state);
+        switch();
+        let mut state = self.state.lock();
+        state.is_switching = false;
+        state
     }
 
     /// A thread of the resident gets inside, and the other threads of that may follow.
-    fn admit(&self, mut state: MutexGuard<'_, State>, seat: &Seat) -> Entry {
+    fn admit(&self, mut state: MutexGuard<'_, State>, seat: &Seat, has_switched: bool) -> Entry {
         // Others who still wait say so again: nobody is among those who wait without a thread that is woken.
         state.waiting.retain(|&id| id != seat.id);
         seat.count_in();
-        let next = self.note_first(&state);
+        let changed = self.note_first(&state);
+        // Who looked during the switch has not heard until when the resident may stay.
+        let next = if has_switched { state.waiting.front().copied() } else { changed };
         drop(state);
         self.wake(next);
         seat.has_asker.store(false, Ordering::SeqCst);
@@ -293,8 +325,7 @@ impl<M: Member> Turns<M> {
         let next = others.iter().find(|other| Some(&other.seat().id) == first).or(others.first());
         let farewell = match next {
             Some(next) if was_resident => {
-                switch(next, &others);
-                state.resident = next.seat().id;
+                state = self.switched(state, next.seat().id, || switch(next, &others));
                 Farewell::Replaced
             }
             Some(_) => Farewell::Away,
@@ -399,6 +430,22 @@ mod tests {
             "the next waits already"
         );
         assert_eq!(switches.get(), 1);
+        assert_eq!(enter(&turns, &two), Entry::Inside);
+    }
+
+    #[test]
+    fn nobody_gets_inside_during_a_switch_nor_hears_how_long_the_next_may_stay() {
+        let (turns, [one, two, three]) = three();
+        let switch = |_: &Named, _: &[Arc<Named>]| {
+            let stay = Stay { resident: 2, until_ns: u64::MAX };
+            assert_eq!(enter(&turns, &three), Entry::Taken(Some(stay)));
+            assert_eq!(enter(&turns, &two), Entry::Taken(None), "another thread of the next");
+            assert_eq!(enter(&turns, &one), Entry::Taken(None));
+        };
+        assert_eq!(turns.try_enter(&two, || 0, switch), Entry::Inside);
+        assert_eq!(two.0.inside(), 1);
+        let stay = Stay { resident: 2, until_ns: SLICE_NS };
+        assert_eq!(enter(&turns, &three), Entry::Taken(Some(stay)));
         assert_eq!(enter(&turns, &two), Entry::Inside);
     }
 

@@ -8,8 +8,8 @@
 //! Who waits for a space whose threads do not leave by themselves asks them to when its time slice is over: [`SLICE_NS`], or as
 //! much longer as makes exchanges a small part of all time, since two programs that have nothing in common take long to exchange.
 //!
-//! Lock order: the state of the turns, the state of the resident space, then that of another member. While a thread is inside
-//! nobody locks the state of its space under that of the turns.
+//! Lock order: the state of the resident space, then that of another member. An exchange holds both, and no lock of the turns,
+//! while nobody is inside.
 //!
 //! [`SLICE_NS`]: kbase::turns::SLICE_NS
 
