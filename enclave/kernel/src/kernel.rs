@@ -6,9 +6,9 @@ use crate::ipc::Ipc;
 use crate::net::inet::Inet;
 use crate::net::inet::readiness::HostSockets;
 use crate::net::unix::UnixDomain;
-use crate::process::ProcessTable;
+use crate::process::{ProcessTable, vdso_file};
 use crate::stats::Statistics;
-use crate::vm::Backend;
+use crate::vm::{Backend, MappedFile};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -58,6 +58,8 @@ pub struct Kernel {
     pub(crate) host_sockets: Arc<HostSockets>,
     pub(crate) inet: Arc<Inet>,
     pub(crate) unix: Arc<UnixDomain>,
+    /// The vDSO, if there is one.
+    pub(crate) vdso: Option<Arc<MappedFile>>,
     /// Whether decoded system calls are wanted, by `--strace` or by the log level.
     pub(crate) traces_calls: bool,
 }
@@ -87,6 +89,7 @@ impl Kernel {
             inet: Arc::new(Inet::new(mounts.shared(), &host_sockets, &config.network)),
             host_sockets,
             unix: Arc::new(UnixDomain::new(&platform)),
+            vdso: vdso_file(&*platform),
             traces_calls: platform.wants_strace() || platform.level() >= Some(Level::Trace),
             platform,
             config,

@@ -103,7 +103,9 @@ impl Image {
         let mut random = [0; 16];
         platform.fill_random(&mut random);
         let mut vector = auxiliary(&**platform, &program, interpreter.as_ref());
-        vector.extend(vdso::map(space, &**platform)?.map(|address| (auxv::SYSINFO_EHDR, address)));
+        if let Some(vdso) = &kernel.vdso {
+            vector.push((auxv::SYSINFO_EHDR, vdso::map(space, vdso.clone())?));
+        }
         let content = stack::Content {
             arguments: &self.arguments,
             environment: &self.environment,

@@ -19,6 +19,7 @@ pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
 pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids, capability};
 pub(crate) use exec::execve;
+pub(crate) use vdso::file as vdso_file;
 
 use crate::Thread;
 use crate::fs::{FileTable, FsContext};

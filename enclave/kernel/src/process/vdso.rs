@@ -4,11 +4,15 @@
 //! It is made here, byte by byte: an ELF header, one segment, a dynamic section with the symbols of version `LINUX_2.6`, and
 //! code that calls the functions of [`platform::VdsoFunctions`] and makes the system call when they cannot tell.
 
-use crate::vm::{AddressSpace, MapRequest, Place, Role};
+use crate::fs::anonymous_metadata;
+use crate::vm::{AddressSpace, MapRequest, MappedFile, Place};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kbase::{Result, UserAddr, UserSpace};
+use core::any::Any;
+use kbase::{ByteSink, Result};
 use linux_abi::mm::PAGE_SIZE;
 use platform::{Protection, UserCpu, VdsoFunctions};
+use vfs::{FileType, Inode, MappedPages, Metadata, Regular};
 
 /// Name of the object.
 const SONAME: &str = "linux-vdso.so.1";
@@ -31,22 +35,54 @@ mod at {
     pub(super) const CODE: usize = 0x380;
 }
 
-/// Maps the vDSO and returns its address, if the platform can tell the time without the kernel.
+/// The one vDSO, which all programs map as they map a file of the image: so the page stays for the next program.
+struct Vdso(Vec<u8>);
+
+impl Inode for Vdso {
+    fn metadata(&self) -> Result<Metadata> {
+        // As `/proc/PID/maps` shows it: no device, no inode.
+        Ok(Metadata { dev: 0, size: PAGE_SIZE, ..anonymous_metadata(0, FileType::Regular, 0) })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Regular for Vdso {
+    fn read_at(&self, offset: u64, into: &mut dyn ByteSink) -> Result<usize> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        into.put(self.0.get(start..).unwrap_or_default())
+    }
+
+    fn mapped_pages(&self) -> Option<&dyn MappedPages> {
+        Some(self)
+    }
+}
+
+impl MappedPages for Vdso {
+    fn rewrite_sites(&self) -> Result<Option<Arc<[u8]>>> {
+        Ok(None)
+    }
+}
+
+/// The vDSO, if the platform can tell the time without the kernel.
+pub(crate) fn file(cpu: &dyn UserCpu) -> Option<Arc<MappedFile>> {
+    let functions = cpu.vdso()?;
+    let file = Arc::new(Vdso(image(&functions, cpu.syscall_entry())));
+    Some(Arc::new(MappedFile { file, path: b"[vdso]".to_vec() }))
+}
+
+/// Maps the vDSO and returns its address.
 ///
 /// # Errors
 /// ENOMEM.
-pub(super) fn map(space: &AddressSpace, cpu: &dyn UserCpu) -> Result<Option<u64>> {
-    let Some(functions) = cpu.vdso() else { return Ok(None) };
-    let writable = Protection::READ | Protection::WRITE;
-    let request = MapRequest {
-        protection: writable,
-        role: Role::Vdso,
+pub(super) fn map(space: &AddressSpace, vdso: Arc<MappedFile>) -> Result<u64> {
+    space.map(MapRequest {
+        protection: Protection::READ | Protection::EXEC,
+        file: Some((vdso, 0)),
         ..MapRequest::reservation(Place::Any, PAGE_SIZE)
-    };
-    let address = space.map(request)?;
-    space.store(UserAddr(address), &image(&functions, cpu.syscall_entry()))?;
-    space.protect(address, PAGE_SIZE, Protection::READ | Protection::EXEC)?;
-    Ok(Some(address))
+    })
 }
 
 /// The hash of the System V ABI.

@@ -55,8 +55,6 @@ pub(crate) enum Role {
     Stack,
     /// The heap of `brk`.
     Heap,
-    /// The vDSO.
-    Vdso,
 }
 
 /// A range of addresses that is mapped.

@@ -226,7 +226,6 @@ fn map_line(start: u64, vma: &Vma, text: &mut Text) {
         (Some((file, _)), _) => &file.path,
         (None, Role::Heap) => b"[heap]",
         (None, Role::Stack) => b"[stack]",
-        (None, Role::Vdso) => b"[vdso]",
         (None, Role::Mapping) => b"",
     };
     if !shown.is_empty() {
