@@ -40,9 +40,22 @@ depth() {
 depth 8
 
 section background
-for i in 3 1 2; do (sleep "0.$i"; echo "job $i") & done
+# Each job waits for a byte of the one before it, whatever the machine is doing meanwhile.
+mkfifo "/tmp/script-turns-$$"
+exec 9<> "/tmp/script-turns-$$"
+rm "/tmp/script-turns-$$"
+echo 1 >&9
+for i in 3 1 2; do
+    (
+        while read -r turn <&9 && [ "$turn" != "$i" ]; do echo "$turn" >&9; sleep 0.01; done
+        echo "job $i"
+        echo "$((turn + 1))" >&9
+    ) &
+done
 wait
+exec 9>&-
 echo all done
+echo "jobs left: $(jobs -r | wc -l | tr -d ' ')"
 (exit 9) & pid=$!
 wait "$pid"; echo "waited for $?"
 sleep 30 & pid=$!
