@@ -359,11 +359,7 @@ pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, memb
             old.dirty.remove(page..page + 1);
         }
     }
-    let mut rest = pages(&from.range);
-    while let Some(run) = gone.next_run(rest.clone()) {
-        platform.decommit(page_range(&run));
-        rest.start = run.end;
-    }
+    from.backend.set_aside(&gone, &from.range, &old.map);
     if !keeps {
         old.committed = PageSet::default();
     }

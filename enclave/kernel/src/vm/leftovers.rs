@@ -1,7 +1,7 @@
-//! Pages that ended programs left behind, for the next program at the same addresses.
+//! Pages that programs left behind, for the next program at the same addresses.
 //!
 //! Committing pages is most of what starting a program costs: each goes through the host, and through a fault or two. So a
-//! space that ends keeps its pages committed. Content that is that of an image file for sure stays as it is, and so do the
+//! space that ends keeps its pages committed, and one that gives way to another member of its group those that nobody changed. Content that is that of an image file for sure stays as it is, and so do the
 //! stubs of rewritten instructions; all other memory becomes zeros, and nothing of the ended program can be read. Programs get
 //! the same addresses again and again, and map the same libraries at the same places: what fits a new mapping is taken as it
 //! is, what does not goes when its page is needed.
@@ -95,6 +95,11 @@ impl Leftovers {
         taken
     }
 
+    /// How many more pages may be kept.
+    fn room(&self) -> u64 {
+        MOST.saturating_sub(self.state.lock().committed.len())
+    }
+
     fn count(&self, left: &Left) {
         self.concealed.store(left.concealed.len(), Ordering::SeqCst);
     }
@@ -174,6 +179,68 @@ impl Backend {
             self.platform.reveal(page_range(&run));
             self.platform.decommit(page_range(&run));
             left.remove(&run);
+        }
+        self.leftovers.count(&left);
+    }
+
+    /// Takes pages that no member of a group has in place any more, and which `map` describes: those that have for sure the content
+    /// of a file or of stubs stay for whoever maps the same there, the others are given back.
+    pub(super) fn set_aside(&self, gone: &PageSet, range: &Range<u64>, map: &VmaMap) {
+        let mut kept: Vec<(Range<u64>, Vma)> = Vec::new();
+        let mut others = PageSet::default();
+        let mut room = self.leftovers.room();
+        let mut rest = pages(range);
+        while let Some(run) = gone.next_run(rest.clone()) {
+            rest.start = run.end;
+            let mut at = run.start;
+            while at < run.end {
+                let Some((start, vma)) = map.find(at * PAGE_SIZE) else {
+                    others.insert(at..run.end);
+                    break;
+                };
+                let part = at..run.end.min(vma.end / PAGE_SIZE);
+                at = part.end;
+                let remainder =
+                    remainder(vma).filter(|left| !is_zeros(left) && part.end - part.start <= room);
+                let Some(mut remainder) = remainder else {
+                    others.insert(part);
+                    continue;
+                };
+                room -= part.end - part.start;
+                remainder.skip_to(start, part.start * PAGE_SIZE);
+                remainder.end = part.end * PAGE_SIZE;
+                kept.push((part, remainder));
+            }
+        }
+        let mut rest = pages(range);
+        while let Some(run) = others.next_run(rest.clone()) {
+            rest.start = run.end;
+            self.platform.decommit(page_range(&run));
+        }
+        // What lies in between is in place for somebody.
+        self.leave(kept, 1);
+    }
+
+    /// Conceals and keeps pages, in order, each run with what it shows. Runs with less than `near` pages between them are concealed
+    /// together with these.
+    fn leave(&self, kept: Vec<(Range<u64>, Vma)>, near: u64) {
+        let mut clusters: Vec<Range<u64>> = Vec::new();
+        for (run, _) in &kept {
+            match clusters.last_mut() {
+                Some(last) if run.start.saturating_sub(last.end) < near => last.end = run.end,
+                _ => clusters.push(run.clone()),
+            }
+        }
+        for cluster in &clusters {
+            self.platform.conceal(page_range(cluster));
+        }
+        let mut left = self.leftovers.state.lock();
+        for (run, vma) in kept {
+            left.committed.insert(run.clone());
+            left.map.insert(run.start * PAGE_SIZE, vma);
+        }
+        for cluster in clusters {
+            left.concealed.insert(cluster);
         }
         self.leftovers.count(&left);
     }
@@ -282,7 +349,7 @@ impl AddressSpace {
         let map = core::mem::take(&mut state.map);
         let platform = &self.backend.platform;
         let mut kept: Vec<(Range<u64>, Vma)> = Vec::new();
-        let mut room = MOST.saturating_sub(self.backend.leftovers.state.lock().committed.len());
+        let mut room = self.backend.leftovers.room();
         for (start, vma) in map.iter() {
             let mut rest = pages(&(start..vma.end));
             while let Some(run) = state.committed.next_run(rest.clone()) {
@@ -312,25 +379,7 @@ impl AddressSpace {
         state.dirty = PageSet::default();
         state.held = PageSet::default();
         drop(state);
-        let mut clusters: Vec<Range<u64>> = Vec::new();
-        for (run, _) in &kept {
-            match clusters.last_mut() {
-                Some(last) if run.start.saturating_sub(last.end) < NEAR => last.end = run.end,
-                _ => clusters.push(run.clone()),
-            }
-        }
-        for cluster in &clusters {
-            platform.conceal(page_range(cluster));
-        }
-        let mut left = self.backend.leftovers.state.lock();
-        for (run, vma) in kept {
-            left.committed.insert(run.clone());
-            left.map.insert(run.start * PAGE_SIZE, vma);
-        }
-        for cluster in clusters {
-            left.concealed.insert(cluster);
-        }
-        self.backend.leftovers.count(&left);
+        self.backend.leave(kept, NEAR);
     }
 }
 
@@ -446,6 +495,52 @@ mod tests {
         let last = world.kernel.memory.new_space();
         assert_eq!(map(&last, Some(&file), WRITE), at);
         assert_eq!(first_byte(&last, at), 1);
+    }
+
+    #[test]
+    fn text_of_a_member_of_a_group_is_set_aside_while_another_is_in_place() {
+        let world = World::new();
+        let memory = &world.kernel.memory;
+        let wanted = 0x40_0000..0x48_0000;
+        let (first, second) = (memory.new_space_at(&wanted).unwrap(), memory.new_space_at(&wanted).unwrap());
+        let file = file_of_image();
+        let map_at = |space: &AddressSpace, at: u64, file: Option<&Arc<dyn Regular>>, protection| {
+            let mapped = file.map(|file| (Arc::new(MappedFile { file: file.clone(), path: Vec::new() }), 0));
+            let place = Place::Fixed(at);
+            let request = MapRequest { protection, file: mapped, ..MapRequest::reservation(place, PAGE) };
+            space.map(request).unwrap()
+        };
+        assert!(first.try_enter());
+        let [text, replaced, data] = [0x40_0000, 0x40_1000, 0x40_2000];
+        for at in [text, replaced] {
+            map_at(&first, at, Some(&file), READ);
+            assert_eq!(first_byte(&first, at), 1);
+        }
+        map_at(&first, data, None, WRITE);
+        first.store(UserAddr(data), &[7]).unwrap();
+        first.leave();
+
+        assert!(second.try_enter());
+        let mut byte = [0];
+        for at in [text, replaced, data] {
+            assert!(second.load(UserAddr(at), &mut byte).is_err(), "it has nothing there");
+            assert!(world.platform.user_load(at, &mut byte).is_err(), "and the program neither");
+        }
+        map_at(&second, replaced, None, WRITE);
+        second.store(UserAddr(replaced), &[3]).unwrap();
+        second.leave();
+
+        assert!(first.try_enter());
+        let before = world.platform.committed_pages();
+        assert_eq!(first_byte(&first, text), 1);
+        assert_eq!(world.platform.committed_pages(), before, "it was there");
+        assert_eq!((first_byte(&first, replaced), first_byte(&first, data)), (1, 7));
+        first.leave();
+        assert!(second.try_enter());
+        assert_eq!(first_byte(&second, replaced), 3);
+        second.leave();
+        drop((first, second));
+        assert_eq!(world.pages_in_use(), 0);
     }
 
     #[test]
