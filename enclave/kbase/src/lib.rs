@@ -13,7 +13,7 @@ mod user;
 pub use error::{Error, Result};
 pub use linux_abi::Errno;
 pub use user::{
-    ByteSink, ByteSource, SliceSink, SliceSource, UserAddr, UserPtr, UserSink, UserSource, UserSpace,
+    ByteSink, ByteSource, Part, SliceSink, SliceSource, UserAddr, UserPtr, UserSink, UserSource, UserSpace,
 };
 
 /// Fails with an errno and a note for the log.

@@ -270,6 +270,38 @@ impl ByteSource for SliceSource<'_> {
     }
 }
 
+/// The next bytes of a source.
+pub struct Part<'a> {
+    of: &'a mut dyn ByteSource,
+    left: usize,
+}
+
+impl<'a> Part<'a> {
+    /// At most `left` bytes of a source.
+    #[must_use]
+    pub fn new(of: &'a mut dyn ByteSource, left: usize) -> Self {
+        Self { of, left }
+    }
+}
+
+impl ByteSource for Part<'_> {
+    fn remaining(&self) -> usize {
+        self.left.min(self.of.remaining())
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> Result<usize> {
+        let len = into.len().min(self.left);
+        let taken = self.of.take(into.get_mut(..len).unwrap_or_default())?;
+        self.left = self.left.saturating_sub(taken);
+        Ok(taken)
+    }
+
+    fn give_back(&mut self, len: usize) {
+        self.left = self.left.saturating_add(len);
+        self.of.give_back(len);
+    }
+}
+
 /// A sink into one or more buffers of user memory (`read`, `readv`).
 pub struct UserSink<'a> {
     space: &'a dyn UserSpace,
@@ -480,5 +512,18 @@ mod tests {
         pointer.write(&space, &0x1122_3344).unwrap();
         assert_eq!(pointer.read(&space).unwrap(), 0x1122_3344);
         assert_eq!(pointer.index(1).unwrap().read(&space).unwrap_err().errno(), Errno::EFAULT);
+    }
+
+    #[test]
+    fn a_part_ends_before_its_source_and_takes_back_what_was_not_used() {
+        let mut source = SliceSource::new(b"0123456789");
+        let mut part = Part::new(&mut source, 6);
+        let mut bytes = [0; 4];
+        assert_eq!((part.remaining(), part.take(&mut bytes).unwrap()), (6, 4));
+        part.give_back(1);
+        assert_eq!((part.remaining(), part.take(&mut bytes).unwrap()), (3, 3));
+        assert_eq!(bytes[..3], *b"345");
+        assert_eq!(part.take(&mut bytes).unwrap(), 0);
+        assert_eq!(source.remaining(), 4);
     }
 }

@@ -149,6 +149,14 @@ fn files_of_the_host_behave_as_on_linux() {
 }
 
 #[test]
+fn a_file_gets_no_longer_than_its_program_may_make_one() {
+    let scratch = Scratch::new("fsize");
+    same("fsize", &BOTH, |case| case.args([&scratch.0]));
+    let host = folder();
+    same("fsize", &BOTH[..1], |case| case.args([host.path()]).flags(["--mount".into(), rw(host.path())]));
+}
+
+#[test]
 fn bad_arguments_are_an_errno_and_never_a_fault() {
     same("errors", &BOTH, |case| case);
 }

@@ -1,6 +1,6 @@
 //! Reading and writing through an open file description.
 
-use super::{OpenFile, tty, wait};
+use super::{OpenFile, limit, tty, wait};
 use crate::Ctx;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::inotify::mask;
@@ -74,7 +74,7 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
         if from.remaining() == 0 {
             return Ok(0);
         }
-        let (offset, written) = open.write_regular(&**file, position.get(), from)?;
+        let (offset, written) = limit::write_regular(ctx, (open, &**file), position.get(), from)?;
         position.set(offset.saturating_add(written as u64));
         open.tell_transfer(written, mask::MODIFY);
         return Ok(written);
@@ -156,7 +156,12 @@ pub(crate) fn read_at(open: &OpenFile, offset: i64, into: &mut dyn ByteSink) -> 
 ///
 /// # Errors
 /// ESPIPE the file cannot seek; and as [`write`].
-pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) -> Result<usize> {
+pub(crate) fn write_at(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    offset: i64,
+    from: &mut dyn ByteSource,
+) -> Result<usize> {
     let offset = offset_of(offset)?;
     if open.directory().is_ok() {
         open.want_write()?;
@@ -166,7 +171,7 @@ pub(crate) fn write_at(open: &OpenFile, offset: i64, from: &mut dyn ByteSource) 
     if from.remaining() == 0 {
         return Ok(0);
     }
-    let (_, written) = open.write_regular(&**file, offset, from)?;
+    let (_, written) = limit::write_regular(ctx, (open, &**file), offset, from)?;
     open.tell_transfer(written, mask::MODIFY);
     Ok(written)
 }

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{
-    ByteSink, ByteSource, Errno, Error, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace,
+    ByteSink, ByteSource, Errno, Error, Part, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace,
 };
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
@@ -122,7 +122,7 @@ impl File for PipeEnd {
         let mut done = 0;
         while from.remaining() > 0 {
             let len = from.remaining().min(ATOMIC);
-            match self.pipe.ring.write(&mut Part { of: from, left: len }, &mut Some(len)) {
+            match self.pipe.ring.write(&mut Part::new(from, len), &mut Some(len)) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(_) if done > 0 => break,
@@ -195,30 +195,6 @@ impl ByteSink for Nowhere {
         let count = bytes.len().min(self.0);
         self.0 -= count;
         Ok(count)
-    }
-}
-
-/// The next bytes of a source.
-struct Part<'a> {
-    of: &'a mut dyn ByteSource,
-    left: usize,
-}
-
-impl ByteSource for Part<'_> {
-    fn remaining(&self) -> usize {
-        self.left.min(self.of.remaining())
-    }
-
-    fn take(&mut self, into: &mut [u8]) -> Result<usize> {
-        let len = into.len().min(self.left);
-        let taken = self.of.take(into.get_mut(..len).unwrap_or_default())?;
-        self.left = self.left.saturating_sub(taken);
-        Ok(taken)
-    }
-
-    fn give_back(&mut self, len: usize) {
-        self.left = self.left.saturating_add(len);
-        self.of.give_back(len);
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn pwrite64(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize, of
     let open = at_offset(ctx, fd, offset)?;
     open.want_write()?;
     let count = check_buffer(buffer, count)?;
-    fs::write_at(&open, offset, &mut UserSource::new(ctx.user(), buffer, count))
+    fs::write_at(ctx, &open, offset, &mut UserSource::new(ctx.user(), buffer, count))
 }
 
 /// Whether there is nothing to transfer, which no file is asked about.
@@ -101,7 +101,7 @@ pub(super) fn pwritev(
     let open = at_offset(ctx, fd, offset)?;
     open.want_write()?;
     let buffers = buffers(ctx, vector, len)?;
-    fs::write_at(&open, offset, &mut UserSource::vectored(ctx.user(), buffers))
+    fs::write_at(ctx, &open, offset, &mut UserSource::vectored(ctx.user(), buffers))
 }
 
 /// `preadv2(2)`; offset -1 means the position.

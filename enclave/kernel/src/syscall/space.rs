@@ -2,7 +2,7 @@
 
 use super::path::PathAt;
 use super::{DirFd, Fd, UserStr};
-use crate::Ctx;
+use crate::{Ctx, fs};
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, UserPtr};
 use linux_abi::fs::Statfs;
@@ -41,6 +41,7 @@ pub(super) fn ftruncate(ctx: &Ctx<'_>, fd: Fd, size: i64) -> Result<()> {
 
 /// Sets the size; where the file is mapped, what is behind its end goes.
 fn set_size(ctx: &Ctx<'_>, file: &dyn Regular, size: u64) -> Result<()> {
+    fs::check_size(ctx, file, size)?;
     let windows = &ctx.kernel.memory.windows;
     windows.before_access(file, &(size..u64::MAX));
     file.truncate(size)?;
@@ -73,6 +74,9 @@ pub(super) fn fallocate(ctx: &Ctx<'_>, fd: Fd, mode: u32, offset: i64, len: i64)
         });
     };
     let keep_size = mode & KEEP_SIZE != 0;
+    if !keep_size {
+        fs::check_size(ctx, &**file, offset.saturating_add(len))?;
+    }
     let windows = &ctx.kernel.memory.windows;
     let range = offset..offset.saturating_add(len);
     windows.before_access(&**file, &range);

@@ -205,7 +205,7 @@ fn transfer(
         };
         let part = buffer.get(..read).unwrap_or_default();
         let written = match writes {
-            Some(offset) => fs::write_at(to, offset, &mut SliceSource::new(part)),
+            Some(offset) => fs::write_at(ctx, to, offset, &mut SliceSource::new(part)),
             None => rw::pipe_signal(ctx, to, fs::write(ctx, to, &mut SliceSource::new(part))),
         };
         let (written, error) = match written {
