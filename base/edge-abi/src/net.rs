@@ -1,6 +1,7 @@
 //! Sockets at the border: what the buffer holds, and which options cross it.
 //!
-//! In the buffer of a message, the [`WireMessage`] comes first, control messages at [`CONTROL_AT`], data at [`DATA_AT`].
+//! In the buffer of a message, the [`WireMessage`] comes first, control messages at [`CONTROL_AT`], data at [`DATA_AT`]. In that of
+//! several, [`WireRow`]s come first, and [`Places`] says where the rest of each is.
 
 use linux_abi::net::SOCKADDR_MAX;
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, tcp, udp};
@@ -43,6 +44,51 @@ pub struct WireMessage {
 }
 
 const _: () = assert!(size_of::<WireMessage>() <= CONTROL_AT);
+
+/// Most messages of one [`crate::ocall::Ocall::SendMessages`] or [`crate::ocall::Ocall::ReceiveMessages`].
+pub const MESSAGES_MAX: usize = 64;
+
+/// What goes with the data of one of several messages.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct WireRow {
+    /// Flags, length of control messages, address. What is wanted before a message is received, what came after.
+    pub message: WireMessage,
+    /// Bytes of data, likewise.
+    pub data_len: u32,
+    /// The errno for which this message was not sent, after those before it were.
+    pub error: u32,
+}
+
+/// Gives out the places of control messages and data in the buffer of several messages, in their order. Both sides ask here.
+#[derive(Debug)]
+pub struct Places(usize);
+
+impl Places {
+    /// Behind the rows.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(MESSAGES_MAX * size_of::<WireRow>())
+    }
+
+    /// Where control messages and data of the next message are; `None`: there is no room for them.
+    pub fn next(&mut self, control: usize, data: usize) -> Option<(usize, usize)> {
+        let control_at = self.0;
+        let data_at = control_at.checked_add(control)?.checked_next_multiple_of(8)?;
+        let end = data_at.checked_add(data)?.checked_next_multiple_of(8)?;
+        if end > crate::ocall::BUFFER_LEN {
+            return None;
+        }
+        self.0 = end;
+        Some((control_at, data_at))
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// An interface (family 0) or an address of one.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -150,14 +196,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_parts_of_several_messages_do_not_overlap_and_end_with_the_buffer() {
+        let mut places = Places::new();
+        let mut end = MESSAGES_MAX * size_of::<WireRow>();
+        for (control, data) in [(0, 1), (24, 1500), (13, 0), (0, 65_507)] {
+            let (control_at, data_at) = places.next(control, data).unwrap();
+            assert!(control_at >= end && control_at % 8 == 0 && data_at >= control_at + control);
+            end = data_at + data;
+        }
+        assert_eq!(places.next(0, crate::ocall::BUFFER_LEN), None);
+        assert_eq!(places.next(usize::MAX, usize::MAX), None);
+        assert!(places.next(0, 1000).is_some(), "what does not fit takes no room");
+    }
+
+    #[test]
     fn options_that_carry_pointers_or_programs_do_not_pass() {
         for option in [socket::ATTACH_FILTER, socket::DETACH_FILTER, socket::PASSCRED, socket::PEERPIDFD] {
             assert_eq!(passes(SOL_SOCKET, option), None);
         }
-        // IP_OPTIONS, IPT_SO_SET_REPLACE, TCP_ZEROCOPY_RECEIVE, TCP_ULP, TCP_REPAIR
-        assert_eq!(passes(protocol::IP, 4), None);
+        assert_eq!(passes(protocol::IP, ip::OPTIONS), None);
+        // IPT_SO_SET_REPLACE
         assert_eq!(passes(protocol::IP, 64), None);
-        for option in [35, 31, 19] {
+        for option in [tcp::ZEROCOPY_RECEIVE, tcp::ULP, tcp::REPAIR] {
             assert_eq!(passes(protocol::TCP, option), None);
         }
     }

@@ -177,6 +177,15 @@ ocalls! {
     ReadinessRing = 76;
     /// As [`Self::Park`], ended by a record in the ring too. a0: deadline; 0: only fetch what is there. Returns 0 woken, 1 timed out.
     ParkReady = 77;
+    /// `sendmsg(2)` of a1 messages, until one cannot be sent. a0: descriptor. In: [`crate::net::WireRow`]s, and what
+    /// [`crate::net::Places`] places. Returns how many were sent; when those are not all, the row of the next has the errno.
+    SendMessages = 78;
+    /// `recvmmsg(2)` of at most a1 messages. a0: descriptor; a2: flags. In: [`crate::net::WireRow`]s that say how much is wanted.
+    /// Out: rows, and what [`crate::net::Places`] places by what was wanted. Returns how many came.
+    ReceiveMessages = 79;
+    /// A new socket of the Unix domain, non-blocking and closed on exec, connected to a socket file. a0: folder; in: name of a1 bytes,
+    /// which is not followed if it is a link; a2: type.
+    ConnectAt = 80;
 }
 
 /// [`Ocall::SetTimes`]: leave this time.

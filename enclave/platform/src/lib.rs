@@ -22,7 +22,10 @@ pub use host::{
     TimeSetting,
 };
 pub use memory::{OutOfMemory, PAGE_SIZE, PageRange, Protection, UserFault, UserMemory, UserPages};
-pub use net::{HostAddress, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived};
+pub use net::{
+    HostAddress, HostBatch, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived, HostSent,
+    HostWanted,
+};
 pub use thread::{Park, Scheduling, ThreadHandle, Threads};
 pub use user::{CpuidResult, Trap, UserCpu, UserRegisters, VdsoFunctions};
 

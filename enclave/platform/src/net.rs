@@ -1,4 +1,4 @@
-//! Host sockets: TCP and UDP over the host's network.
+//! Host sockets: TCP and UDP over the host's network, and the Unix domain where a program connects to a socket file of the host.
 //!
 //! A host socket never blocks: what would wait fails with EAGAIN or EINPROGRESS. Everything that comes from one is untrusted;
 //! the runtime has checked what can be checked: a descriptor is not one that the host gave before, an address is of a
@@ -7,6 +7,7 @@
 use crate::{HostFd, HostResult, Park, PollEvents};
 use alloc::vec::Vec;
 use core::fmt;
+use linux_abi::Errno;
 use linux_abi::net::SOCKADDR_MAX;
 
 /// A socket address of at most [`SOCKADDR_MAX`] bytes, whose family nobody has looked at.
@@ -81,6 +82,33 @@ pub struct HostReceived {
     pub flags: u32,
 }
 
+/// How much of a message is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostWanted {
+    /// Bytes of data at most.
+    pub data: usize,
+    /// Bytes of control messages at most.
+    pub control: usize,
+}
+
+/// How far sending of several messages got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostSent {
+    /// How many were sent: one at least.
+    pub count: usize,
+    /// Why the next one was not; `None`: there is none, or the channel to the host takes no more at once.
+    pub error: Option<Errno>,
+}
+
+/// Several messages that were received.
+#[derive(Clone, Debug, Default)]
+pub struct HostBatch {
+    /// How many the host was asked for: not all that were wanted where the channel to it takes no more at once.
+    pub asked: usize,
+    /// One at least, and no more than that.
+    pub messages: Vec<HostReceived>,
+}
+
 /// An interface of the host, or an address of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
@@ -121,6 +149,9 @@ pub trait HostNet {
     /// `connect(2)`; EINPROGRESS when it takes time.
     fn host_connect(&self, fd: HostFd, address: &HostAddress) -> HostResult<()>;
 
+    /// A new socket of the Unix domain, connected to the socket file of a name in a folder; EAGAIN too many wait there.
+    fn host_connect_at(&self, dir: HostFd, name: &[u8], kind: u32) -> HostResult<HostFd>;
+
     /// `getsockname(2)`, or `getpeername(2)`.
     fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress>;
 
@@ -142,6 +173,13 @@ pub trait HostNet {
         control: usize,
         flags: u32,
     ) -> HostResult<HostReceived>;
+
+    /// `sendmsg(2)` of datagrams, one after the other until one cannot be sent, in one call of the host. The error is that of the
+    /// first.
+    fn host_send_messages(&self, fd: HostFd, messages: &[HostMessage<'_>]) -> HostResult<HostSent>;
+
+    /// `recvmmsg(2)` of datagrams: as many as are there, and no more than are wanted.
+    fn host_receive_messages(&self, fd: HostFd, wanted: &[HostWanted], flags: u32) -> HostResult<HostBatch>;
 
     /// `getsockopt(2)` of an option that `edge_abi::net::passes`; returns the bytes of the value.
     fn host_get_option(&self, fd: HostFd, level: u32, option: u32, value: &mut [u8]) -> HostResult<usize>;

@@ -11,14 +11,16 @@ use crate::runtime::Runtime;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use edge_abi::net::{
-    CONTROL_AT, CONTROL_MAX, DATA_AT, DATA_MAX, INTERFACES_MAX, WireInterface, WireMessage, WireName, passes,
+    CONTROL_AT, CONTROL_MAX, DATA_AT, DATA_MAX, INTERFACES_MAX, MESSAGES_MAX, Places, WireInterface,
+    WireMessage, WireName, WireRow, passes,
 };
 use edge_abi::ocall::Ocall;
 use linux_abi::Errno;
 use linux_abi::net::{MessageFlags, SOCKADDR_MAX, control, family};
 use platform::sync::Mutex;
 use platform::{
-    HostAddress, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReceived, HostResult,
+    HostAddress, HostBatch, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReceived, HostResult,
+    HostSent, HostWanted,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -106,6 +108,76 @@ fn take_data(channel: Channel, at: usize, len: usize, into: &mut Vec<u8>) -> Hos
     channel.take(at, into)
 }
 
+/// What goes before the data of a message to send.
+fn outgoing(message: &HostMessage<'_>) -> WireMessage {
+    WireMessage { flags: message.flags, control_len: message.control.len() as u32, name: wire(&message.to) }
+}
+
+/// Judges a message from the host whose header says `header`, and copies it out of the channel.
+fn incoming(
+    channel: Channel,
+    header: &WireMessage,
+    (control_at, data_at): (usize, usize),
+    len: usize,
+    wanted: HostWanted,
+) -> HostResult<HostReceived> {
+    let control_len = header.control_len as usize;
+    if control_len > wanted.control {
+        return Err(EIO);
+    }
+    let mut received = HostReceived {
+        from: address(&header.name)?,
+        len,
+        flags: header.flags & MessageFlags::all().bits(),
+        ..HostReceived::default()
+    };
+    take_data(channel, control_at, control_len, &mut received.control)?;
+    check_control(&received.control)?;
+    take_data(channel, data_at, len.min(wanted.data), &mut received.data)?;
+    Ok(received)
+}
+
+/// Where a row is.
+const fn row_at(index: usize) -> usize {
+    index * size_of::<WireRow>()
+}
+
+/// Puts rows and messages into the channel, as many as it takes. Returns how many.
+fn put_messages(channel: Channel, messages: &[HostMessage<'_>]) -> HostResult<usize> {
+    let mut places = Places::new();
+    for (index, message) in messages.iter().take(MESSAGES_MAX).enumerate() {
+        let place = places.next(message.control.len(), message.data.len());
+        let Some((control_at, data_at)) = place else { return Ok(index) };
+        let row = WireRow { message: outgoing(message), data_len: message.data.len() as u32, error: 0 };
+        channel.put(row_at(index), row.as_bytes())?;
+        channel.put(control_at, message.control)?;
+        channel.put(data_at, message.data)?;
+    }
+    Ok(messages.len().min(MESSAGES_MAX))
+}
+
+/// A message that is wanted, and where its control messages and data will be.
+struct Slot {
+    wanted: HostWanted,
+    place: (usize, usize),
+}
+
+/// Puts rows that ask for messages into the channel, as many as it takes answers.
+fn put_wanted(channel: Channel, wanted: &[HostWanted]) -> HostResult<Vec<Slot>> {
+    let mut places = Places::new();
+    let mut slots = Vec::new();
+    for (index, wanted) in wanted.iter().take(MESSAGES_MAX).enumerate() {
+        let wanted = HostWanted { data: wanted.data.min(DATA_MAX), control: wanted.control.min(CONTROL_MAX) };
+        let Some(place) = places.next(wanted.control, wanted.data) else { break };
+        let mut row = WireRow::new_zeroed();
+        row.data_len = wanted.data as u32;
+        row.message.control_len = wanted.control as u32;
+        channel.put(row_at(index), row.as_bytes())?;
+        slots.push(Slot { wanted, place });
+    }
+    Ok(slots)
+}
+
 impl HostNet for Runtime {
     fn host_socket(&self, family: u16, kind: u32, protocol: u32) -> HostResult<HostFd> {
         let args = [u64::from(family), u64::from(kind), u64::from(protocol), 0, 0, 0];
@@ -131,6 +203,15 @@ impl HostNet for Runtime {
 
     fn host_connect(&self, fd: HostFd, address: &HostAddress) -> HostResult<()> {
         with_address(Ocall::Connect, fd, address)
+    }
+
+    fn host_connect_at(&self, dir: HostFd, name: &[u8], kind: u32) -> HostResult<HostFd> {
+        take(patiently(|| {
+            let channel = channel()?;
+            channel.put(0, name)?;
+            let args = [raw(dir), name.len() as u64, u64::from(kind), 0, 0, 0];
+            channel.call(Ocall::ConnectAt, args, FD_MAX)
+        })?)
     }
 
     fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress> {
@@ -167,12 +248,7 @@ impl HostNet for Runtime {
         }
         patiently(|| {
             let channel = channel()?;
-            let header = WireMessage {
-                flags: message.flags,
-                control_len: message.control.len() as u32,
-                name: wire(&message.to),
-            };
-            channel.put(0, header.as_bytes())?;
+            channel.put(0, outgoing(message).as_bytes())?;
             channel.put(CONTROL_AT, message.control)?;
             channel.put(DATA_AT, message.data)?;
             let len = message.data.len() as u64;
@@ -193,20 +269,55 @@ impl HostNet for Runtime {
             let args = [raw(fd), wanted as u64, control as u64, u64::from(flags), 0, 0];
             let len = channel.call(Ocall::ReceiveMessage, args, most_received(wanted, flags))? as usize;
             let header: WireMessage = channel.take_value()?;
-            let control_len = header.control_len as usize;
-            if control_len > control {
+            let wanted = HostWanted { data: wanted, control };
+            incoming(channel, &header, (CONTROL_AT, DATA_AT), len, wanted)
+        })
+    }
+
+    fn host_send_messages(&self, fd: HostFd, messages: &[HostMessage<'_>]) -> HostResult<HostSent> {
+        patiently(|| {
+            let channel = channel()?;
+            let count = put_messages(channel, messages)?;
+            if count == 0 {
+                return Err(HostError(Errno::EMSGSIZE));
+            }
+            let args = [raw(fd), count as u64, 0, 0, 0, 0];
+            let sent = channel.call(Ocall::SendMessages, args, count as u64)? as usize;
+            if sent == 0 {
+                // There would have been a reason.
                 return Err(EIO);
             }
-            let mut received = HostReceived {
-                from: address(&header.name)?,
-                len,
-                flags: header.flags & MessageFlags::all().bits(),
-                ..HostReceived::default()
+            if sent == count {
+                return Ok(HostSent { count, error: None });
+            }
+            let row: WireRow = channel.take_value_at(row_at(sent))?;
+            let error = Errno::from_number(row.error.into()).unwrap_or(Errno::EIO);
+            Ok(HostSent { count: sent, error: Some(error) })
+        })
+    }
+
+    fn host_receive_messages(&self, fd: HostFd, wanted: &[HostWanted], flags: u32) -> HostResult<HostBatch> {
+        patiently(|| {
+            let channel = channel()?;
+            let slots = put_wanted(channel, wanted)?;
+            if slots.is_empty() {
+                return Err(HostError(Errno::EMSGSIZE));
+            }
+            let args = [raw(fd), slots.len() as u64, u64::from(flags), 0, 0, 0];
+            let count = channel.call(Ocall::ReceiveMessages, args, slots.len() as u64)? as usize;
+            if count == 0 {
+                return Err(EIO);
+            }
+            let asked = slots.len();
+            let take = |(index, slot): (usize, Slot)| {
+                let row: WireRow = channel.take_value_at(row_at(index))?;
+                if u64::from(row.data_len) > most_received(slot.wanted.data, flags) {
+                    return Err(EIO);
+                }
+                incoming(channel, &row.message, slot.place, row.data_len as usize, slot.wanted)
             };
-            take_data(channel, CONTROL_AT, control_len, &mut received.control)?;
-            check_control(&received.control)?;
-            take_data(channel, DATA_AT, len.min(wanted), &mut received.data)?;
-            Ok(received)
+            let messages = slots.into_iter().take(count).enumerate().map(take).collect::<HostResult<_>>()?;
+            Ok(HostBatch { asked, messages })
         })
     }
 

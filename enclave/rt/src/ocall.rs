@@ -53,7 +53,15 @@ impl Channel {
     /// # Errors
     /// EIO it is not there.
     pub fn take_value<T: zerocopy::FromBytes + zerocopy::IntoBytes>(self) -> HostResult<T> {
-        self.buffer.read(0).ok_or(HostError(Errno::EIO))
+        self.take_value_at(0)
+    }
+
+    /// Takes a value out of the buffer at `offset`.
+    ///
+    /// # Errors
+    /// EIO it is not there.
+    pub fn take_value_at<T: zerocopy::FromBytes + zerocopy::IntoBytes>(self, offset: usize) -> HostResult<T> {
+        self.buffer.read(offset as u64).ok_or(HostError(Errno::EIO))
     }
 
     /// Makes the call. A value above `most` breaks the protocol and is EIO.

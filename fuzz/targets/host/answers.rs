@@ -1,12 +1,13 @@
 //! What the host says.
 
 use crate::Input;
-use edge_abi::net::{CONTROL_AT, DATA_AT};
+use edge_abi::net::{CONTROL_AT, DATA_AT, WireMessage, WireRow};
 use edge_abi::ocall::Ocall;
 use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN};
 use fake_platform::FakePlatform;
 use linux_abi::Errno;
 use rt::outside::Outside;
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -106,7 +107,7 @@ impl Answers {
 
     fn plausible(&mut self, call: Ocall, args: [u64; 6], buffer: Outside) -> u64 {
         match call {
-            Ocall::Socket | Ocall::Accept | Ocall::Open | Ocall::OpenAt => {
+            Ocall::Socket | Ocall::Accept | Ocall::ConnectAt | Ocall::Open | Ocall::OpenAt => {
                 if call == Ocall::Accept {
                     self.name(buffer, 0);
                 }
@@ -148,6 +149,22 @@ impl Answers {
                     assert!(buffer.store(CONTROL_AT as u64, &header));
                 }
                 self.scribble(buffer, DATA_AT);
+                self.length(args[1])
+            }
+            Ocall::SendMessages => {
+                let sent = self.length(args[1]);
+                let at = sent * size_of::<WireRow>() as u64 + offset_of!(WireRow, error) as u64;
+                let _ = buffer.store(at, &[self.input.back()]);
+                sent
+            }
+            Ocall::ReceiveMessages => {
+                for row in 0..args[1].min(4) {
+                    let at = row * size_of::<WireRow>() as u64;
+                    self.name(buffer, at + offset_of!(WireMessage, name) as u64);
+                    // Lengths of control messages and of data.
+                    assert!(buffer.store(at + 4, &[self.input.back() % 80]));
+                    assert!(buffer.store(at + offset_of!(WireRow, data_len) as u64, &[self.input.back()]));
+                }
                 self.length(args[1])
             }
             Ocall::GetOption | Ocall::Ioctl => {

@@ -102,6 +102,10 @@ impl HostNet for Border {
         Ok((new, peer))
     }
 
+    fn host_connect_at(&self, dir: HostFd, name: &[u8], kind: u32) -> HostResult<HostFd> {
+        Runtime.host_connect_at(dir, name, kind).inspect(|new| assert!(new.0 > 2))
+    }
+
     fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress> {
         Runtime.host_socket_name(fd, of_peer).inspect(|name| assert!(name.as_bytes().len() <= SOCKADDR_MAX))
     }
@@ -128,6 +132,21 @@ impl HostNet for Border {
         let received = Runtime.host_receive_message(fd, wanted, control, flags)?;
         assert!(received.data.len() <= wanted && received.control.len() <= control);
         Ok(received)
+    }
+
+    fn host_send_messages(&self, fd: HostFd, messages: &[HostMessage<'_>]) -> HostResult<HostSent> {
+        let sent = Runtime.host_send_messages(fd, messages)?;
+        assert!((1..=messages.len()).contains(&sent.count));
+        Ok(sent)
+    }
+
+    fn host_receive_messages(&self, fd: HostFd, wanted: &[HostWanted], flags: u32) -> HostResult<HostBatch> {
+        let batch = Runtime.host_receive_messages(fd, wanted, flags)?;
+        assert!(batch.asked <= wanted.len() && (1..=batch.asked).contains(&batch.messages.len()));
+        for (message, wanted) in batch.messages.iter().zip(wanted) {
+            assert!(message.data.len() <= wanted.data && message.control.len() <= wanted.control);
+        }
+        Ok(batch)
     }
 
     fn host_get_option(&self, fd: HostFd, level: u32, option: u32, value: &mut [u8]) -> HostResult<usize> {

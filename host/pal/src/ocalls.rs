@@ -127,10 +127,11 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             shared.readiness.answer(slot, call, &frame.args)
         }
         Ocall::ParkReady => Ok(u64::from(shared.readiness.park(&shared.slots, slot, a0))),
-        Ocall::Accept | Ocall::Receive | Ocall::ReceiveMessage => {
+        Ocall::Accept | Ocall::Receive | Ocall::ReceiveMessage | Ocall::ReceiveMessages => {
             shared.readiness.note_use(slot, a0);
             sockets::answer(call, &frame.args, buffer)
         }
+        Ocall::SendMessages | Ocall::ConnectAt => sockets::answer(call, &frame.args, buffer),
         _ if (Ocall::Socket..=Ocall::Interfaces).contains(&call) => {
             sockets::answer(call, &frame.args, buffer)
         }

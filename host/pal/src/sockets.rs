@@ -1,11 +1,12 @@
 //! Host sockets for the enclave. Every call is the Linux call of its name, on sockets that never block.
 //!
-//! The host does not believe the enclave either: only internet sockets are made, and only options that
-//! [`edge_abi::net::passes`] pass.
+//! The host does not believe the enclave either: only internet sockets are made, and such of the Unix domain as are connected to
+//! a file in a folder that the enclave has; and only options that [`edge_abi::net::passes`] pass.
 
 use crate::files::{checked, descriptor};
 use edge_abi::net::{
-    CONTROL_AT, CONTROL_MAX, DATA_AT, DATA_MAX, INTERFACES_MAX, WireInterface, WireMessage, WireName, passes,
+    CONTROL_AT, CONTROL_MAX, DATA_AT, DATA_MAX, INTERFACES_MAX, MESSAGES_MAX, Places, WireInterface,
+    WireMessage, WireName, WireRow, passes,
 };
 use edge_abi::ocall::Ocall;
 use linux_abi::net::SOCKADDR_MAX;
@@ -21,6 +22,8 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
         Ocall::SocketName => name(descriptor(a0)?, a1 == 1, buffer),
         Ocall::SendMessage => send_message(descriptor(a0)?, buffer, a1),
         Ocall::ReceiveMessage => receive_message(descriptor(a0)?, buffer, a1, a2, a3),
+        Ocall::SendMessages => send_messages(descriptor(a0)?, buffer, a1),
+        Ocall::ReceiveMessages => receive_messages(descriptor(a0)?, buffer, a1, a2),
         Ocall::GetOption => get_option(descriptor(a0)?, a1, a2, part(buffer, a3)?),
         Ocall::SetOption => set_option(descriptor(a0)?, a1, a2, part(buffer, a3)?),
         Ocall::Interfaces => interfaces(buffer),
@@ -31,13 +34,8 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
                 libc::bind(descriptor(a0)?, address.as_ptr().cast(), address.len() as libc::socklen_t)
             }))
         }
-        Ocall::Connect => {
-            let address = part(buffer, a1)?;
-            // SAFETY: an address of its length.
-            checked(i64::from(unsafe {
-                libc::connect(descriptor(a0)?, address.as_ptr().cast(), address.len() as libc::socklen_t)
-            }))
-        }
+        Ocall::Connect => connect(descriptor(a0)?, part(buffer, a1)?),
+        Ocall::ConnectAt => connect_at(args, buffer),
         Ocall::Listen => {
             let backlog = i32::try_from(a1).unwrap_or(i32::MAX);
             // SAFETY: no pointers are involved.
@@ -77,9 +75,48 @@ fn socket(family: u64, kind: u64, protocol: u64) -> Result<u64, i32> {
     if !matches!(kind, libc::SOCK_STREAM | libc::SOCK_DGRAM) {
         return Err(libc::ESOCKTNOSUPPORT);
     }
+    new_socket(family, kind, protocol as i32)
+}
+
+fn new_socket(family: i32, kind: i32, protocol: i32) -> Result<u64, i32> {
     let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers are involved.
-    checked(i64::from(unsafe { libc::socket(family, kind, protocol as i32) }))
+    checked(i64::from(unsafe { libc::socket(family, kind, protocol) }))
+}
+
+fn connect(fd: i32, address: &[u8]) -> Result<u64, i32> {
+    // SAFETY: an address of its length.
+    checked(i64::from(unsafe {
+        libc::connect(fd, address.as_ptr().cast(), address.len() as libc::socklen_t)
+    }))
+}
+
+/// A descriptor that is closed at the end, unless it is kept.
+struct Open(u64);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = crate::files::answer(Ocall::Close, &[self.0, 0, 0, 0, 0, 0], &mut []);
+    }
+}
+
+fn connect_at(args: &[u64; 6], buffer: &mut [u8]) -> Result<u64, i32> {
+    let [folder, len, kind, ..] = *args;
+    let kind = i32::try_from(kind).map_err(|_| libc::EINVAL)?;
+    if !matches!(kind, libc::SOCK_STREAM | libc::SOCK_DGRAM | libc::SOCK_SEQPACKET) {
+        return Err(libc::ESOCKTNOSUPPORT);
+    }
+    // The file itself, by a name that is short enough and leads nowhere else.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = crate::files::answer(Ocall::OpenAt, &[folder, len, flags as u64, 0, 0, 0], buffer)?;
+    let file = Open(file);
+    let mut address = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    address.extend_from_slice(format!("/proc/self/fd/{}\0", file.0).as_bytes());
+    let socket = Open(new_socket(libc::AF_UNIX, kind, 0)?);
+    connect(descriptor(socket.0)?, &address)?;
+    let fd = socket.0;
+    std::mem::forget(socket);
+    Ok(fd)
 }
 
 /// Runs a call that fills an address, and puts that into the buffer.
@@ -102,15 +139,9 @@ fn accept(fd: i32, buffer: &mut [u8]) -> Result<u64, i32> {
 }
 
 fn name(fd: i32, of_peer: bool, buffer: &mut [u8]) -> Result<u64, i32> {
-    with_name(buffer, |name, len| {
-        if of_peer {
-            // SAFETY: an address buffer and its length.
-            unsafe { libc::getpeername(fd, name, len) }
-        } else {
-            // SAFETY: as above.
-            unsafe { libc::getsockname(fd, name, len) }
-        }
-    })
+    let get = if of_peer { libc::getpeername } else { libc::getsockname };
+    // SAFETY: an address buffer and its length.
+    with_name(buffer, |name, len| unsafe { get(fd, name, len) })
 }
 
 /// A `struct msghdr` over parts of the buffer.
@@ -148,15 +179,20 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn send_message(fd: i32, buffer: &mut [u8], len: u64) -> Result<u64, i32> {
-    let (mut message, _) = WireMessage::read_from_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
-    let Parts { control, data, .. } = Parts::of(buffer, message.control_len.into(), len)?;
+/// Sends one message.
+fn send_parts(fd: i32, message: &mut WireMessage, control: &mut [u8], data: &mut [u8]) -> Result<u64, i32> {
     let mut vector = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
     let name = message.name.bytes.get_mut(..message.name.len as usize).ok_or(libc::EINVAL)?;
     let header = header(name, &mut vector, control);
     let flags = message.flags as i32 | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: a header whose parts outlive the call.
     checked(unsafe { libc::sendmsg(fd, &raw const header, flags) } as i64)
+}
+
+fn send_message(fd: i32, buffer: &mut [u8], len: u64) -> Result<u64, i32> {
+    let (mut message, _) = WireMessage::read_from_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
+    let Parts { control, data, .. } = Parts::of(buffer, message.control_len.into(), len)?;
+    send_parts(fd, &mut message, control, data)
 }
 
 fn receive_message(fd: i32, buffer: &mut [u8], len: u64, control_len: u64, flags: u64) -> Result<u64, i32> {
@@ -167,10 +203,88 @@ fn receive_message(fd: i32, buffer: &mut [u8], len: u64, control_len: u64, flags
     let flags = flags as i32 | libc::MSG_DONTWAIT;
     // SAFETY: a header whose parts outlive the call.
     let received = checked(unsafe { libc::recvmsg(fd, &raw mut header, flags) } as i64)?;
+    note_header(&mut message, &header);
+    message.write_to_prefix(fixed).map_err(|_| libc::EMSGSIZE)?;
+    Ok(received)
+}
+
+/// Notes what a receiving call put into a header.
+fn note_header(message: &mut WireMessage, header: &libc::msghdr) {
     message.name.len = header.msg_namelen;
     message.control_len = header.msg_controllen as u32;
     message.flags = header.msg_flags.cast_unsigned();
-    message.write_to_prefix(fixed).map_err(|_| libc::EMSGSIZE)?;
+}
+
+/// The rows at the start of a buffer, and the control messages and data of each.
+struct Several<'a> {
+    rows: &'a mut [WireRow],
+    parts: Vec<(&'a mut [u8], &'a mut [u8])>,
+}
+
+impl<'a> Several<'a> {
+    fn of(buffer: &'a mut [u8], count: u64) -> Result<Self, i32> {
+        let count = usize::try_from(count).ok().filter(|&count| count <= MESSAGES_MAX).ok_or(libc::EINVAL)?;
+        let (front, mut rest) =
+            buffer.split_at_mut_checked(MESSAGES_MAX * size_of::<WireRow>()).ok_or(libc::EMSGSIZE)?;
+        let (rows, _) = <[WireRow]>::mut_from_prefix_with_elems(front, count).map_err(|_| libc::EMSGSIZE)?;
+        let (mut places, mut parts) = (Places::new(), Vec::with_capacity(count));
+        let mut gone = MESSAGES_MAX * size_of::<WireRow>();
+        for row in &*rows {
+            let (control_len, data_len) = (row.message.control_len as usize, row.data_len as usize);
+            let (control_at, data_at) = places.next(control_len, data_len).ok_or(libc::EMSGSIZE)?;
+            let mut cut = |at: usize, len: usize| {
+                let whole = std::mem::take(&mut rest);
+                let (_, whole) = whole.split_at_mut_checked(at - gone)?;
+                let (part, behind) = whole.split_at_mut_checked(len)?;
+                (rest, gone) = (behind, at + len);
+                Some(part)
+            };
+            let control = cut(control_at, control_len).ok_or(libc::EMSGSIZE)?;
+            let data = cut(data_at, data_len).ok_or(libc::EMSGSIZE)?;
+            parts.push((control, data));
+        }
+        Ok(Self { rows, parts })
+    }
+}
+
+/// Sends one message after the other. `sendmmsg(2)` would not say why it ended early.
+fn send_messages(fd: i32, buffer: &mut [u8], count: u64) -> Result<u64, i32> {
+    let Several { rows, parts } = Several::of(buffer, count)?;
+    for (sent, (row, (control, data))) in rows.iter_mut().zip(parts).enumerate() {
+        match send_parts(fd, &mut row.message, control, data) {
+            Ok(_) => {}
+            Err(errno) if sent == 0 => return Err(errno),
+            Err(errno) => {
+                row.error = errno.cast_unsigned();
+                return Ok(sent as u64);
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn receive_messages(fd: i32, buffer: &mut [u8], count: u64, flags: u64) -> Result<u64, i32> {
+    let Several { rows, mut parts } = Several::of(buffer, count)?;
+    let vector = |data: &mut [u8]| libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    let mut vectors: Vec<libc::iovec> = parts.iter_mut().map(|(_, data)| vector(data)).collect();
+    let mut headers: Vec<libc::mmsghdr> = rows
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut parts)
+        .map(|((row, vector), (control, _))| libc::mmsghdr {
+            msg_hdr: header(&mut row.message.name.bytes, vector, control),
+            msg_len: 0,
+        })
+        .collect();
+    let flags = flags as i32 | libc::MSG_DONTWAIT;
+    let (first, most) = (headers.as_mut_ptr(), headers.len() as u32);
+    // SAFETY: as many headers, whose parts outlive the call.
+    let received =
+        checked(i64::from(unsafe { libc::recvmmsg(fd, first, most, flags, std::ptr::null_mut()) }))?;
+    for (row, header) in rows.iter_mut().zip(&headers).take(received as usize) {
+        note_header(&mut row.message, &header.msg_hdr);
+        row.data_len = header.msg_len;
+    }
     Ok(received)
 }
 
@@ -323,6 +437,94 @@ mod tests {
         // It is closed like any other descriptor.
         let mut none = [];
         assert_eq!(crate::files::answer(Ocall::Close, &[fd, 0, 0, 0, 0, 0], &mut none), Ok(0));
+    }
+
+    #[test]
+    fn a_socket_file_in_a_folder_is_connected_to_and_a_link_is_not_followed() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::net::UnixListener;
+        let folder = std::env::temp_dir().join(format!("occlum-pal-sockets-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = UnixListener::bind(folder.join("socket")).unwrap();
+        std::os::unix::fs::symlink("socket", folder.join("link")).unwrap();
+        std::fs::write(folder.join("file"), "").unwrap();
+        let opened = std::fs::File::open(&folder).unwrap();
+        let mut buffer = vec![0; edge_abi::ocall::BUFFER_LEN];
+        let mut connect = |name: &str, kind: i32| {
+            buffer[..name.len()].copy_from_slice(name.as_bytes());
+            let args = [opened.as_raw_fd() as u64, name.len() as u64, kind as u64, 0, 0, 0];
+            answer(Ocall::ConnectAt, &args, &mut buffer)
+        };
+        let fd = connect("socket", libc::SOCK_STREAM).unwrap();
+        listener.accept().unwrap();
+        drop(Open(fd));
+        assert_eq!(connect("socket", libc::SOCK_SEQPACKET), Err(libc::EPROTOTYPE));
+        assert_eq!(connect("socket", libc::SOCK_RAW), Err(libc::ESOCKTNOSUPPORT));
+        for other in ["link", "file"] {
+            assert_eq!(connect(other, libc::SOCK_STREAM), Err(libc::ECONNREFUSED), "{other}");
+        }
+        assert_eq!(connect("nothing", libc::SOCK_STREAM), Err(libc::ENOENT));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn several_messages_are_one_call_each_way() {
+        use std::net::UdpSocket;
+        use std::os::fd::AsRawFd;
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        let fd = |socket: &UdpSocket| socket.as_raw_fd() as u64;
+
+        let mut buffer = vec![0; edge_abi::ocall::BUFFER_LEN];
+        let fill = |buffer: &mut [u8], lengths: &[usize]| {
+            let mut places = Places::new();
+            for (index, &len) in lengths.iter().enumerate() {
+                let mut row = WireRow::new_zeroed();
+                row.data_len = len as u32;
+                row.write_to_prefix(&mut buffer[index * size_of::<WireRow>()..]).unwrap();
+                let (_, at) = places.next(0, len).unwrap();
+                buffer[at..at + len].fill(index as u8 + 1);
+            }
+        };
+        fill(&mut buffer, &[3, 70_000, 5]);
+        // The second is longer than a datagram can be.
+        assert_eq!(answer(Ocall::SendMessages, &[fd(&sender), 3, 0, 0, 0, 0], &mut buffer), Ok(1));
+        let row = |buffer: &[u8], index: usize| {
+            WireRow::read_from_prefix(&buffer[index * size_of::<WireRow>()..]).unwrap().0
+        };
+        assert_eq!(row(&buffer, 1).error, libc::EMSGSIZE as u32);
+        fill(&mut buffer, &[4, 6]);
+        assert_eq!(answer(Ocall::SendMessages, &[fd(&sender), 2, 0, 0, 0, 0], &mut buffer), Ok(2));
+
+        fill(&mut buffer, &[100, 100, 5, 100]);
+        let call = [fd(&receiver), 4, 0, 0, 0, 0];
+        assert_eq!(answer(Ocall::ReceiveMessages, &call, &mut buffer), Ok(3));
+        let lengths: Vec<u32> = (0..3).map(|index| row(&buffer, index).data_len).collect();
+        assert_eq!(lengths, [3, 4, 5]);
+        assert_eq!(row(&buffer, 2).message.flags, libc::MSG_TRUNC as u32);
+        assert_eq!(row(&buffer, 1).message.name.len, 16);
+        let mut places = Places::new();
+        let at: Vec<usize> = (0..3).map(|_| places.next(0, 100).unwrap().1).collect();
+        assert_eq!(buffer[at[2]..at[2] + 5], [2; 5]);
+
+        fill(&mut buffer, &[100]);
+        assert_eq!(
+            answer(Ocall::ReceiveMessages, &[fd(&receiver), 1, 0, 0, 0, 0], &mut buffer),
+            Err(libc::EAGAIN)
+        );
+        for count in [65, u64::MAX] {
+            let call = [fd(&receiver), count, 0, 0, 0, 0];
+            assert_eq!(answer(Ocall::ReceiveMessages, &call, &mut buffer), Err(libc::EINVAL));
+        }
+        let mut row = WireRow::new_zeroed();
+        row.message.control_len = u32::MAX;
+        row.write_to_prefix(&mut buffer).unwrap();
+        assert_eq!(
+            answer(Ocall::SendMessages, &[fd(&sender), 1, 0, 0, 0, 0], &mut buffer),
+            Err(libc::EMSGSIZE)
+        );
     }
 
     #[test]

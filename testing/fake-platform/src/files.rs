@@ -31,6 +31,7 @@ enum Kind {
     File(Vec<u8>),
     Directory,
     Symlink(Vec<u8>),
+    Socket,
 }
 
 /// An open file: the path, so that a removed file is gone at once (enough for tests).
@@ -84,6 +85,14 @@ impl Files {
     }
 
     pub(crate) fn add(&mut self, path: &[u8], content: &[u8]) {
+        self.add_kind(path, Kind::File(content.to_vec()));
+    }
+
+    pub(crate) fn add_socket(&mut self, path: &[u8]) {
+        self.add_kind(path, Kind::Socket);
+    }
+
+    fn add_kind(&mut self, path: &[u8], kind: Kind) {
         let mut at = parent(path).to_vec();
         while at != b"/" {
             if !self.nodes.contains_key(&at) {
@@ -91,7 +100,7 @@ impl Files {
             }
             at = parent(&at).to_vec();
         }
-        self.insert(path, 0o644, Kind::File(content.to_vec()));
+        self.insert(path, 0o644, kind);
     }
 
     pub(crate) fn content(&self, path: &[u8]) -> Option<Vec<u8>> {
@@ -121,6 +130,7 @@ impl Files {
             Some(_) if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL => return fail(Errno::EEXIST),
             Some(node) => match &mut node.kind {
                 Kind::Symlink(_) => return fail(Errno::ELOOP),
+                Kind::Socket => return fail(Errno::ENXIO),
                 Kind::Directory if flags & O_ACCMODE != 0 => return fail(Errno::EISDIR),
                 Kind::File(_) if flags & O_DIRECTORY != 0 => return fail(Errno::ENOTDIR),
                 Kind::File(content) if flags & O_TRUNC != 0 => content.clear(),
@@ -169,6 +179,7 @@ impl Files {
             Kind::File(content) => (0o100_000, content.len()),
             Kind::Directory => (0o040_000, 4096),
             Kind::Symlink(target) => (0o120_000, target.len()),
+            Kind::Socket => (0o140_000, 0),
         };
         Ok(HostStat {
             dev: 1,
@@ -192,6 +203,7 @@ impl Files {
                 Kind::File(_) => 8,
                 Kind::Directory => 4,
                 Kind::Symlink(_) => 10,
+                Kind::Socket => 12,
             };
             (!name.is_empty() && !name.contains(&b'/')).then(|| (name.to_vec(), node.ino, kind))
         });

@@ -5,8 +5,8 @@ use linux_abi::Errno;
 use linux_abi::net::option::{SOL_SOCKET, socket};
 use linux_abi::net::{MessageFlags, family, kind, shut};
 use platform::{
-    HostAddress, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived,
-    HostResult, Park, PollEvents,
+    HostAddress, HostBatch, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReadiness,
+    HostReceived, HostResult, HostSent, HostWanted, Park, PollEvents,
 };
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +21,9 @@ const POLLHUP: u16 = 0x10;
 const POLLRDHUP: u16 = 0x2000;
 /// Bytes that a stream takes before somebody reads them.
 const WINDOW: usize = 256 * 1024;
+
+/// Messages that cross the border at once.
+const CHANNEL: usize = 8;
 
 /// What the host says though it is not so. All of it passes the checks of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,8 @@ pub(crate) struct Net {
     next_port: u16,
     edges: Vec<(u64, u16)>,
     lie: Option<Lie>,
+    /// Socket files by their names, with the connections that nobody has taken.
+    files: BTreeMap<Vec<u8>, VecDeque<i32>>,
     /// Whether a connection is made later than `connect` returns.
     is_slow: bool,
 }
@@ -261,6 +266,19 @@ impl FakePlatform {
         lock(&self.net).is_slow = true;
     }
 
+    /// Has somebody listen at a new socket file, which connections find by its last name.
+    pub fn listen_at(&self, path: &str) {
+        lock(&self.files).add_socket(path.as_bytes());
+        let name = path.rsplit('/').next().unwrap_or_default();
+        lock(&self.net).files.entry(name.as_bytes().to_vec()).or_default();
+    }
+
+    /// The host's end of the next connection to a socket file.
+    #[must_use]
+    pub fn accept_at(&self, name: &str) -> Option<HostFd> {
+        lock(&self.net).files.get_mut(name.as_bytes())?.pop_front().map(HostFd)
+    }
+
     /// Sockets that are open on the host.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
@@ -390,6 +408,22 @@ impl HostNet for FakePlatform {
         })
     }
 
+    fn host_connect_at(&self, _dir: HostFd, name: &[u8], kind: u32) -> HostResult<HostFd> {
+        self.net(|net| {
+            let Some(waiting) = net.files.get_mut(name) else { return fail(Errno::ECONNREFUSED) };
+            if waiting.len() >= CHANNEL {
+                return fail(Errno::EAGAIN);
+            }
+            let [here, there] = [net.next_fd + 1, net.next_fd + 2];
+            waiting.push_back(there);
+            for other in [there, here] {
+                let peer = HostAddress::new(&family::UNIX.to_le_bytes()).unwrap_or_default();
+                net.add(Socket { kind, family: family::UNIX, peer, other: Some(other), ..Socket::default() });
+            }
+            Ok(HostFd(here))
+        })
+    }
+
     fn host_socket_name(&self, fd: HostFd, of_peer: bool) -> HostResult<HostAddress> {
         self.net(|net| {
             let socket = net.get(fd)?;
@@ -427,6 +461,32 @@ impl HostNet for FakePlatform {
             let from = if received.from.is_none() { received.from } else { net.name(received.from) };
             Ok(HostReceived { from, ..received })
         })
+    }
+
+    fn host_send_messages(&self, fd: HostFd, messages: &[HostMessage<'_>]) -> HostResult<HostSent> {
+        // As many as the channel takes.
+        let mut count = 0;
+        for message in messages.iter().take(CHANNEL) {
+            match self.host_send_message(fd, message) {
+                Ok(_) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(error) => return Ok(HostSent { count, error: Some(error.0) }),
+            }
+        }
+        Ok(HostSent { count, error: None })
+    }
+
+    fn host_receive_messages(&self, fd: HostFd, wanted: &[HostWanted], flags: u32) -> HostResult<HostBatch> {
+        let asked = wanted.len().min(CHANNEL);
+        let mut messages = Vec::new();
+        for wanted in &wanted[..asked] {
+            match self.host_receive_message(fd, wanted.data, wanted.control, flags) {
+                Ok(message) => messages.push(message),
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(HostBatch { asked, messages })
     }
 
     fn host_get_option(&self, fd: HostFd, level: u32, option: u32, value: &mut [u8]) -> HostResult<usize> {
