@@ -172,6 +172,11 @@ fn the_loopback_interface_behaves_as_on_linux() {
 }
 
 #[test]
+fn datagrams_are_put_together_and_lost_ones_counted_as_on_linux() {
+    same("corked", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn sockets_of_the_unix_domain_behave_as_on_linux() {
     same("sockets", &BOTH, |case| case);
 }

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, PATIENCE, Run, Server, folder, free_port, installed, noise};
+use e2e::{Case, Linked, PATIENCE, Run, Server, Toolchain, folder, free_port, installed, noise};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::thread;
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -29,7 +30,7 @@ async def main():
 asyncio.run(main())
 ";
     let server = Server::start(port, folder.path(), &[PYTHON, "-c", program, &port.to_string()]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for client in 0..16 {
             let server = &server;
             scope.spawn(move || {
@@ -71,6 +72,38 @@ while True:
     }
 }
 
+/// A server that sends back each datagram.
+fn echo() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut data = vec![0; 70_000];
+        while let Ok((length, peer)) = socket.recv_from(&mut data) {
+            let _ = socket.send_to(&data[..length], peer);
+        }
+    });
+    port
+}
+
+#[test]
+fn several_datagrams_in_one_call_are_one_call_of_the_host() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("datagrams", Linked::Dynamic, folder.path()) else { return };
+    let ports = [echo().to_string(), free_port().to_string()];
+    Case::new(&program).args(&ports).succeeds();
+    let run = Case::new(&program).args(&ports).flags(["--stats"]).enclave();
+    let errors = run.errors();
+    let count = |name: &str| -> u32 {
+        let line = errors.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        line.map_or(0, |line| line.split_whitespace().next().unwrap().parse().unwrap())
+    };
+    // The program sends more than 70 datagrams with 20 calls and receives as many.
+    let (alone, together) = (count("Send") + count("SendMessage"), count("SendMessages"));
+    assert!((1..25).contains(&together) && alone < 10, "{errors}");
+    let (alone, together) = (count("Receive") + count("ReceiveMessage"), count("ReceiveMessages"));
+    assert!((1..40).contains(&together) && alone < 12, "{errors}");
+}
+
 const IPERF: &str = "/usr/bin/iperf3";
 
 #[test]
@@ -108,7 +141,7 @@ fn measure(client: impl Fn() -> Run, server: &Server) {
         }
         let printed = run.text() + &run.errors();
         assert!(printed.contains("the server is busy"), "{printed}{}", server.output());
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(std::time::Duration::from_millis(50));
     }
     panic!("the server stays busy: {}", server.output());
 }
@@ -124,7 +157,7 @@ fn socat_bridges_connections_datagrams_and_programs() {
     // From here to an echo outside, by a process for each connection.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = format!("TCP:127.0.0.1:{}", listener.local_addr().unwrap().port());
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut content = Vec::new();

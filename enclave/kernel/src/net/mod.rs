@@ -20,6 +20,7 @@ use inet::netlink::RouteSocket;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::MessageFlags;
 use linux_abi::time::{NSEC_PER_SEC, Timeval};
+use platform::HostWanted;
 use unix::UnixSocket;
 use vfs::File;
 use zerocopy::FromBytes;
@@ -105,6 +106,49 @@ pub(crate) trait Socket: File {
     fn raises_sigpipe(&self) -> bool {
         true
     }
+
+    /// The socket, if several messages at once cost less than one after the other.
+    fn batches(&self) -> Option<&dyn Batches> {
+        None
+    }
+}
+
+/// A message of several that are sent.
+pub(crate) struct Parcel {
+    /// Where to; empty: to the peer.
+    pub(crate) to: Vec<u8>,
+    /// Control messages.
+    pub(crate) control: Vec<u8>,
+    /// The data.
+    pub(crate) data: Vec<u8>,
+}
+
+/// A socket that sends and receives several messages at once.
+pub(crate) trait Batches {
+    /// Sends one message after the other, and returns how many went before one did not.
+    ///
+    /// # Errors
+    /// Of the first: as [`Socket::send`].
+    fn send_several(
+        &self,
+        ctx: &Ctx<'_>,
+        parcels: &[Parcel],
+        flags: MessageFlags,
+        is_blocking: bool,
+    ) -> Result<usize>;
+
+    /// Receives the messages that are there, with their data. If it may wait, it waits for one, not for all. None: the next is
+    /// to be received alone.
+    ///
+    /// # Errors
+    /// As [`Socket::receive`].
+    fn receive_several(
+        &self,
+        ctx: &Ctx<'_>,
+        wanted: &[HostWanted],
+        flags: MessageFlags,
+        is_blocking: bool,
+    ) -> Result<Vec<(Received, Vec<u8>)>>;
 }
 
 /// The socket that an open file is.

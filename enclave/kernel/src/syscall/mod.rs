@@ -14,6 +14,7 @@ mod ids;
 mod inotify;
 mod link;
 mod memory;
+mod messages;
 mod mqueue;
 mod open;
 mod path;

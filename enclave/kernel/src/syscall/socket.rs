@@ -12,16 +12,15 @@ use alloc::vec::Vec;
 use kbase::{ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource, bail};
 use linux_abi::fs::{Iovec, OpenFlags};
 use linux_abi::net::netlink::NETLINK_ROUTE;
-use linux_abi::net::{MESSAGES_MAX, MessageFlags, Mmsghdr, Msghdr, SOCKADDR_MAX, family, kind};
-use linux_abi::time::Timespec;
+use linux_abi::net::{MessageFlags, Msghdr, SOCKADDR_MAX, family, kind};
 use vfs::File;
 
 /// Bytes of control messages that are copied in at most (net.core.optmem_max).
-const CONTROL_MAX: u64 = 20480;
+pub(super) const CONTROL_MAX: u64 = 20480;
 /// Bytes of an option's value at most.
 const VALUE_MAX: u32 = 1024;
 
-fn is_blocking(open: &OpenFile, flags: MessageFlags) -> bool {
+pub(super) fn is_blocking(open: &OpenFile, flags: MessageFlags) -> bool {
     !open.is_nonblocking() && !flags.contains(MessageFlags::DONTWAIT)
 }
 
@@ -203,13 +202,14 @@ pub(super) fn recvfrom(
     Ok(received.len)
 }
 
-fn iovecs(ctx: &Ctx<'_>, message: &Msghdr) -> Result<Vec<(UserAddr, usize)>> {
+pub(super) fn iovecs(ctx: &Ctx<'_>, message: &Msghdr) -> Result<Vec<(UserAddr, usize)>> {
     let count =
         u32::try_from(message.iov_len).map_err(|_| Error::new(Errno::EMSGSIZE, "too many buffers"))?;
     rw::buffers(ctx, UserPtr::<Iovec>::new(UserAddr(message.iov)), count)
 }
 
-fn send_one(ctx: &Ctx<'_>, open: &OpenFile, message: &Msghdr, flags: u32) -> Result<usize> {
+/// The address and the control messages of a message to send.
+pub(super) fn load_names(ctx: &Ctx<'_>, message: &Msghdr) -> Result<(Vec<u8>, Vec<u8>)> {
     let to = if message.name == 0 {
         Vec::new()
     } else {
@@ -222,19 +222,44 @@ fn send_one(ctx: &Ctx<'_>, open: &OpenFile, message: &Msghdr, flags: u32) -> Res
     if !control.is_empty() {
         ctx.user().load(UserAddr(message.control), &mut control)?;
     }
+    Ok((to, control))
+}
+
+pub(super) fn send_one(ctx: &Ctx<'_>, open: &OpenFile, message: &Msghdr, flags: u32) -> Result<usize> {
+    let (to, control) = load_names(ctx, message)?;
     let data = &mut UserSource::vectored(ctx.user(), iovecs(ctx, message)?);
     send(ctx, open, data, (&to, &control), MessageFlags::from_bits_retain(flags))
 }
 
-fn receive_one(ctx: &Ctx<'_>, open: &OpenFile, message: &mut Msghdr, flags: MessageFlags) -> Result<usize> {
-    let room = usize::try_from(message.control_len.min(CONTROL_MAX)).unwrap_or_default();
+/// Bytes of control messages that there is room for.
+pub(super) fn control_room(message: &Msghdr) -> usize {
+    usize::try_from(message.control_len.min(CONTROL_MAX)).unwrap_or_default()
+}
+
+pub(super) fn receive_one(
+    ctx: &Ctx<'_>,
+    open: &OpenFile,
+    message: &mut Msghdr,
+    flags: MessageFlags,
+) -> Result<usize> {
     let wanted = Incoming {
         data: &mut UserSink::vectored(ctx.user(), iovecs(ctx, message)?),
-        control_room: Some(room),
+        control_room: Some(control_room(message)),
         flags,
         is_blocking: is_blocking(open, flags),
     };
-    let received: Received = net::of(open)?.receive(ctx, wanted)?;
+    let received = net::of(open)?.receive(ctx, wanted)?;
+    tell(ctx, message, &received, flags)?;
+    Ok(received.len)
+}
+
+/// Copies out what came beside the data.
+pub(super) fn tell(
+    ctx: &Ctx<'_>,
+    message: &mut Msghdr,
+    received: &Received,
+    flags: MessageFlags,
+) -> Result<()> {
     if message.name != 0 {
         let room = message.name_len;
         message.name_len = store_address(ctx, received.from.as_bytes(), UserAddr(message.name), room)?;
@@ -244,7 +269,7 @@ fn receive_one(ctx: &Ctx<'_>, open: &OpenFile, message: &mut Msghdr, flags: Mess
     }
     message.control_len = received.control.len() as u64;
     message.flags = (received.flags | (flags & MessageFlags::CMSG_CLOEXEC)).bits();
-    Ok(received.len)
+    Ok(())
 }
 
 /// `sendmsg(2)`.
@@ -262,76 +287,6 @@ pub(super) fn recvmsg(ctx: &Ctx<'_>, fd: Fd, at: UserPtr<Msghdr>, flags: u32) ->
     let len = receive_one(ctx, &open, &mut message, MessageFlags::from_bits_retain(flags))?;
     at.write(ctx.user(), &message)?;
     Ok(len)
-}
-
-/// `sendmmsg(2)`.
-pub(super) fn sendmmsg(
-    ctx: &Ctx<'_>,
-    fd: Fd,
-    vector: UserPtr<Mmsghdr>,
-    count: u32,
-    flags: u32,
-) -> Result<u32> {
-    let open = ctx.files.get_file(fd)?;
-    net::of(&open)?;
-    for done in 0..count.min(MESSAGES_MAX) {
-        let step = || -> Result<()> {
-            let at = vector.index(done.into())?;
-            let mut message = at.read(ctx.user())?;
-            let sent = send_one(ctx, &open, &message.header, flags)?;
-            message.len = u32::try_from(sent).unwrap_or(u32::MAX);
-            at.write(ctx.user(), &message)
-        };
-        match step() {
-            Err(_) if done > 0 => return Ok(done),
-            result => result?,
-        }
-    }
-    Ok(count.min(MESSAGES_MAX))
-}
-
-/// `recvmmsg(2)`. As on Linux, the time limit is looked at after each message only.
-pub(super) fn recvmmsg(
-    ctx: &Ctx<'_>,
-    fd: Fd,
-    vector: UserPtr<Mmsghdr>,
-    count: u32,
-    flags: u32,
-    timeout: UserPtr<Timespec>,
-) -> Result<u32> {
-    let open = ctx.files.get_file(fd)?;
-    net::of(&open)?;
-    let now = || ctx.platform().monotonic_ns();
-    let deadline = match timeout.non_null() {
-        None => None,
-        Some(timeout) => {
-            let time = timeout.read(ctx.user())?;
-            let limit = time.to_ns().ok_or(Error::new(Errno::EINVAL, "a time that makes no sense"))?;
-            Some(now().saturating_add(limit))
-        }
-    };
-    let mut flags = MessageFlags::from_bits_retain(flags);
-    let count = count.min(MESSAGES_MAX);
-    for done in 0..count {
-        let step = || -> Result<()> {
-            let at = vector.index(done.into())?;
-            let mut message = at.read(ctx.user())?;
-            let len = receive_one(ctx, &open, &mut message.header, flags)?;
-            message.len = u32::try_from(len).unwrap_or(u32::MAX);
-            at.write(ctx.user(), &message)
-        };
-        match step() {
-            Err(_) if done > 0 => return Ok(done),
-            result => result?,
-        }
-        if flags.contains(MessageFlags::WAITFORONE) {
-            flags |= MessageFlags::DONTWAIT;
-        }
-        if deadline.is_some_and(|deadline| now() >= deadline) {
-            return Ok(done + 1);
-        }
-    }
-    Ok(count)
 }
 
 /// `shutdown(2)`.

@@ -386,7 +386,7 @@ syscalls! {
     296 pwritev(fd: Fd, vector: UserPtr<fs_abi::Iovec>, len: u32, offset: i64, high: u64) = rw::pwritev, Full;
     297 rt_tgsigqueueinfo(pid: i32, tid: i32, number: signal::SignalNumber, info: UserPtr<SigInfo>) = signal::rt_tgsigqueueinfo, Full;
     298 perf_event_open;
-    299 recvmmsg(fd: Fd, vector: UserPtr<Mmsghdr>, count: u32, flags: u32, timeout: UserPtr<Timespec>) = socket::recvmmsg, Full;
+    299 recvmmsg(fd: Fd, vector: UserPtr<Mmsghdr>, count: u32, flags: u32, timeout: UserPtr<Timespec>) = messages::recvmmsg, Full;
     300 fanotify_init;
     301 fanotify_mark;
     302 prlimit64(pid: i32, resource: u32, new: UserPtr<Rlimit>, old: UserPtr<Rlimit>) = system::prlimit64, Full;
@@ -394,7 +394,7 @@ syscalls! {
     304 open_by_handle_at;
     305 clock_adjtime(clock: i32, timex: UserPtr<[u64; 26]>) = time::clock_adjtime, Partial("reads only");
     306 syncfs(fd: Fd) = space::syncfs, Full;
-    307 sendmmsg(fd: Fd, vector: UserPtr<Mmsghdr>, count: u32, flags: u32) = socket::sendmmsg, Full;
+    307 sendmmsg(fd: Fd, vector: UserPtr<Mmsghdr>, count: u32, flags: u32) = messages::sendmmsg, Full;
     308 setns;
     309 getcpu(cpu: UserPtr<u32>, node: UserPtr<u32>, cache: UserAddr) = sched::getcpu, Partial("there is one node");
     310 process_vm_readv;

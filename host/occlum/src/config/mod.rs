@@ -296,7 +296,7 @@ fn read_feature(mut object: Object<'_>) -> bool {
     let grows = object.boolean("enable_edmm").unwrap_or(false);
     object.obsolete("amx", "AMX state is not part of the enclave's XFRM");
     object.obsolete("pkru", "the LibOS does not depend on protection keys");
-    object.obsolete("io_uring", "host calls need no ring");
+    object.obsolete("io_uring", "there is no ring of calls: each call of the host is an exit of its own");
     object.obsolete("enable_posix_shm", "shared mappings are always there");
     object.finish();
     grows

@@ -7,6 +7,7 @@
 //!
 //! Lock order: each lock is a leaf.
 
+use super::cork::Part;
 use super::host::{HostSocket, no_wait};
 use super::{InetSocket, Local, endpoint};
 use crate::Ctx;
@@ -29,6 +30,12 @@ use zerocopy::IntoBytes;
 /// Bytes of a datagram at most: what an IP packet carries, without its headers.
 const LONGEST_4: usize = 65_507;
 const LONGEST_6: usize = 65_527;
+
+/// Bytes of a datagram to an address at most.
+pub(super) const fn longest(to: SocketAddr) -> usize {
+    if to.is_ipv4() { LONGEST_4 } else { LONGEST_6 }
+}
+
 /// Most parts that UDP_SEGMENT makes of one message (UDP_MAX_SEGMENTS).
 const SEGMENTS: usize = 64;
 /// Reports that wait at most.
@@ -47,6 +54,8 @@ struct Along {
     sent_ns: u64,
     hops: u32,
     class: u32,
+    /// Datagrams that the receiver had lost before.
+    dropped: u32,
 }
 
 type Inbox = local::Packets<Along, SocketAddr>;
@@ -66,6 +75,8 @@ pub(super) struct Datagram {
     /// What went wrong, to be told once.
     error: Mutex<Option<Errno>>,
     reports: Mutex<VecDeque<Report>>,
+    /// A datagram that is not whole.
+    pub(super) part: Mutex<Option<Part>>,
     /// Directions that were shut down.
     shut: AtomicU32,
     turn: AtomicUsize,
@@ -82,6 +93,7 @@ impl Datagram {
             host_peer: Mutex::new(None),
             error: Mutex::new(None),
             reports: Mutex::new(VecDeque::new()),
+            part: Mutex::new(None),
             shut: AtomicU32::new(0),
             turn: AtomicUsize::new(0),
         }
@@ -105,9 +117,25 @@ impl Datagram {
     }
 }
 
+/// Where a datagram goes.
+#[derive(Clone, Copy)]
+pub(super) struct Destination {
+    pub(super) target: SocketAddr,
+    /// A program named no address.
+    pub(super) is_peer: bool,
+}
+
+/// Which way.
+pub(super) enum Road {
+    /// Through the socket of the host.
+    Host,
+    /// To the socket that has the port, from an address; `None`: to nobody.
+    Inside { receiver: Option<Arc<InetSocket>>, source: SocketAddr, wishes: Wishes },
+}
+
 /// What a program says of a datagram in control messages.
 #[derive(Default)]
-struct Wishes {
+pub(super) struct Wishes {
     source: Option<IpAddr>,
     hops: Option<u32>,
     class: Option<u32>,
@@ -277,6 +305,65 @@ impl InetSocket {
         Ok(())
     }
 
+    /// Where a program sends: to an address, or to the peer.
+    pub(super) fn destination(&self, to: &[u8]) -> Result<Destination> {
+        // Linux takes no family for nowhere, in version 6.
+        let is_peer =
+            to.is_empty() || (self.family == family::INET6 && endpoint::family_of(to)? == family::UNSPEC);
+        let target = if is_peer {
+            self.datagram.peer().ok_or(Error::new(Errno::EDESTADDRREQ, "the socket has no peer"))?
+        } else {
+            endpoint::meant(endpoint::parse_destination(self.family, to)?)
+        };
+        if target.port() == 0 {
+            bail!(EINVAL, "no port");
+        }
+        if target.is_ipv4() && self.is_v6only() {
+            bail!(ENETUNREACH, "the socket has no part in version 4");
+        }
+        Ok(Destination { target, is_peer })
+    }
+
+    /// Which way a datagram goes.
+    pub(super) fn road(&self, to: Destination, control: &[u8]) -> Result<Road> {
+        let target = to.target;
+        let wishes = Wishes::read(control)?;
+        if !endpoint::is_loopback(target.ip()) {
+            return Ok(Road::Host);
+        }
+        let mut source = self.source(target.ip())?;
+        if let Some(ip) = wishes.source.filter(|ip| ip.is_loopback() && ip.is_ipv4() == target.is_ipv4()) {
+            source.set_ip(ip);
+        }
+        let receiver = self.inet.ports.receiver(target, source);
+        let is_hosts = self.inet.policy.host_loopback.contains(self.protocol(), target.port());
+        Ok(if receiver.is_none() && is_hosts {
+            Road::Host
+        } else {
+            Road::Inside { receiver, source, wishes }
+        })
+    }
+
+    /// The socket of the host, connected to the peer if one is given.
+    pub(super) fn host_towards(&self, peer: Option<SocketAddr>) -> Result<&Arc<HostSocket>> {
+        let host = self.host_of_datagrams()?;
+        if let Some(target) = peer
+            && *self.datagram.host_peer.lock() != peer
+        {
+            host.connect(endpoint::show(self.family, target).as_bytes(), &mut no_wait)?;
+            *self.datagram.host_peer.lock() = peer;
+        }
+        Ok(host)
+    }
+
+    /// Tells what went wrong with an earlier datagram, once.
+    pub(super) fn tell_error(&self) -> Result<()> {
+        match self.datagram.take_error() {
+            Some(errno) => Err(Error::new(errno, "an earlier datagram was lost")),
+            None => Ok(()),
+        }
+    }
+
     /// `send(2)` on a datagram socket.
     pub(super) fn send_datagram(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
         let mut wait = |events| {
@@ -289,7 +376,7 @@ impl InetSocket {
     pub(super) fn send_one(
         &self,
         data: &mut dyn ByteSource,
-        (to, control): (&[u8], &[u8]),
+        (bytes, control): (&[u8], &[u8]),
         flags: MessageFlags,
         wait: super::host::Wait<'_>,
     ) -> Result<usize> {
@@ -299,65 +386,41 @@ impl InetSocket {
         if self.datagram.is_shut(SENDING) {
             bail!(EPIPE, "the socket was shut down");
         }
-        // Linux takes no family for nowhere, in version 6.
-        let is_nowhere =
-            to.is_empty() || (self.family == family::INET6 && endpoint::family_of(to)? == family::UNSPEC);
-        let peer = self.datagram.peer();
-        let target = if is_nowhere {
-            peer.ok_or(Error::new(Errno::EDESTADDRREQ, "the socket has no peer"))?
-        } else {
-            endpoint::meant(endpoint::parse_destination(self.family, to)?)
-        };
-        if target.port() == 0 {
-            bail!(EINVAL, "no port");
+        let is_corked = self.is_corked(flags);
+        if self.has_part()
+            && let Some(taken) = self.gather(None, data, is_corked)?
+        {
+            return Ok(taken);
         }
-        if target.is_ipv4() && self.is_v6only() {
-            bail!(ENETUNREACH, "the socket has no part in version 4");
-        }
-        if let Some(errno) = self.datagram.take_error() {
-            return Err(Error::new(errno, "an earlier datagram was lost"));
-        }
-        let is_loopback = endpoint::is_loopback(target.ip());
-        if is_loopback && flags.contains(MessageFlags::MORE) {
-            bail!(EOPNOTSUPP, "datagrams inside of the enclave are not put together");
-        }
-        let wishes = Wishes::read(control)?;
-        let receiver = if is_loopback {
-            let mut source = self.source(target.ip())?;
-            if let Some(ip) = wishes.source.filter(|ip| ip.is_loopback() && ip.is_ipv4() == target.is_ipv4())
-            {
-                source.set_ip(ip);
+        let to = self.destination(bytes)?;
+        self.tell_error()?;
+        let (receiver, source, wishes) = match self.road(to, control)? {
+            Road::Inside { receiver, source, wishes } => (receiver, source, wishes),
+            Road::Host => {
+                let host = self.host_towards(Some(to.target).filter(|_| to.is_peer))?;
+                return host.send_message(data, if to.is_peer { &[] } else { bytes }, control, flags, wait);
             }
-            self.inet.ports.receiver(target, source).map(|receiver| (receiver, source))
-        } else {
-            None
         };
-        let is_hosts =
-            !is_loopback || self.inet.policy.host_loopback.contains(self.protocol(), target.port());
-        if receiver.is_none() && is_hosts {
-            let host = self.host_of_datagrams()?;
-            if is_nowhere && *self.datagram.host_peer.lock() != peer {
-                host.connect(endpoint::show(self.family, target).as_bytes(), &mut no_wait)?;
-                *self.datagram.host_peer.lock() = peer;
-            }
-            return host.send_message(data, if is_nowhere { &[] } else { to }, control, flags, wait);
+        if is_corked {
+            let taken = self.gather(Some(Part::new(to, source, wishes)), data, true)?;
+            return Ok(taken.unwrap_or_default());
         }
-        let longest = if target.is_ipv4() { LONGEST_4 } else { LONGEST_6 };
-        if data.remaining() > longest {
+        let target = to.target;
+        if data.remaining() > longest(target) {
             bail!(EMSGSIZE, "the datagram is too long");
         }
         let mut bytes = alloc::vec![0; data.remaining()];
         let taken = if bytes.is_empty() { 0 } else { data.take(&mut bytes)? };
         bytes.truncate(taken);
         match receiver {
-            Some((receiver, source)) => self.deliver(&receiver, (source, target), bytes, &wishes)?,
+            Some(receiver) => self.deliver(&receiver, (source, target), bytes, &wishes)?,
             None => self.lose(target, bytes),
         }
         Ok(taken)
     }
 
     /// Puts a datagram, or what UDP_SEGMENT makes of it, into an inbox.
-    fn deliver(
+    pub(super) fn deliver(
         &self,
         receiver: &Self,
         (source, target): (SocketAddr, SocketAddr),
@@ -377,11 +440,13 @@ impl InetSocket {
             sent_ns: if wants_time { self.inet.platform.realtime_ns() } else { 0 },
             hops: wishes.hops.unwrap_or_else(|| self.options.number(level, hops, 64)),
             class: wishes.class.unwrap_or_else(|| self.options.number(level, class, 0)),
+            dropped: 0,
         };
         let limit = Limit { bytes: options.receive_buffer(), messages: usize::MAX };
         let push = |data: Vec<u8>| {
             let packet = local::Packet { data: Arc::new(data), from: Some(source), ancillary: along };
-            receiver.datagram.inbox.push_or_drop(packet, limit);
+            let learn = |along: &mut Along, dropped| along.dropped = dropped;
+            receiver.datagram.inbox.push_or_drop(packet, limit, learn);
         };
         let segment = match wishes.segment {
             0 => usize::try_from(self.options.number(protocol::UDP, udp::SEGMENT, 0)).unwrap_or_default(),
@@ -399,7 +464,7 @@ impl InetSocket {
     }
 
     /// Nobody is where a datagram goes.
-    fn lose(&self, target: SocketAddr, data: Vec<u8>) {
+    pub(super) fn lose(&self, target: SocketAddr, data: Vec<u8>) {
         let level =
             if target.is_ipv4() { (protocol::IP, ip::RECVERR) } else { (protocol::IPV6, ipv6::RECVERR) };
         let wants_report = self.options.is_on(level.0, level.1);
@@ -445,8 +510,14 @@ impl InetSocket {
         }
     }
 
+    /// Whether there is something to receive, or to be told, that is not the host's.
+    pub(super) fn has_own_to_tell(&self) -> bool {
+        let datagram = &self.datagram;
+        datagram.inbox.has_messages() || datagram.is_shut(RECEIVING) || datagram.error.lock().is_some()
+    }
+
     /// The socket of the host, unless all that it has is from others than the peer.
-    fn host_that_receives(&self) -> Option<&Arc<HostSocket>> {
+    pub(super) fn host_that_receives(&self) -> Option<&Arc<HostSocket>> {
         let peer = self.datagram.peer();
         let is_of_peer = peer.is_none() || peer == *self.datagram.host_peer.lock();
         self.host().filter(|_| is_of_peer)
@@ -460,9 +531,7 @@ impl InetSocket {
         flags: MessageFlags,
         asks_host: bool,
     ) -> Result<Received> {
-        if let Some(errno) = self.datagram.take_error() {
-            return Err(Error::new(errno, "an earlier datagram was lost"));
-        }
+        self.tell_error()?;
         let is_hosts_turn = self.datagram.turn.fetch_add(1, Ordering::Relaxed) % HOST_TURN == HOST_TURN - 1;
         let host = self.host_that_receives().filter(|host| asks_host || host.may_be(Readiness::IN));
         let from_host = |data: &mut dyn ByteSink| match host {
@@ -508,6 +577,9 @@ impl InetSocket {
         } else if options.is_on(SOL_SOCKET, socket::TIMESTAMPNS) {
             let time = linux_abi::time::Timespec::from_ns(along.sent_ns);
             chain.add(SOL_SOCKET, socket::TIMESTAMPNS, time.as_bytes());
+        }
+        if along.dropped != 0 && options.is_on(SOL_SOCKET, socket::RXQ_OVFL) {
+            chain.add(SOL_SOCKET, socket::RXQ_OVFL, along.dropped.as_bytes());
         }
         if self.family == family::INET {
             if let IpAddr::V4(to) = along.to

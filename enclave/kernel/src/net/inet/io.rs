@@ -1,7 +1,7 @@
 //! Sending and receiving.
 
 use super::host::{HostSocket, Wait};
-use crate::net::Received;
+use crate::net::{Received, local};
 use alloc::vec::Vec;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::{MessageFlags, control};
@@ -11,7 +11,7 @@ use vfs::Readiness;
 /// Bytes of a stream that cross the border at once.
 const CHUNK: usize = 128 * 1024;
 /// Bytes of the largest datagram, and some more: a longer one is refused by the host.
-const DATAGRAM: usize = 66 * 1024;
+pub(crate) const DATAGRAM: usize = 66 * 1024;
 /// Bytes of control messages that a program may send at once.
 const CONTROL: usize = 2048;
 
@@ -174,6 +174,9 @@ impl HostSocket {
                         return Ok(len);
                     }
                     let put = match into.put(&bounce) {
+                        Ok(put) if put < bounce.len() && !self.is_stream() => {
+                            bail!(EFAULT, "a part of the message could not be copied")
+                        }
                         Ok(put) => put,
                         Err(_) if done > 0 => return Ok(done),
                         Err(error) => return Err(error),
@@ -241,7 +244,9 @@ impl HostSocket {
             let before = self.pollee.before();
             match self.platform.host_receive_message(self.fd, wanted, control_room, host_flags.bits()) {
                 Ok(received) => {
-                    if !self.is_stream() || !flags.contains(MessageFlags::TRUNC) {
+                    if !self.is_stream() {
+                        local::put_whole(into, &received.data)?;
+                    } else if !flags.contains(MessageFlags::TRUNC) {
                         into.put(&received.data)?;
                     }
                     if takes {
@@ -278,7 +283,7 @@ impl HostSocket {
 }
 
 /// The flags for the host.
-fn sendable(flags: MessageFlags) -> Result<MessageFlags> {
+pub(super) fn sendable(flags: MessageFlags) -> Result<MessageFlags> {
     if !(KEPT | SENDABLE | MessageFlags::PEEK | MessageFlags::TRUNC).contains(flags) {
         bail!(EOPNOTSUPP, "a flag that sending does not have here");
     }
@@ -286,7 +291,7 @@ fn sendable(flags: MessageFlags) -> Result<MessageFlags> {
 }
 
 /// The flags for the host.
-fn receivable(flags: MessageFlags) -> Result<MessageFlags> {
+pub(super) fn receivable(flags: MessageFlags) -> Result<MessageFlags> {
     if !(KEPT | RECEIVABLE | SENDABLE).contains(flags) {
         bail!(EOPNOTSUPP, "a flag that receiving does not have here");
     }
@@ -294,7 +299,7 @@ fn receivable(flags: MessageFlags) -> Result<MessageFlags> {
 }
 
 /// Refuses control messages that the host has no business with.
-fn check_control(chain: &[u8]) -> Result<()> {
+pub(super) fn check_control(chain: &[u8]) -> Result<()> {
     if chain.len() > CONTROL {
         bail!(ENOBUFS, "too many control messages");
     }

@@ -14,8 +14,8 @@
 //!
 //! * [`endpoint`] reads and writes addresses.
 //! * [`ports`]: who has which port.
-//! * [`stream`], [`datagram`]: TCP and UDP inside the enclave.
-//! * [`host`], [`io`]: a socket of the host; sending and receiving on it.
+//! * [`stream`], [`datagram`], [`cork`]: TCP and UDP inside the enclave; datagrams that are put together.
+//! * [`host`], [`io`], [`batch`]: a socket of the host; sending and receiving on it; several datagrams at once.
 //! * [`option`]: options, here and of the host.
 //! * [`socket`]: the calls of `socket(2)`.
 //! * [`readiness`]: what a host's socket is ready for, and who is told.
@@ -24,10 +24,12 @@
 //! Lock order: a listener; then the leaves: how far a connection is, a name, the options, a table of ports, a queue.
 
 mod datagram;
+mod batch;
+mod cork;
 mod endpoint;
 pub(crate) mod host;
 pub(crate) mod interfaces;
-mod io;
+pub(crate) mod io;
 pub(crate) mod netlink;
 mod option;
 mod ports;

@@ -172,7 +172,7 @@ fn rule((of_family, of_kind): (u16, u32), level: u32, option: u32) -> Option<Rul
         },
         protocol::UDP if !is_stream => match option {
             udp::SEGMENT => number(0, 65_535, 0),
-            udp::GRO => Some(Rule::Switch(false)),
+            udp::GRO | udp::CORK => Some(Rule::Switch(false)),
             _ => None,
         },
         protocol::IP => match option {
@@ -345,10 +345,6 @@ impl InetSocket {
                 }
                 bail!(ENOPROTOOPT, "no such option of a connection inside of the enclave");
             }
-            if (level, option) == (protocol::UDP, udp::CORK) && value.iter().any(|&byte| byte != 0) {
-                // Only the host puts datagrams together.
-                return self.go_to_host()?.set_option(level, option, value);
-            }
             return self.attach()?.set_option(level, option, value);
         };
         let kept = rule.read(level, value)?;
@@ -366,6 +362,9 @@ impl InetSocket {
         }
         if (level, option) == (SOL_SOCKET, socket::SNDBUF) {
             self.resize();
+        }
+        if (level, option) == (protocol::UDP, udp::CORK) && kept == 0 {
+            self.uncork()?;
         }
         Ok(())
     }

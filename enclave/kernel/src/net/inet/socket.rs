@@ -3,7 +3,7 @@
 use super::{InetSocket, endpoint, host};
 use crate::Ctx;
 use crate::fs::wait;
-use crate::net::{Address, Incoming, Outgoing, Received, Socket};
+use crate::net::{Address, Batches, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
 use kbase::{ByteSink, ByteSource, Errno, Result, SliceSource, bail};
 use linux_abi::net::{MessageFlags, shut};
@@ -42,7 +42,7 @@ impl ByteSink for Nowhere {
 
 impl InetSocket {
     /// The wait of a call.
-    fn wait_of<'c>(
+    pub(super) fn wait_of<'c>(
         &'c self,
         ctx: &'c Ctx<'c>,
         is_blocking: bool,
@@ -261,5 +261,9 @@ impl Socket for InetSocket {
 
     fn raises_sigpipe(&self) -> bool {
         self.is_stream()
+    }
+
+    fn batches(&self) -> Option<&dyn Batches> {
+        if self.is_stream() || self.host().is_none() { None } else { Some(self) }
     }
 }

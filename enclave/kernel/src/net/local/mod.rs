@@ -14,4 +14,4 @@ pub(crate) mod packets;
 pub(crate) use backlog::Backlog;
 pub(crate) use chain::Chain;
 pub(crate) use channel::{Channel, Queue};
-pub(crate) use packets::{Limit, Packet, Packets};
+pub(crate) use packets::{Limit, Packet, Packets, put_whole};

@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, Errno, Error, Result};
+use kbase::{ByteSink, Errno, Error, Result, bail};
 use vfs::{Readiness, ReadinessNotifier};
 
 /// What the queue pays for a message beside its bytes (what Linux pays, about).
@@ -28,8 +28,20 @@ impl<A, N> Packet<A, N> {
 
     /// Copies it out and returns how much fit.
     pub(crate) fn put(&self, into: &mut dyn ByteSink) -> Result<usize> {
-        if self.data.is_empty() { Ok(0) } else { into.put(&self.data) }
+        let fits = self.data.len().min(into.remaining());
+        put_whole(into, self.data.get(..fits).unwrap_or_default()).map(|()| fits)
     }
+}
+
+/// Copies out what there is room for: a message comes whole or not at all.
+///
+/// # Errors
+/// EFAULT.
+pub(crate) fn put_whole(into: &mut dyn ByteSink, data: &[u8]) -> Result<()> {
+    if !data.is_empty() && into.put(data)? < data.len() {
+        bail!(EFAULT, "a part of the message could not be copied");
+    }
+    Ok(())
 }
 
 /// How much may wait: bytes with what each message costs, and messages.
@@ -49,6 +61,8 @@ struct State<A, N> {
     bytes: usize,
     has_reader: bool,
     has_writer: bool,
+    /// Messages that were dropped.
+    dropped: u32,
     /// Who found it full and wants to hear of room.
     starved: Vec<Weak<ReadinessNotifier>>,
 }
@@ -67,6 +81,7 @@ impl<A: Clone, N: Clone> Packets<A, N> {
             bytes: 0,
             has_reader: true,
             has_writer: true,
+            dropped: 0,
             starved: Vec::new(),
         };
         Self { state: Mutex::new(state), receiver }
@@ -98,13 +113,20 @@ impl<A: Clone, N: Clone> Packets<A, N> {
         Ok(())
     }
 
-    /// Adds a message, or drops it where it does not fit or nobody receives.
-    pub(crate) fn push_or_drop(&self, packet: Packet<A, N>, limit: Limit) {
+    /// Adds a message, or drops it where it does not fit or nobody receives. One that is added learns how many were dropped.
+    pub(crate) fn push_or_drop(
+        &self,
+        mut packet: Packet<A, N>,
+        limit: Limit,
+        learn: impl FnOnce(&mut A, u32),
+    ) {
         {
             let mut state = self.state.lock();
             if !state.has_reader || state.is_full(limit) {
+                state.dropped = state.dropped.wrapping_add(1);
                 return;
             }
+            learn(&mut packet.ancillary, state.dropped);
             state.bytes = state.bytes.saturating_add(packet.cost());
             state.queue.push_back(packet);
         }
