@@ -63,7 +63,7 @@ fuzz_target!(|data: &[u8]| {
         entry_points: vec!["/".to_owned()],
         mounts: vec![Mount {
             target: "/mnt".to_owned(),
-            source: MountSource::HostFs { path: "/shared".to_owned() },
+            source: MountSource::HostFs { path: "/shared".to_owned(), sockets: true },
             read_only: false,
         }],
         network: Network { publish: Ports::all(), host_loopback: Ports::all() },

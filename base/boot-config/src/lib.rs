@@ -76,6 +76,8 @@ pub enum MountSource {
     HostFs {
         /// Absolute path on the host.
         path: String,
+        /// Whether programs may connect to the host's sockets that are files in it.
+        sockets: bool,
     },
     /// The image with a volatile layer above it that takes all changes.
     ImageWithTmpfs,

@@ -25,8 +25,9 @@ pub(crate) fn boot_config(config: &Config, image: Hash, hostname: &str) -> BootC
                 let mode = if entry.target == "/tmp" { 0o1777 } else { 0o755 };
                 mount(&entry.target, MountSource::Tmpfs { max_size: None, mode }, false)
             }
-            MountKind::Host { source, is_writable } => {
-                mount(&entry.target, MountSource::HostFs { path: source.clone() }, !is_writable)
+            MountKind::Host { source, is_writable, sockets } => {
+                let source = MountSource::HostFs { path: source.clone(), sockets: *sockets };
+                mount(&entry.target, source, !is_writable)
             }
             MountKind::Proc => mount(&entry.target, MountSource::Proc, false),
             MountKind::Dev => mount(&entry.target, MountSource::Dev, false),

@@ -27,12 +27,29 @@ use handle::{Handle, OpenHandles};
 use kbase::{Result, bail};
 use linux_abi::fs::OpenFlags;
 use location::Location;
-use node::HostDirectory;
-use platform::Platform;
-use vfs::{Directory, FileSystem, StatFs};
+use node::{HostDirectory, HostSpecial};
+use platform::{HostFd, Platform};
+use vfs::{Directory, FileSystem, Inode, StatFs};
 
 /// V9FS_MAGIC of `statfs(2)`: files of another system.
 const MAGIC: u64 = 0x0102_1997;
+
+/// Whether a program may connect to what a node is: a socket of the host.
+#[must_use]
+pub fn is_socket_of_host(inode: &dyn Inode) -> bool {
+    inode.as_any().downcast_ref::<HostSpecial>().is_some_and(HostSpecial::is_open_to_programs)
+}
+
+/// Connects a new socket of the host, of a type, to the one that a node is.
+///
+/// # Errors
+/// ECONNREFUSED it is none, or programs may not; EAGAIN too many wait there; and what the host says.
+pub fn connect(inode: &dyn Inode, kind: u32) -> Result<HostFd> {
+    match inode.as_any().downcast_ref::<HostSpecial>() {
+        Some(special) if special.is_open_to_programs() => special.connect(kind),
+        _ => bail!(ECONNREFUSED, "no socket of the host that programs may connect to"),
+    }
+}
 
 /// A host folder.
 pub struct HostFs {
@@ -44,8 +61,17 @@ pub struct HostFs {
 pub(crate) struct Shared {
     platform: Arc<dyn Platform>,
     dev: u64,
-    read_only: bool,
+    options: Options,
     open: OpenHandles,
+}
+
+/// What programs may do in a host folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Change nothing.
+    pub read_only: bool,
+    /// Connect to the sockets of the host that are files in it.
+    pub sockets: bool,
 }
 
 impl Shared {
@@ -58,7 +84,7 @@ impl Shared {
     /// # Errors
     /// EROFS.
     fn check_writable(&self) -> Result<()> {
-        if self.read_only {
+        if self.options.read_only {
             bail!(EROFS, "the host folder is mounted read-only");
         }
         Ok(())
@@ -70,12 +96,12 @@ impl HostFs {
     ///
     /// # Errors
     /// What opening it says.
-    pub fn open(platform: &Arc<dyn Platform>, path: &[u8], read_only: bool, dev: u64) -> Result<Arc<Self>> {
+    pub fn open(platform: &Arc<dyn Platform>, path: &[u8], options: Options, dev: u64) -> Result<Arc<Self>> {
         let flags = OpenFlags::DIRECTORY.bits();
         let fd = platform.host_open_path(path, flags, 0)?;
         let handle = Arc::new(Handle::new(Arc::clone(platform), fd));
         let shared =
-            Arc::new(Shared { platform: Arc::clone(platform), dev, read_only, open: OpenHandles::default() });
+            Arc::new(Shared { platform: Arc::clone(platform), dev, options, open: OpenHandles::default() });
         Ok(Arc::new(Self { shared, root: Location::root(handle) }))
     }
 }
@@ -104,7 +130,7 @@ impl FileSystem for HostFs {
             free: host.free,
             files: host.files,
             files_free: host.files_free,
-            read_only: self.shared.read_only,
+            read_only: self.shared.options.read_only,
         })
     }
 }

@@ -126,7 +126,7 @@ impl Location {
         let fd = match self.kind {
             Kind::Directory => open(OpenFlags::DIRECTORY)?,
             Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
-            Kind::File if shared.read_only => open(OpenFlags::NONBLOCK)?,
+            Kind::File if shared.options.read_only => open(OpenFlags::NONBLOCK)?,
             Kind::File => match open(OpenFlags::RDWR | OpenFlags::NONBLOCK) {
                 // Reading may be allowed where writing is not.
                 Err(error)

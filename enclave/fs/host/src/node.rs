@@ -139,7 +139,7 @@ struct HostSymlink {
 }
 
 /// A device, FIFO or socket: it can be seen, not opened.
-struct HostSpecial {
+pub(crate) struct HostSpecial {
     common: Common,
 }
 
@@ -401,6 +401,21 @@ impl Symlink for HostSymlink {
             bail!(EIO, "the host sent an impossible link target");
         }
         Ok(target)
+    }
+}
+
+impl HostSpecial {
+    /// Whether programs may connect to it, if it is a socket.
+    pub(crate) fn is_open_to_programs(&self) -> bool {
+        self.common.shared.options.sockets
+    }
+
+    /// Connects a new socket of a type to it.
+    pub(crate) fn connect(&self, kind: u32) -> Result<HostFd> {
+        let gone = Error::new(Errno::ECONNREFUSED, "the socket has no place");
+        let (parent, name) = self.common.location.place().ok_or(gone)?;
+        let parent = parent.handle(&self.common.shared)?;
+        Ok(self.common.shared.platform().host_connect_at(parent.fd(), &name, kind)?)
     }
 }
 

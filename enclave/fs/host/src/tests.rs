@@ -1,6 +1,6 @@
 //! A host folder on the fake platform.
 
-use crate::HostFs;
+use crate::{HostFs, Options};
 use fake_platform::FakePlatform;
 use kbase::{Errno, SliceSink, SliceSource};
 use platform::Platform;
@@ -16,7 +16,7 @@ fn folder(read_only: bool) -> Arc<HostFs> {
     platform.add_host_file("/share/greeting", b"hello");
     platform.add_host_file("/share/sub/deep", b"down here");
     let platform: Arc<dyn Platform> = platform;
-    HostFs::open(&platform, b"/share", read_only, 7).unwrap()
+    HostFs::open(&platform, b"/share", Options { read_only, sockets: false }, 7).unwrap()
 }
 
 fn regular(directory: &dyn Directory, file: &str) -> Arc<dyn Regular> {

@@ -13,6 +13,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use boot_config::{BootConfig, MountSource};
+use fs_host::HostFs;
 use fs_image::{CacheSize, ImageFs, PlatformSource};
 use fs_mem::{Clock, MemFs, Space};
 use kbase::{Errno, Result};
@@ -68,7 +69,8 @@ impl Mounts {
             // A folder at its own place shows what the image was packed from: what was measured stays what is seen.
             let is_at_its_place = mount.host == mount.guest;
             let kept = if is_at_its_place { files_below(&namespace, &mount.guest)? } else { Vec::new() };
-            let (fs, options) = builder.host(&mount.host, mount.read_only)?;
+            // They are allowed for trying things out, and so is what a socket in them leads to.
+            let (fs, options) = builder.host(&mount.host, mount.read_only, true)?;
             namespace.mount(&mount.guest, fs, options)?;
             for (path, node) in kept {
                 namespace.attach(&path, node)?;
@@ -138,7 +140,9 @@ impl Builder<'_> {
                 };
                 (MemFs::with_type("tmpfs", self.dev(), space, *mode, clock(self.platform)), options("tmpfs"))
             }
-            MountSource::HostFs { path } => return self.host(path.as_bytes(), read_only),
+            MountSource::HostFs { path, sockets } => {
+                return self.host(path.as_bytes(), read_only, *sockets);
+            }
             MountSource::Proc => {
                 let fs = ProcFs::new(self.platform, self.dev());
                 self.proc.push(Arc::clone(&fs));
@@ -173,12 +177,17 @@ impl Builder<'_> {
         Ok(fs)
     }
 
-    fn host(&mut self, path: &[u8], read_only: bool) -> Result<(Arc<dyn FileSystem>, MountOptions)> {
+    fn host(
+        &mut self,
+        path: &[u8],
+        read_only: bool,
+        sockets: bool,
+    ) -> Result<(Arc<dyn FileSystem>, MountOptions)> {
         let source: String = format!("{}", path.escape_ascii());
         if self.platform.level() >= Some(Level::Debug) {
             self.platform.log(Level::Debug, format_args!("mounting host folder {source}, untrusted"));
         }
-        let fs = fs_host::HostFs::open(self.platform, path, read_only, self.dev())?;
+        let fs = HostFs::open(self.platform, path, fs_host::Options { read_only, sockets }, self.dev())?;
         Ok((
             fs,
             MountOptions { source: source.to_string(), read_only, no_dev: true, ..MountOptions::default() },

@@ -106,6 +106,8 @@ pub(crate) enum MountKind {
         source: String,
         /// Whether programs may write to it.
         is_writable: bool,
+        /// Whether programs may connect to the host's sockets in it.
+        sockets: bool,
     },
     /// procfs.
     Proc,
@@ -429,7 +431,8 @@ fn read_mount(node: &json::Node, index: usize, findings: &Findings) -> Option<Mo
                 findings.mistake(&node.span, format!("`{path}` has no `source`"), None);
             }
             let is_writable = !options.as_mut().and_then(|o| o.boolean("read_only")).unwrap_or(false);
-            source.map(|(source, _)| MountKind::Host { source, is_writable })
+            let sockets = options.as_mut().and_then(|o| o.boolean("sockets")).unwrap_or(false);
+            source.map(|(source, _)| MountKind::Host { source, is_writable, sockets })
         }
         "ramfs" => Some(MountKind::Ram),
         "procfs" => Some(MountKind::Proc),

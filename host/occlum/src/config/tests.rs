@@ -49,7 +49,10 @@ fn the_older_format_is_taken_as_it_is_with_notes_on_what_is_obsolete() {
     assert_eq!(config.process.stack, 4 << 20);
     assert_eq!(config.entry_points, ["/bin"]);
     assert_eq!(config.mounts.len(), 4);
-    assert_eq!(config.mounts[1].kind, MountKind::Host { source: ".".into(), is_writable: true });
+    assert_eq!(
+        config.mounts[1].kind,
+        MountKind::Host { source: ".".into(), is_writable: true, sockets: false }
+    );
     let obsolete: Vec<&str> = config.obsolete.iter().map(|o| o.field.as_str()).collect();
     assert_eq!(
         obsolete,

@@ -8,7 +8,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, socket};
-use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, family, kind, shut};
+use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, SockaddrUn, family, kind, shut};
 use platform::{HostAddress, HostError, HostFd, HostPoll, Platform};
 use vfs::{Readiness, ReadinessNotifier};
 
@@ -57,7 +57,8 @@ impl HostSocket {
         Ok(Self::new(platform, sockets, notifier, fd, (of_family, of_kind)))
     }
 
-    fn new(
+    /// The socket that the host made for who has this notifier.
+    pub(crate) fn new(
         platform: &Arc<dyn Platform>,
         sockets: &Arc<HostSockets>,
         notifier: &Arc<ReadinessNotifier>,
@@ -199,10 +200,14 @@ impl HostSocket {
     /// An address from the host, for a program: of the socket's family and of the right length, or none.
     pub(super) fn address_of_host(&self, address: HostAddress) -> Result<HostAddress> {
         let bytes = address.as_bytes();
-        let len =
-            if self.family == family::INET { size_of::<SockaddrIn>() } else { size_of::<SockaddrIn6>() };
-        let is_right =
-            bytes.is_empty() || (bytes.len() == len && bytes.starts_with(&self.family.to_le_bytes()));
+        let lengths = match self.family {
+            family::INET => size_of::<SockaddrIn>()..=size_of::<SockaddrIn>(),
+            family::INET6 => size_of::<SockaddrIn6>()..=size_of::<SockaddrIn6>(),
+            // A path, with a zero behind it that is not counted among its bytes, or nothing.
+            _ => size_of::<u16>()..=size_of::<SockaddrUn>().saturating_add(1),
+        };
+        let is_right = bytes.is_empty()
+            || (lengths.contains(&bytes.len()) && bytes.starts_with(&self.family.to_le_bytes()));
         if !is_right {
             bail!(EIO, "the host gave an address of another family");
         }
@@ -217,7 +222,7 @@ impl HostSocket {
     }
 
     /// Has the host watch the socket from now on. False if it cannot.
-    pub(super) fn watch(&self) -> bool {
+    pub(crate) fn watch(&self) -> bool {
         match self.token.load(Ordering::SeqCst) {
             UNWATCHED => {}
             token => return token != UNWATCHABLE,
@@ -267,7 +272,7 @@ impl Drop for HostSocket {
 
 impl HostSocket {
     /// What could be done without blocking.
-    pub(super) fn ready(&self) -> Readiness {
+    pub(crate) fn ready(&self) -> Readiness {
         if !self.is_watched() {
             return self.ask_host();
         }
@@ -291,7 +296,7 @@ impl HostSocket {
     }
 
     /// The descriptor to poll, of a socket that the host could not watch.
-    pub(super) fn unwatchable(&self) -> Option<HostFd> {
+    pub(crate) fn unwatchable(&self) -> Option<HostFd> {
         (self.token.load(Ordering::SeqCst) == UNWATCHABLE).then_some(self.fd)
     }
 
@@ -299,7 +304,7 @@ impl HostSocket {
     ///
     /// # Errors
     /// What the host reports.
-    pub(super) fn number(&self, request: u32) -> Result<u32> {
+    pub(crate) fn number(&self, request: u32) -> Result<u32> {
         let mut value = [0; 4];
         self.platform.host_ioctl(self.fd, request, &mut value)?;
         Ok(u32::from_le_bytes(value))
@@ -309,7 +314,7 @@ impl HostSocket {
     ///
     /// # Errors
     /// ENOPROTOOPT no such option, or it does not pass; EINVAL the value is too short.
-    pub(super) fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
+    pub(crate) fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
         let before = self.pollee.before();
         let len = self.platform.host_get_option(self.fd, level, option, value)?;
         if (level, option) == (SOL_SOCKET, socket::ERROR) {

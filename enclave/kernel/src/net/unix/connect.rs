@@ -1,5 +1,6 @@
 //! Names, listening, connecting, accepting.
 
+use super::name::Found;
 use super::{Names, RECEIVING, UnixSocket, credentials_of};
 use crate::Ctx;
 use crate::fs::wait::{self, Source};
@@ -48,7 +49,7 @@ impl UnixSocket {
         if self.is_datagram() {
             bail!(EOPNOTSUPP, "a datagram socket does not listen");
         }
-        if self.name.lock().is_none() || self.link.get().is_some() {
+        if self.name.lock().is_none() || self.link.get().is_some() || self.outside.get().is_some() {
             bail!(EINVAL, "the socket has no name, or is connected");
         }
         let credentials = credentials_of(ctx);
@@ -98,7 +99,12 @@ impl UnixSocket {
         let limit = self.wait_limit_ns(Readiness::OUT);
         let deadline = limit.map(|limit| ctx.platform().monotonic_ns().saturating_add(limit));
         loop {
-            let target = self.names().find(ctx, address)?;
+            let target = match self.names().find(ctx, address)? {
+                Found::Inside(target) => target,
+                Found::Outside(place) => {
+                    return self.connect_outside(ctx, &place, is_blocking);
+                }
+            };
             if let Attempt::Done = self.try_connect(ctx, &target)? {
                 return Ok(());
             }
@@ -138,7 +144,7 @@ impl UnixSocket {
             let Some(listener) = listener.as_mut().filter(|_| !target.is_shut(RECEIVING)) else {
                 bail!(ECONNREFUSED, "nobody listens");
             };
-            if self.link.get().is_some() {
+            if self.link.get().is_some() || self.outside.get().is_some() {
                 bail!(EISCONN, "the socket is connected");
             }
             if listener.backlog.is_full() {
@@ -156,15 +162,22 @@ impl UnixSocket {
         Ok(Attempt::Done)
     }
 
-    pub(super) fn connect_datagram(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
+    pub(super) fn connect_datagram(&self, ctx: &Ctx<'_>, address: &[u8], is_blocking: bool) -> Result<()> {
+        if self.outside.get().is_some() {
+            bail!(EISCONN, "the socket is connected to one of the host");
+        }
         let Some(of_family) = address.first_chunk().copied().map(u16::from_le_bytes) else {
             bail!(EINVAL, "the address is too short");
         };
         let peer = if of_family == family::UNSPEC {
             None
         } else {
-            let target = self.find_receiver(ctx, address)?;
-            Some(Arc::downgrade(&target))
+            match self.names().find(ctx, address)? {
+                Found::Inside(target) => Some(Arc::downgrade(&self.check_receiver(target)?)),
+                Found::Outside(place) => {
+                    return self.connect_outside(ctx, &place, is_blocking);
+                }
+            }
         };
         let old = core::mem::replace(&mut *self.peer.lock(), peer);
         drop(old);
@@ -174,7 +187,13 @@ impl UnixSocket {
 
     /// The datagram socket of a name that takes messages from this one.
     pub(super) fn find_receiver(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Arc<Self>> {
-        let target = self.names().find(ctx, address)?;
+        match self.names().find(ctx, address)? {
+            Found::Inside(target) => self.check_receiver(target),
+            Found::Outside(_) => bail!(EOPNOTSUPP, "only who is connected sends to a socket of the host"),
+        }
+    }
+
+    fn check_receiver(&self, target: Arc<Self>) -> Result<Arc<Self>> {
         if target.kind != self.kind {
             bail!(EPROTOTYPE, "the socket is of another type");
         }

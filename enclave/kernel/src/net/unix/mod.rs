@@ -1,4 +1,5 @@
-//! Sockets of the Unix domain (`unix(7)`): wholly in the enclave. While its peer runs, a call on one leaves it never.
+//! Sockets of the Unix domain (`unix(7)`): in the enclave, but for those that a program connects to a socket of the host
+//! ([`outside`]). While its peer runs, a call on one leaves it never.
 //!
 //! A stream or sequenced-packet socket is new, listens, or has a [`Link`]: two [`Channel`]s, one each way. Connecting makes the
 //! other side's socket, which waits at the listener to be accepted. A datagram socket has an inbox and perhaps a peer.
@@ -8,6 +9,7 @@
 //! * [`ancillary`]: descriptors and credentials along with data.
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
+//! * [`outside`]: connected to a socket of the host.
 //! * [`option`]: options, all of them kept here.
 //!
 //! Permissions of paths are not looked at: the enclave is the boundary, and files inside have no guards. Files in flight in a
@@ -19,12 +21,14 @@ mod ancillary;
 mod connect;
 mod name;
 mod option;
+mod outside;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use crate::Ctx;
 use crate::fs::anonymous_metadata;
+use crate::net::inet::host::{HostSocket, no_wait};
 use crate::net::local::{self, Limit};
 use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::string::String;
@@ -38,7 +42,7 @@ use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserS
 use linux_abi::net::{MessageFlags, Ucred, family, ioctl, kind, shut};
 use name::{Name, Names};
 use option::Options;
-use platform::Platform;
+use platform::{HostFd, Platform};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// Permission bits of a socket.
@@ -97,6 +101,8 @@ pub(crate) struct UnixSocket {
     connectors: Arc<ReadinessNotifier>,
     /// Of a stream or sequenced-packet socket that is connected.
     link: Once<Link>,
+    /// Of a socket that is connected to one of the host.
+    outside: Once<Arc<HostSocket>>,
     /// Of a datagram socket.
     inbox: Arc<Packets>,
     peer: Mutex<Option<Weak<Self>>>,
@@ -138,6 +144,7 @@ impl UnixSocket {
             listener: Mutex::new(None),
             connectors: Arc::default(),
             link: Once::new(),
+            outside: Once::new(),
             inbox: Arc::new(Packets::new(Arc::clone(&notifier))),
             notifier,
             peer: Mutex::new(None),
@@ -306,7 +313,7 @@ impl Socket for UnixSocket {
 
     fn connect(&self, ctx: &Ctx<'_>, address: &[u8], is_blocking: bool) -> Result<()> {
         if self.is_datagram() {
-            self.connect_datagram(ctx, address)
+            self.connect_datagram(ctx, address, is_blocking)
         } else {
             self.connect(ctx, address, is_blocking)
         }
@@ -324,6 +331,9 @@ impl Socket for UnixSocket {
         if !of_peer {
             return Ok(Name::address(self.current_name().as_deref()));
         }
+        if let Some(host) = self.outside() {
+            return host.name(true);
+        }
         let name = if self.is_datagram() {
             let peer = self.peer().ok_or(Error::new(Errno::ENOTCONN, "the socket has no peer"))?;
             peer.current_name()
@@ -340,6 +350,9 @@ impl Socket for UnixSocket {
             shut::RDWR => (true, true),
             _ => bail!(EINVAL, "no such direction"),
         };
+        if let Some(host) = self.outside() {
+            return host.shutdown(how);
+        }
         if let Some(link) = self.link.get() {
             link.incoming.close(receiving, false);
             link.outgoing.close(false, sending);
@@ -371,10 +384,16 @@ impl Socket for UnixSocket {
 
 impl File for UnixSocket {
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+        if let Some(host) = self.outside() {
+            return host.receive_plain(into, MessageFlags::empty(), &mut no_wait);
+        }
         self.try_receive(into, MessageFlags::empty()).map(|taken| taken.len)
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
+        if let Some(host) = self.outside() {
+            return host.send_plain(from, MessageFlags::empty(), &mut no_wait);
+        }
         self.try_write(from)
     }
 
@@ -384,6 +403,9 @@ impl File for UnixSocket {
     }
 
     fn ready(&self) -> Readiness {
+        if let Some(host) = self.outside() {
+            return host.ready();
+        }
         if self.is_datagram() {
             return self.ready_datagram();
         }
@@ -407,7 +429,19 @@ impl File for UnixSocket {
     }
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
-        Some(&self.notifier)
+        match self.outside() {
+            Some(host) if !host.watch() => None,
+            _ => Some(&self.notifier),
+        }
+    }
+
+    fn host_fd(&self) -> Option<HostFd> {
+        // Only what cannot be watched is polled.
+        self.outside().and_then(HostSocket::unwatchable)
+    }
+
+    fn changes_unannounced(&self) -> bool {
+        self.notifier().is_none()
     }
 
     fn wait_limit_ns(&self, events: Readiness) -> Option<u64> {
@@ -415,6 +449,12 @@ impl File for UnixSocket {
     }
 
     fn ioctl(&self, request: u32, argument: UserAddr, space: &dyn UserSpace) -> Result<u64> {
+        if let Some(host) = self.outside()
+            && matches!(request, ioctl::SIOCINQ | ioctl::SIOCOUTQ)
+        {
+            UserPtr::<u32>::new(argument).write(space, &host.number(request)?)?;
+            return Ok(0);
+        }
         let len = match (request, self.link.get()) {
             (ioctl::SIOCINQ, _) if self.is_datagram() => self.inbox.lengths().1,
             (ioctl::SIOCINQ, Some(link)) => link.incoming.len(),

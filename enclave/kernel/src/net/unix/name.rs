@@ -71,6 +71,13 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What is at a name.
+pub(super) enum Found {
+    Inside(Arc<UnixSocket>),
+    /// A socket of the host.
+    Outside(Arc<Dentry>),
+}
+
 /// The names of a kernel.
 #[derive(Default)]
 pub(super) struct Names {
@@ -148,7 +155,7 @@ impl Names {
     ///
     /// # Errors
     /// EINVAL the address makes no sense; ECONNREFUSED nobody has the name; and what the path walk says.
-    pub(super) fn find(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Arc<UnixSocket>> {
+    pub(super) fn find(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Found> {
         let key = match Wanted::of(address)? {
             Wanted::Unnamed => bail!(EINVAL, "the address has no name"),
             Wanted::Abstract(name) => Key::Abstract(name.to_vec()),
@@ -159,11 +166,14 @@ impl Names {
                 if metadata.kind != FileType::Socket {
                     bail!(ECONNREFUSED, "the path is of no socket");
                 }
+                if fs_host::is_socket_of_host(place.node().inode()) {
+                    return Ok(Found::Outside(place));
+                }
                 Key::Inode(metadata.dev, metadata.ino)
             }
         };
         let found = self.table.lock().get(&key).and_then(Weak::upgrade);
-        found.ok_or(Error::new(Errno::ECONNREFUSED, "nobody has the name"))
+        found.map(Found::Inside).ok_or(Error::new(Errno::ECONNREFUSED, "nobody has the name"))
     }
 
     /// Forgets the name of a socket that closes.

@@ -91,7 +91,10 @@ impl UnixSocket {
             socket::TYPE => self.kind,
             socket::DOMAIN => family::UNIX.into(),
             socket::PROTOCOL => 0,
-            socket::ERROR => self.take_error(),
+            socket::ERROR => match self.outside() {
+                Some(host) => return host.get_option(level, option, value),
+                None => self.take_error(),
+            },
             socket::SNDBUF => narrow(options.send_buffer()),
             socket::RCVBUF => narrow(options.receive_buffer.load(Ordering::Relaxed)),
             socket::PASSCRED => options.passes_credentials().into(),

@@ -1,15 +1,20 @@
 //! Programs with sockets of the Unix domain.
 
-use crate::Ctx;
+use crate::kernel::BootExtra;
 use crate::testing::{SCRATCH, World};
+use crate::{Ctx, Kernel};
+use boot_config::{BootConfig, Mount, MountSource};
+use fake_platform::FakePlatform;
 use kbase::Errno;
 use linux_abi::net::control::{self, SCM_RIGHTS};
 use linux_abi::net::option::SOL_SOCKET;
 use linux_abi::net::{MessageFlags, Msghdr, family, kind};
+use platform::HostNet;
 use zerocopy::IntoBytes;
 
 const WRITE: u64 = 1;
 const CLOSE: u64 = 3;
+const POLL: u64 = 7;
 const PIPE: u64 = 22;
 const SOCKET: u64 = 41;
 const CONNECT: u64 = 42;
@@ -30,6 +35,7 @@ const FDS: u64 = SCRATCH + 0x600;
 const DATA: u64 = SCRATCH + 0x1000;
 const UNIX: u64 = family::UNIX as u64;
 const NONBLOCK: u64 = kind::NONBLOCK as u64;
+const DONTWAIT: u64 = MessageFlags::DONTWAIT.bits() as u64;
 const QUIET: u64 = MessageFlags::NOSIGNAL.bits() as u64;
 
 impl Ctx<'_> {
@@ -195,4 +201,83 @@ fn the_host_has_no_part_in_it() {
         }
     });
     assert_eq!(world.platform.open_sockets(), 0);
+}
+
+/// A kernel with a folder of the host in which somebody listens, and whether programs may connect to that.
+fn with_folder(sockets: bool) -> World {
+    let platform = FakePlatform::new();
+    platform.listen_at("/share/socket");
+    let source = MountSource::HostFs { path: "/share".to_owned(), sockets };
+    let mount = Mount { target: "/host".to_owned(), source, read_only: true };
+    let root = Mount {
+        target: "/".to_owned(),
+        source: MountSource::Tmpfs { max_size: None, mode: 0o755 },
+        read_only: false,
+    };
+    let config =
+        BootConfig { entry_points: vec!["/".to_owned()], mounts: vec![root, mount], ..BootConfig::default() };
+    let kernel = Kernel::boot(platform.clone(), config, BootExtra::default()).unwrap();
+    World { platform, kernel }
+}
+
+#[test]
+fn a_socket_file_of_the_host_is_connected_to_where_the_mount_says_so() {
+    with_folder(false).with_ctx(|ctx| {
+        let fd = ctx.call(SOCKET, &[UNIX, kind::STREAM.into(), 0]).unwrap();
+        let len = ctx.named(b"/host/socket");
+        assert_eq!(ctx.call(CONNECT, &[fd, ADDRESS, len]), Err(Errno::ECONNREFUSED));
+    });
+    let world = with_folder(true);
+    world.with_ctx(|ctx| {
+        let fd = ctx.call(SOCKET, &[UNIX, kind::STREAM.into(), 0]).unwrap();
+        let len = ctx.named(b"/host/socket");
+        assert_eq!(ctx.call(CONNECT, &[fd, ADDRESS, len]), Ok(0));
+        assert_eq!(ctx.call(CONNECT, &[fd, ADDRESS, len]), Err(Errno::EISCONN));
+        assert_eq!(ctx.call(LISTEN, &[fd, 1]), Err(Errno::EINVAL));
+        let outside = world.platform.accept_at("socket").unwrap();
+        assert_eq!(ctx.send(fd, b"question"), Ok(8));
+        let mut data = Vec::new();
+        assert_eq!(world.platform.host_receive(outside, 100, 0, &mut data), Ok(8));
+        assert_eq!(data, b"question");
+        assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, DONTWAIT, 0, 0]), Err(Errno::EAGAIN));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                FakePlatform::become_thread(7);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                world.platform.host_send(outside, b"answer", 0).unwrap();
+            });
+            // pollfd: POLLIN
+            ctx.poke(SCRATCH, [u32::try_from(fd).unwrap(), 1]);
+            assert_eq!(ctx.call(POLL, &[SCRATCH, 1, u64::MAX]), Ok(1));
+        });
+        assert_eq!(ctx.receive(fd), Ok(b"answer".to_vec()));
+        // No file of the enclave goes to the host.
+        assert_eq!(ctx.send_file(fd, fd), Err(Errno::EOPNOTSUPP));
+        assert_eq!(ctx.files_in_flight(), 0);
+        ctx.call(CLOSE, &[fd]).unwrap();
+        world.platform.host_close_socket(outside);
+    });
+    assert_eq!(world.platform.open_sockets(), 0);
+}
+
+#[test]
+fn who_connects_to_the_host_waits_for_room_or_not() {
+    let world = with_folder(true);
+    world.with_ctx(|ctx| {
+        let connect = |flags: u64| {
+            let fd = ctx.call(SOCKET, &[UNIX, u64::from(kind::SEQPACKET) | flags, 0]).unwrap();
+            let len = ctx.named(b"/host/socket");
+            ctx.call(CONNECT, &[fd, ADDRESS, len])
+        };
+        while connect(NONBLOCK).is_ok() {}
+        assert_eq!(connect(NONBLOCK), Err(Errno::EAGAIN));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                FakePlatform::become_thread(7);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                assert!(world.platform.accept_at("socket").is_some());
+            });
+            assert_eq!(connect(0), Ok(0));
+        });
+    });
 }

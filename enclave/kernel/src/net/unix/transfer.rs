@@ -72,6 +72,9 @@ impl UnixSocket {
 
     /// `recvmsg(2)`.
     pub(super) fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
+        if let Some(host) = self.outside() {
+            return self.receive_outside(ctx, host, wanted);
+        }
         let Incoming { data, control_room, flags, is_blocking } = wanted;
         if !RECEIVABLE.contains(flags) {
             bail!(EOPNOTSUPP, "a flag that receiving does not have here");
@@ -183,6 +186,11 @@ impl UnixSocket {
 
     /// `sendmsg(2)`.
     pub(super) fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
+        if let Some(host) = self.outside()
+            && message.to.is_empty()
+        {
+            return self.send_outside(ctx, host, message);
+        }
         let Outgoing { data, to, control, flags, is_blocking } = message;
         if !SENDABLE.contains(flags) {
             bail!(EOPNOTSUPP, "a flag that sending does not have here");
@@ -192,7 +200,7 @@ impl UnixSocket {
             return self.send_datagram(ctx, (data, to), ancillary, is_blocking);
         }
         if self.kind == kind::STREAM && !to.is_empty() {
-            if self.link.get().is_some() {
+            if self.link.get().is_some() || self.outside().is_some() {
                 bail!(EISCONN, "the socket is connected");
             }
             bail!(EOPNOTSUPP, "a stream has one peer");

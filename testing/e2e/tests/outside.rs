@@ -1,0 +1,105 @@
+//! Sockets of the Unix domain of the host, for programs in an enclave.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+use e2e::{Case, Linked, Toolchain, folder, installed, occlum_in};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Servers at `stream`, `packets` and `datagrams` in a folder, as the program `outside` wants them. Ended when dropped.
+struct Servers(Child);
+
+impl Servers {
+    fn start(folder: &Path) -> Self {
+        let program = "
+import socket, sys, threading
+def echo(peer):
+    while data := peer.recv(65536):
+        peer.sendall(data)
+    peer.close()
+def serve(listener):
+    while True:
+        threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
+folder = sys.argv[1]
+for kind, name in ((socket.SOCK_STREAM, '/stream'), (socket.SOCK_SEQPACKET, '/packets')):
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(folder + name)
+    listener.listen()
+    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+drop = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+drop.bind(folder + '/datagrams')
+print('ready', flush=True)
+while True:
+    drop.recv(65536)
+";
+        let mut command = Command::new(PYTHON);
+        command.args(["-c", program]).arg(folder).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_program_that_is_tried_reaches_the_hosts_socket_files_as_on_linux() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("outside", Linked::Dynamic, folder.path()) else { return };
+    if !installed(PYTHON, "python3") {
+        return;
+    }
+    let _servers = Servers::start(folder.path());
+    let paths = ["stream", "packets", "datagrams"].map(|name| folder.path().join(name));
+    let case = Case::new(&program).args(&paths).within(folder.path());
+    case.succeeds();
+    let refused = case.env("DESCRIPTORS", "1").enclave();
+    assert!(refused.text().contains("a descriptor: EOPNOTSUPP\n"), "{}", refused.text());
+}
+
+#[test]
+fn a_mount_says_whether_programs_connect_to_the_sockets_in_it() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("client", Linked::Static, folder.path()) else { return };
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let listener = UnixListener::bind(shared.join("socket")).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut question = [0; 8];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(b"answer").unwrap();
+        }
+    });
+    for (option, expected) in
+        [("true", "connect: ok\nwrite: 8\nread: 6\n"), ("false", "connect: ECONNREFUSED\n")]
+    {
+        let path = folder.path().join(option);
+        assert_eq!(occlum_in(folder.path(), &["new", option]).status, 0);
+        fs::create_dir_all(path.join("image/bin")).unwrap();
+        fs::copy(&program, path.join("image/bin/client")).unwrap();
+        let config = fs::read_to_string(path.join("Occlum.json")).unwrap();
+        let mount = format!(
+            "\"mount\": [\n{{\"target\": \"/shared\", \"type\": \"hostfs\", \"source\": {shared:?}, \"options\": {{\"sockets\": {option}}}}},"
+        );
+        fs::write(path.join("Occlum.json"), config.replace("\"mount\": [", &mount)).unwrap();
+        let built = occlum_in(&path, &["build"]);
+        assert_eq!(built.status, 0, "{}", built.errors());
+        let run = occlum_in(&path, &["run", "/bin/client", "/shared/socket"]);
+        assert_eq!(run.text(), expected, "{option}: {}", run.errors());
+    }
+}
