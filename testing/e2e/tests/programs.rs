@@ -177,6 +177,11 @@ fn datagrams_are_put_together_and_lost_ones_counted_as_on_linux() {
 }
 
 #[test]
+fn the_sockets_of_a_program_are_listed_as_on_linux() {
+    same("procnet", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn sockets_of_the_unix_domain_behave_as_on_linux() {
     same("sockets", &BOTH, |case| case);
 }

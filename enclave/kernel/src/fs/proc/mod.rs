@@ -2,11 +2,12 @@
 //!
 //! Nothing is stored: a directory looks at the kernel when it is asked, a file makes its text when it is read from the
 //! start. Tables say what there is: [`system::FILES`] for all, [`process::FILES`] for a process,
-//! [`system::SETTINGS`] for `/proc/sys`.
+//! [`system::SETTINGS`] for `/proc/sys`, [`net::FILES`] for `/proc/net`.
 //!
 //! Lock order: none are held while text is made.
 
 mod cpu;
+mod net;
 mod node;
 mod process;
 mod system;
@@ -144,6 +145,8 @@ enum Place {
     Settings(String),
     /// `/proc/sysvipc`
     SystemV,
+    /// `/proc/PID/net`
+    Net,
 }
 
 struct ProcDirectory {
@@ -186,7 +189,7 @@ impl ProcDirectory {
         match &self.place {
             Place::Root => {
                 let kernel = self.shared.kernel()?;
-                names.extend(["self", "thread-self", "mounts"].map(link));
+                names.extend(["self", "thread-self", "mounts", "net"].map(link));
                 names.extend(["sys", "sysvipc"].map(directory));
                 names.extend(system::FILES.iter().map(|(name, _)| file(name)));
                 let processes = kernel.processes.all();
@@ -195,7 +198,7 @@ impl ProcDirectory {
             Place::Process { pid, tid } => {
                 self.shared.process(*pid)?;
                 names.extend(PROCESS_LINKS.iter().map(|(name, _)| link(name)));
-                names.extend(["fd", "fdinfo"].map(directory));
+                names.extend(["fd", "fdinfo", "net"].map(directory));
                 if tid.is_none() {
                     names.push(directory("task"));
                 }
@@ -211,6 +214,7 @@ impl ProcDirectory {
                 let threads = self.shared.process(*pid)?.threads();
                 names.extend(threads.iter().map(|thread| number(thread.tid(), FileType::Directory)));
             }
+            Place::Net => names.extend(net::FILES.iter().map(|(name, _)| file(name))),
             Place::SystemV => names.extend(sysvipc::FILES.iter().map(|(name, _)| file(name))),
             Place::Settings(prefix) => {
                 for (path, _) in system::SETTINGS {
@@ -246,6 +250,7 @@ impl ProcDirectory {
                 "self" => Ok(self.link(LinkKind::Myself)),
                 "thread-self" => Ok(self.link(LinkKind::MyThread)),
                 "mounts" => Ok(self.link(LinkKind::Mounts)),
+                "net" => Ok(self.link(LinkKind::Net)),
                 "sys" => Ok(self.directory(Place::Settings(String::new()))),
                 "sysvipc" => Ok(self.directory(Place::SystemV)),
                 _ => {
@@ -261,6 +266,7 @@ impl ProcDirectory {
                 match name {
                     "fd" => Ok(self.directory(Place::Descriptors(*pid))),
                     "fdinfo" => Ok(self.directory(Place::DescriptorInfos(*pid))),
+                    "net" => Ok(self.directory(Place::Net)),
                     "task" if tid.is_none() => Ok(self.directory(Place::Tasks(*pid))),
                     _ => {
                         let (_, make) = process::FILES.iter().find(|(n, _)| *n == name).ok_or(absent)?;
@@ -283,8 +289,9 @@ impl ProcDirectory {
                 self.shared.thread(*pid, tid)?;
                 Ok(self.directory(Place::Process { pid: *pid, tid: Some(tid) }))
             }
-            (Place::SystemV, _) => {
-                let (_, make) = sysvipc::FILES.iter().find(|(n, _)| *n == name).ok_or(absent)?;
+            (Place::SystemV | Place::Net, _) => {
+                let files = if self.place == Place::Net { net::FILES } else { sysvipc::FILES };
+                let (_, make) = files.iter().find(|(n, _)| *n == name).ok_or(absent)?;
                 Ok(self.file(name, node::Make::System(*make)))
             }
             (Place::Settings(prefix), _) => {

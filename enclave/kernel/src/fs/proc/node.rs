@@ -116,6 +116,8 @@ pub(super) enum LinkKind {
     MyThread,
     /// `/proc/mounts`
     Mounts,
+    /// `/proc/net`
+    Net,
     /// `/proc/PID/exe`
     Executable(u32),
     /// `/proc/PID/cwd`
@@ -141,7 +143,7 @@ impl Link {
     fn place(&self, kernel: &Kernel) -> Result<Option<Arc<Dentry>>> {
         let places = |pid: u32| -> Result<_> { Ok(self.shared.process(pid)?.world().2.places()) };
         Ok(match self.kind {
-            LinkKind::Myself | LinkKind::MyThread | LinkKind::Mounts => None,
+            LinkKind::Myself | LinkKind::MyThread | LinkKind::Mounts | LinkKind::Net => None,
             LinkKind::Executable(pid) => {
                 let process = self.shared.process(pid)?;
                 let root = process.world().2.places().root;
@@ -205,6 +207,7 @@ impl Symlink for Link {
                 format!("{pid}/task/{}", thread.tid())
             }
             LinkKind::Mounts => String::from("self/mounts"),
+            LinkKind::Net => String::from("self/net"),
             LinkKind::Executable(pid) => return Ok(self.shared.process(pid)?.executable()),
             _ => {
                 let place = self.place(&kernel)?;

@@ -19,17 +19,19 @@
 //! * [`option`]: options, here and of the host.
 //! * [`socket`]: the calls of `socket(2)`.
 //! * [`readiness`]: what a host's socket is ready for, and who is told.
+//! * [`listing`]: what `/proc/net` tells.
 //! * [`interfaces`], [`netlink`]: what the host says of its network.
 //!
 //! Lock order: a listener; then the leaves: how far a connection is, a name, the options, a table of ports, a queue.
 
-mod datagram;
 mod batch;
 mod cork;
+mod datagram;
 mod endpoint;
 pub(crate) mod host;
 pub(crate) mod interfaces;
 pub(crate) mod io;
+pub(crate) mod listing;
 pub(crate) mod netlink;
 mod option;
 mod ports;

@@ -6,6 +6,7 @@
 //!
 //! Lock order: [`Stream::listener`], then [`Stream::progress`] of those that connect. No notifier is told under either.
 
+use super::listing::state;
 use super::{InetSocket, endpoint};
 use crate::Ctx;
 use crate::fs::wait;
@@ -706,23 +707,26 @@ impl InetSocket {
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
+    /// One of [`state`].
+    pub(super) fn tcp_state(&self) -> u8 {
+        match self.stream.link.get() {
+            Some(link) if link.outgoing.was_reset() => state::CLOSE,
+            Some(link) => match (self.is_shut(SENDING), link.incoming.is_over()) {
+                (false, false) => state::ESTABLISHED,
+                (false, true) => state::CLOSE_WAIT,
+                (true, false) => state::FIN_WAIT2,
+                (true, true) => state::CLOSE,
+            },
+            None if self.listens() => state::LISTEN,
+            None if self.progress() == Progress::Waiting => state::SYN_SENT,
+            None => state::CLOSE,
+        }
+    }
+
     /// `struct tcp_info`, as far as it means something: state, window scales, and sizes of segments.
     pub(super) fn tcp_info(&self) -> [u8; 104] {
-        const ESTABLISHED: u8 = 1;
-        const CLOSE: u8 = 7;
-        const CLOSE_WAIT: u8 = 8;
-        const LISTEN: u8 = 10;
-        const SYN_SENT: u8 = 2;
-        let state = match self.stream.link.get() {
-            Some(link) if link.outgoing.was_reset() => CLOSE,
-            Some(link) if link.incoming.is_over() => CLOSE_WAIT,
-            Some(_) => ESTABLISHED,
-            None if self.listens() => LISTEN,
-            None if self.progress() == Progress::Waiting => SYN_SENT,
-            None => CLOSE,
-        };
         let mut info = [0; 104];
-        info[0] = state;
+        info[0] = self.tcp_state();
         for (at, value) in [(16usize, 65_483u32), (20, 536), (68, 30), (72, 15), (80, 10)] {
             if let Some(room) = info.get_mut(at..at.saturating_add(4)) {
                 room.copy_from_slice(&value.to_le_bytes());

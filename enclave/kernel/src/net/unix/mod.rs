@@ -33,6 +33,7 @@ use crate::net::local::{self, Limit};
 use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use ancillary::{Ancillary, InFlight};
 use connect::Listener;
 use core::any::Any;
@@ -206,6 +207,18 @@ impl UnixSocket {
         }
     }
 
+    /// What is listed.
+    pub(crate) fn row(&self) -> Row {
+        let is_connected = self.link.get().is_some() || self.outside.get().is_some() || self.peer().is_some();
+        Row {
+            kind: self.kind,
+            listens: self.listener.lock().is_some(),
+            is_connected,
+            name: self.current_name().map(|name| name.shown().to_vec()).unwrap_or_default(),
+            ino: self.ino,
+        }
+    }
+
     const fn is_datagram(&self) -> bool {
         self.kind == kind::DGRAM
     }
@@ -264,6 +277,16 @@ impl UnixSocket {
         ready.set(Readiness::OUT, has_room);
         ready
     }
+}
+
+/// What `/proc/net/unix` tells of a socket.
+pub(crate) struct Row {
+    pub(crate) kind: u32,
+    pub(crate) listens: bool,
+    pub(crate) is_connected: bool,
+    /// A path and a zero, a zero and an abstract name, or nothing.
+    pub(crate) name: Vec<u8>,
+    pub(crate) ino: u64,
 }
 
 /// Bits of [`UnixSocket::shut`].

@@ -37,6 +37,11 @@ pub(super) struct Name {
 }
 
 impl Name {
+    /// As `getsockname(2)` shows it, behind the family.
+    pub(super) fn shown(&self) -> &[u8] {
+        &self.shown
+    }
+
     /// The address of a socket with this name, or without one.
     pub(super) fn address(name: Option<&Self>) -> Address {
         let mut bytes = family::UNIX.to_le_bytes().to_vec();
