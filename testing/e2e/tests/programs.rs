@@ -172,6 +172,11 @@ fn the_loopback_interface_behaves_as_on_linux() {
 }
 
 #[test]
+fn urgent_data_is_signalled_and_marked_as_on_linux() {
+    same("urgent", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn datagrams_are_put_together_and_lost_ones_counted_as_on_linux() {
     same("corked", &BOTH[..1], |case| case);
 }

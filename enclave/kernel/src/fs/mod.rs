@@ -47,7 +47,7 @@ pub(crate) use pidfd::{PidFd, pidfd};
 pub(crate) use pipe::{
     anonymous_metadata, is_pipe, pipe, pipe_size, set_packets, tee, wait_for_peer, wait_for_room,
 };
-pub(crate) use sigio::SignalOwner;
+pub(crate) use sigio::{SignalDriven, SignalOwner};
 pub(crate) use signalfd::{SignalFd, signalfd};
 pub(crate) use stream::HostStream;
 pub(crate) use table::FileTable;

@@ -4,6 +4,7 @@ use super::FsShared;
 use super::epoll::Interest;
 use super::sigio::SignalDriven;
 use crate::Kernel;
+use crate::net::inet::InetSocket;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -248,7 +249,12 @@ impl OpenFile {
 
     /// What it signals.
     pub(crate) fn signal_driven(&self, kernel: &Arc<Kernel>) -> Arc<SignalDriven> {
-        self.driven.lock().get_or_insert_with(|| SignalDriven::new(kernel, self)).clone()
+        let driven = self.driven.lock().get_or_insert_with(|| SignalDriven::new(kernel, self)).clone();
+        if let Some(socket) = self.file.as_any().downcast_ref::<InetSocket>() {
+            // Urgent data is told of whether or not O_ASYNC is set.
+            socket.tell_of_urgent(Arc::downgrade(&driven));
+        }
+        driven
     }
 
     /// What it signals, if that was ever asked for.

@@ -1,7 +1,8 @@
 //! Signals for files that become ready: O_ASYNC, F_SETOWN, F_SETSIG (`fcntl(2)`).
 //!
 //! An open file description that has an owner observes its own file. Pipes, Unix sockets, pseudo-terminals and inotify have this.
-//! What the host has does not: nobody looks at the host's events while all threads run their programs.
+//! What the host has does not: nobody looks at the host's events while all threads run their programs. A connection of TCP inside of
+//! the enclave has SIGURG alone.
 
 use super::OpenFile;
 use crate::{Ctx, Kernel, Process, signal};
@@ -94,21 +95,9 @@ impl SignalDriven {
 
     /// Sends the signal for an event.
     fn send(&self, event: Readiness) {
-        let state = *self.state.lock();
-        let (Some(kernel), Some(owner)) = (self.kernel.upgrade(), state.owner) else { return };
         let is_in = event.intersects(Readiness::IN | Readiness::HUP);
         let (code, band) = if is_in { (si::POLL_IN, BAND_IN) } else { (si::POLL_OUT, BAND_OUT) };
-        for process in processes(&kernel, owner) {
-            if !may_signal(state.users, &process) {
-                continue;
-            }
-            let send = |signal: Signal, info: SigInfo| match owner {
-                SignalOwner::Thread(tid) => match kernel.processes.thread(tid) {
-                    Some(thread) => signal::send_to_thread(&process, &thread, signal, info),
-                    None => Ok(()),
-                },
-                _ => signal::send_to_process(&process, signal, info),
-            };
+        self.each(|state, send| {
             let chosen = state.signal.map(|signal| {
                 let mut info = SigInfo::new(signal, code);
                 [info.fields[0], info.fields[1]] = [band, state.fd.into()];
@@ -118,6 +107,31 @@ impl SignalDriven {
             if !matches!(chosen, Some(Ok(()))) {
                 let _ = send(Signal::SIGIO, SigInfo::new(Signal::SIGIO, si::KERNEL));
             }
+        });
+    }
+
+    /// Sends SIGURG.
+    pub(crate) fn send_urgent(&self) {
+        self.each(|_, send| {
+            let _ = send(Signal::SIGURG, SigInfo::new(Signal::SIGURG, si::KERNEL));
+        });
+    }
+
+    /// Has `tell` signal each process that the owner is, as far as it may be signalled.
+    fn each(&self, tell: impl Fn(State, &dyn Fn(Signal, SigInfo) -> Result<()>)) {
+        let state = *self.state.lock();
+        let (Some(kernel), Some(owner)) = (self.kernel.upgrade(), state.owner) else { return };
+        for process in processes(&kernel, owner) {
+            if !may_signal(state.users, &process) {
+                continue;
+            }
+            tell(state, &|number, info| match owner {
+                SignalOwner::Thread(tid) => match kernel.processes.thread(tid) {
+                    Some(thread) => signal::send_to_thread(&process, &thread, number, info),
+                    None => Ok(()),
+                },
+                _ => signal::send_to_process(&process, number, info),
+            });
         }
     }
 }

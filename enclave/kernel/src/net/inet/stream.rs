@@ -9,7 +9,7 @@
 use super::listing::state;
 use super::{InetSocket, endpoint};
 use crate::Ctx;
-use crate::fs::wait;
+use crate::fs::{SignalDriven, wait};
 use crate::net::local::{self, Backlog, Queue};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -39,13 +39,20 @@ const TOLD: u32 = 2;
 /// Of so many connections that are accepted, one is asked of the host first.
 const HOST_TURN: usize = 8;
 
+/// Urgent data that comes to a socket.
+#[derive(Default)]
+pub(super) struct UrgentInbox {
+    /// The last byte, until it is received.
+    byte: Mutex<Option<u8>>,
+    /// Who is told, with SIGURG.
+    owner: Mutex<Weak<SignalDriven>>,
+}
+
 /// A connection, seen from one side.
 pub(super) struct Link {
     incoming: Arc<Channel>,
     outgoing: Arc<Channel>,
-    /// The last urgent byte that came, until it is received, and that went.
-    urgent: Arc<Mutex<Option<u8>>>,
-    peer_urgent: Arc<Mutex<Option<u8>>>,
+    peer_urgent: Arc<UrgentInbox>,
     peer: SocketAddr,
     void: AtomicU32,
 }
@@ -82,6 +89,7 @@ pub(super) struct Stream {
     /// Where it connects to while it waits.
     target: Mutex<Option<SocketAddr>>,
     link: Once<Link>,
+    urgent: Arc<UrgentInbox>,
     /// Nobody accepted it yet.
     is_embryo: AtomicBool,
     shut: AtomicU32,
@@ -428,23 +436,17 @@ impl InetSocket {
             Channel::new(kind::STREAM, capacity, &into.notifier, &from.notifier)
         };
         let (there, back) = (channel(self, &other), channel(&other, self));
-        let (urgent_there, urgent_back) = (Arc::default(), Arc::default());
         *other.local.lock() =
             Some(super::Local { address: target, is_in_table: false, given: None, is_on_host: false });
-        let side = |incoming: &Arc<Channel>,
-                    outgoing: &Arc<Channel>,
-                    urgent: &Arc<_>,
-                    peer_urgent: &Arc<_>,
-                    peer| Link {
+        let side = |incoming: &Arc<Channel>, outgoing: &Arc<Channel>, to: &Self, peer| Link {
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
-            urgent: Arc::clone(urgent),
-            peer_urgent: Arc::clone(peer_urgent),
+            peer_urgent: Arc::clone(&to.stream.urgent),
             peer,
             void: AtomicU32::new(THERE),
         };
-        self.stream.link.call_once(|| side(&back, &there, &urgent_back, &urgent_there, target));
-        other.stream.link.call_once(|| side(&there, &back, &urgent_there, &urgent_back, source));
+        self.stream.link.call_once(|| side(&back, &there, &other, target));
+        other.stream.link.call_once(|| side(&there, &back, self, source));
         other.stream.is_embryo.store(true, Ordering::SeqCst);
         listener.backlog.push(other);
     }
@@ -511,7 +513,7 @@ impl InetSocket {
     pub(super) fn try_receive(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
         let link = self.link()?;
         if flags.contains(MessageFlags::OOB) {
-            return self.receive_urgent(link, into, flags);
+            return self.receive_urgent(into, flags);
         }
         let Queue::Bytes(ring) = &link.incoming.queue else { return Ok(0) };
         let is_peek = flags.contains(MessageFlags::PEEK);
@@ -540,8 +542,13 @@ impl InetSocket {
         self.options.is_urgent_inline.load(Ordering::Relaxed)
     }
 
-    fn receive_urgent(&self, link: &Link, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
-        let mut urgent = link.urgent.lock();
+    /// Has SIGURG sent to the owner of the file that the socket is.
+    pub(crate) fn tell_of_urgent(&self, owner: Weak<SignalDriven>) {
+        *self.stream.urgent.owner.lock() = owner;
+    }
+
+    fn receive_urgent(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
+        let mut urgent = self.stream.urgent.byte.lock();
         let byte = match *urgent {
             Some(byte) if !self.is_urgent_inline() => byte,
             _ => bail!(EINVAL, "no urgent data is there"),
@@ -596,9 +603,13 @@ impl InetSocket {
         let link = self.link()?;
         let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(()) };
         ring.write(&mut SliceSource::new(&[byte]), &mut Some(Urgent))?;
-        *link.peer_urgent.lock() = Some(byte);
+        *link.peer_urgent.byte.lock() = Some(byte);
         // The reader was told of a byte; it may be waiting for an urgent one.
         ring.tell();
+        let owner = link.peer_urgent.owner.lock().clone();
+        if let Some(owner) = owner.upgrade() {
+            owner.send_urgent();
+        }
         Ok(())
     }
 
@@ -649,7 +660,7 @@ impl InetSocket {
         ready.set(Readiness::HUP, is_over && is_mute);
         ready.set(Readiness::RDHUP, is_over);
         ready.set(Readiness::IN, is_over || self.readable(link) > 0);
-        ready.set(Readiness::PRI, link.urgent.lock().is_some() && !self.is_urgent_inline());
+        ready.set(Readiness::PRI, self.stream.urgent.byte.lock().is_some() && !self.is_urgent_inline());
         let has_room = match &link.outgoing.queue {
             Queue::Bytes(ring) => {
                 let state = ring.state();
