@@ -369,3 +369,6 @@ impl InetSocket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
