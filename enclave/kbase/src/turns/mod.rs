@@ -6,20 +6,21 @@
 //! resident whose threads stay inside is never thrown out: the first of those who wait learns who it is and until when it may
 //! stay, and asks it to leave.
 //!
-//! Only the first is woken, when the last thread leaves or when it becomes the first, and only one of its threads looks at the
-//! clock: a thousand that wait cost the others nothing.
+//! Only one thread of the first is woken, when the last thread leaves or when it becomes the first, and only one looks at the
+//! clock: a thousand that wait cost the others nothing. With the thread that gets inside all others of its member do, which it
+//! counts in before it wakes them: each of these wakes leads somewhere, however long it takes until the thread runs.
 //!
-//! Invariant: whoever changes who is first, or frees the place, wakes the first afterwards. A thread that waits is in the queue of
+//! Invariant: whoever changes who is first, or frees the place, wakes the first afterwards. A thread that waits has a ticket at
 //! its seat before it looks, and looks after it is among those who wait; so one of the two sees the other. `models` checks it.
 //!
 //! A switch takes long, so it runs without a lock: meanwhile the next is resident already, and nobody can get inside.
 //!
-//! Lock order: the state of the turns, then the list of members. Members are dropped, and threads woken, without either.
+//! Lock order: the state of the turns, then the list of members, then the tickets of a seat. Members are dropped, and threads woken, without either.
 
 #[cfg(all(test, loom))]
 mod models;
 
-use crate::event::{WaiterQueue, Waker};
+use crate::event::Waker;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard};
 use alloc::collections::VecDeque;
@@ -41,9 +42,16 @@ pub struct Seat {
     /// Threads that are inside.
     inside: AtomicU32,
     /// Its threads that wait to get inside.
-    entering: WaiterQueue,
+    tickets: Mutex<Vec<Arc<Ticket>>>,
     /// One of these looks at the clock.
     has_asker: AtomicBool,
+}
+
+/// What a thread that waits holds.
+pub struct Ticket {
+    waker: Waker,
+    /// Another thread of the member has counted it in.
+    is_inside: AtomicBool,
 }
 
 impl Seat {
@@ -53,7 +61,7 @@ impl Seat {
         Self {
             id,
             inside: AtomicU32::new(0),
-            entering: WaiterQueue::default(),
+            tickets: Mutex::new(Vec::new()),
             has_asker: AtomicBool::new(false),
         }
     }
@@ -173,29 +181,29 @@ impl<M: Member> Turns<M> {
         switch: impl Fn(&M, &[Arc<M>]),
         mut wait: impl FnMut(Option<Stay>),
     ) {
-        if self.try_enter(me, &clock, &switch) == Entry::Inside {
+        if self.try_enter(me, None, &clock, &switch) == Entry::Inside {
             return;
         }
-        let Seat { entering: queue, has_asker, .. } = me.seat();
+        let Seat { tickets, has_asker, .. } = me.seat();
         let mut is_asker = false;
-        loop {
-            queue.enqueue(waker);
-            match self.try_enter(me, &clock, &switch) {
-                Entry::Inside => break,
-                Entry::Taken(stay) => {
-                    is_asker = is_asker || (stay.is_some() && !has_asker.swap(true, Ordering::SeqCst));
-                    wait(stay.filter(|_| is_asker));
-                }
-            }
+        let ticket = Arc::new(Ticket { waker: waker.clone(), is_inside: AtomicBool::new(false) });
+        tickets.lock().push(ticket.clone());
+        // Pairs with the fence of `leave`.
+        fence(Ordering::SeqCst);
+        while !ticket.is_inside.load(Ordering::SeqCst)
+            && let Entry::Taken(stay) = self.try_enter(me, Some(&ticket), &clock, &switch)
+        {
+            is_asker = is_asker || (stay.is_some() && !has_asker.swap(true, Ordering::SeqCst));
+            wait(stay.filter(|_| is_asker));
         }
-        queue.dequeue(waker);
     }
 
-    /// Tries to get the calling thread inside. If it is the turn of `me`, `switch` puts it in the place of the resident; it gets
-    /// that, and the members that live. `clock` gives nanoseconds.
+    /// Tries to get the calling thread inside, which has this ticket if it waits. If it is the turn of `me`, `switch` puts it in the
+    /// place of the resident; it gets that, and the members that live. `clock` gives nanoseconds.
     pub fn try_enter(
         &self,
         me: &Arc<M>,
+        ticket: Option<&Arc<Ticket>>,
         clock: impl Fn() -> u64,
         switch: impl FnOnce(&M, &[Arc<M>]),
     ) -> Entry {
@@ -203,14 +211,17 @@ impl<M: Member> Turns<M> {
         // Declared before the guard, so that they are dropped after it.
         let members: Vec<Arc<M>>;
         let mut state = self.state.lock();
+        if ticket.is_some_and(|ticket| ticket.is_inside.load(Ordering::SeqCst)) {
+            return Entry::Inside;
+        }
         let is_switching = state.is_switching;
         if state.resident == seat.id && !is_switching {
-            if state.waiting.is_empty() {
+            if state.waiting.is_empty() && ticket.is_none() {
                 seat.count_in();
                 return Entry::Inside;
             }
-            if clock() < state.slice_end_ns {
-                return self.admit(state, seat, false);
+            if state.waiting.is_empty() || clock() < state.slice_end_ns {
+                return self.admit(state, seat, ticket, false);
             }
         }
         members = self.members();
@@ -237,14 +248,14 @@ impl<M: Member> Turns<M> {
             return Entry::Taken(is_first.then_some(stay));
         };
         if state.resident == seat.id {
-            return self.admit(state, seat, false);
+            return self.admit(state, seat, ticket, false);
         }
         let begin = clock();
         let mut state = self.switched(state, seat.id, || switch(resident, &members));
         let end = clock();
         let slice = end.saturating_sub(begin).saturating_mul(SLICE_TO_SWITCH);
         state.slice_end_ns = end.saturating_add(slice.clamp(SLICE_NS, LONGEST_SLICE_NS));
-        self.admit(state, seat, true)
+        self.admit(state, seat, ticket, true)
     }
 
     /// Makes a member resident: `switch` makes the place its own.
@@ -263,18 +274,31 @@ impl<M: Member> Turns<M> {
         state
     }
 
-    /// A thread of the resident gets inside, and the other threads of that may follow.
-    fn admit(&self, mut state: MutexGuard<'_, State>, seat: &Seat, has_switched: bool) -> Entry {
-        // Others who still wait say so again: nobody is among those who wait without a thread that is woken.
+    /// A thread of the resident gets inside, and with it all that wait.
+    fn admit(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        seat: &Seat,
+        ticket: Option<&Arc<Ticket>>,
+        has_switched: bool,
+    ) -> Entry {
         state.waiting.retain(|&id| id != seat.id);
         seat.count_in();
+        let mut others = core::mem::take(&mut *seat.tickets.lock());
+        others.retain(|other| ticket.is_none_or(|own| !Arc::ptr_eq(own, other)));
+        for other in &others {
+            seat.count_in();
+            other.is_inside.store(true, Ordering::SeqCst);
+        }
         let changed = self.note_first(&state);
         // Who looked during the switch has not heard until when the resident may stay.
         let next = if has_switched { state.waiting.front().copied() } else { changed };
         drop(state);
         self.wake(next);
         seat.has_asker.store(false, Ordering::SeqCst);
-        seat.entering.wake_all();
+        for other in others {
+            other.waker.wake();
+        }
         Entry::Inside
     }
 
@@ -282,7 +306,7 @@ impl<M: Member> Turns<M> {
     pub fn leave(&self, me: &M) {
         let seat = me.seat();
         if seat.count_out() {
-            // Pairs with the fence of the queue, between the two looks of who waits.
+            // Pairs with the fence of `enter`, between the two looks of who waits.
             fence(Ordering::SeqCst);
             let first = self.first.load(Ordering::SeqCst);
             self.wake((first != NOBODY && first != seat.id).then_some(first));
@@ -346,15 +370,17 @@ impl<M: Member> Turns<M> {
         first.filter(|&first| first != before)
     }
 
-    /// Wakes the threads of a member that wait to get inside.
+    /// Wakes a thread of a member that waits to get inside.
     fn wake(&self, member: Option<u64>) {
         let Some(id) = member else { return };
         let member = {
             let members = self.members.lock();
             members.iter().find(|(member, _)| *member == id).and_then(|(_, member)| member.upgrade())
         };
-        if let Some(member) = member {
-            member.seat().entering.wake_all();
+        let Some(member) = member else { return };
+        let first = member.seat().tickets.lock().first().cloned();
+        if let Some(first) = first {
+            first.waker.wake();
         }
     }
 }
@@ -362,6 +388,7 @@ impl<M: Member> Turns<M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::event::{Rest, Waiter};
     use core::cell::Cell;
 
     struct Named(Seat);
@@ -385,7 +412,7 @@ mod tests {
     }
 
     fn enter(turns: &Turns<Named>, who: &Arc<Named>) -> Entry {
-        turns.try_enter(who, || 0, |_, _| {})
+        turns.try_enter(who, None, || 0, |_, _| {})
     }
 
     #[test]
@@ -420,12 +447,16 @@ mod tests {
             assert_eq!((from.0.id(), members.len()), (1, 3));
             switches.set(switches.get() + 1);
         };
-        assert_eq!(turns.try_enter(&three, || 0, switch), Entry::Inside);
-        turns.leave(&three);
-        assert_eq!(turns.try_enter(&three, || SLICE_NS - 1, switch), Entry::Inside, "its slice is not over");
+        assert_eq!(turns.try_enter(&three, None, || 0, switch), Entry::Inside);
         turns.leave(&three);
         assert_eq!(
-            turns.try_enter(&three, || SLICE_NS, switch),
+            turns.try_enter(&three, None, || SLICE_NS - 1, switch),
+            Entry::Inside,
+            "its slice is not over"
+        );
+        turns.leave(&three);
+        assert_eq!(
+            turns.try_enter(&three, None, || SLICE_NS, switch),
             Entry::Taken(None),
             "the next waits already"
         );
@@ -442,7 +473,7 @@ mod tests {
             assert_eq!(enter(&turns, &two), Entry::Taken(None), "another thread of the next");
             assert_eq!(enter(&turns, &one), Entry::Taken(None));
         };
-        assert_eq!(turns.try_enter(&two, || 0, switch), Entry::Inside);
+        assert_eq!(turns.try_enter(&two, None, || 0, switch), Entry::Inside);
         assert_eq!(two.0.inside(), 1);
         let stay = Stay { resident: 2, until_ns: SLICE_NS };
         assert_eq!(enter(&turns, &three), Entry::Taken(Some(stay)));
@@ -450,11 +481,37 @@ mod tests {
     }
 
     #[test]
+    fn all_threads_of_a_member_that_wait_get_inside_with_the_first() {
+        struct Nobody;
+        impl crate::event::Unpark for Nobody {
+            fn unpark(&self) {}
+        }
+        let (turns, [one, two, _]) = three();
+        assert_eq!(enter(&turns, &one), Entry::Inside);
+        assert!(matches!(enter(&turns, &two), Entry::Taken(Some(_))));
+        let waiters = [(); 3].map(|()| Waiter::new(Arc::new(Nobody)));
+        let tickets = waiters.each_ref().map(|waiter| {
+            Arc::new(Ticket { waker: waiter.waker().clone(), is_inside: AtomicBool::new(false) })
+        });
+        two.0.tickets.lock().extend(tickets.iter().cloned());
+        turns.leave(&one);
+        let is_woken = |waiter: &Waiter| waiter.rest(|| false, || ()) == Rest::NotSlept;
+        assert_eq!(waiters.each_ref().map(is_woken), [true, false, false], "one is enough");
+        let with = |ticket| turns.try_enter(&two, Some(ticket), || 0, |_, _| {});
+        assert_eq!(with(&tickets[0]), Entry::Inside);
+        assert_eq!(two.0.inside(), 3, "the others need not run for that");
+        assert_eq!(waiters.each_ref().map(is_woken), [false, true, true]);
+        assert_eq!((with(&tickets[1]), with(&tickets[2])), (Entry::Inside, Entry::Inside));
+        assert_eq!(two.0.inside(), 3, "nobody counts twice");
+        assert!(two.0.tickets.lock().is_empty());
+    }
+
+    #[test]
     fn a_slice_is_longer_after_a_long_switch_but_not_without_end() {
         for (took, slice) in [(0, SLICE_NS), (1_000_000, 8_000_000), (1_000_000_000, LONGEST_SLICE_NS)] {
             let (turns, [one, two, _]) = three();
             let now = Cell::new(5);
-            assert_eq!(turns.try_enter(&two, || now.get(), |_, _| now.set(5 + took)), Entry::Inside);
+            assert_eq!(turns.try_enter(&two, None, || now.get(), |_, _| now.set(5 + took)), Entry::Inside);
             let until_ns = 5 + took + slice;
             assert_eq!(enter(&turns, &one), Entry::Taken(Some(Stay { resident: 2, until_ns })));
         }
