@@ -101,6 +101,11 @@ fn signals_are_delivered_as_by_linux() {
 }
 
 #[test]
+fn pending_signals_are_limited_and_awaited_as_by_linux() {
+    same("pending", &BOTH, |case| case);
+}
+
+#[test]
 fn exceptions_and_interrupts_do_not_hide_each_other() {
     same("storm", &BOTH, |case| case);
 }

@@ -49,6 +49,8 @@ struct Sleepers {
     interrupts: BTreeSet<u32>,
     /// Requests of `interrupt_at`.
     alarms: BTreeMap<u32, u64>,
+    /// How many there were.
+    alarm_requests: u64,
     /// Requests of `schedule`.
     scheduled: BTreeMap<u32, Scheduled>,
 }
@@ -71,6 +73,11 @@ pub struct FakePlatform {
 }
 
 impl FakePlatform {
+    /// How often `interrupt_at` was called.
+    pub fn alarm_requests(&self) -> u64 {
+        lock(&self.sleepers).alarm_requests
+    }
+
     /// How a thread was last asked to be scheduled.
     pub fn scheduled(&self, thread: ThreadHandle) -> Option<Scheduled> {
         lock(&self.sleepers).scheduled.get(&thread.0).cloned()
@@ -307,6 +314,7 @@ impl Threads for FakePlatform {
 
     fn interrupt_at(&self, thread: ThreadHandle, deadline_ns: Option<u64>) {
         let mut sleepers = lock(&self.sleepers);
+        sleepers.alarm_requests += 1;
         match deadline_ns {
             Some(deadline) => sleepers.alarms.insert(thread.0, deadline),
             None => sleepers.alarms.remove(&thread.0),

@@ -2,6 +2,8 @@
 //! itself, so files have no guards. But programs drop privileges and check that they cannot get them back, so the
 //! rules of `credentials(7)` and `capabilities(7)` hold among the numbers.
 
+use super::account::{Account, Accounts};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kbase::sync::Mutex;
@@ -81,11 +83,14 @@ pub(crate) struct Credentials {
     inheritable: AtomicU64,
     /// Capabilities that can be had at all (`PR_CAPBSET_DROP`).
     bounding: AtomicU64,
+    accounts: Arc<Accounts>,
+    /// That of the real user.
+    account: Mutex<Arc<Account>>,
 }
 
 impl Credentials {
     /// Those of root.
-    pub(crate) const fn root() -> Self {
+    pub(crate) fn root(accounts: &Arc<Accounts>) -> Self {
         Self {
             users: Ids::root(),
             groups: Ids::root(),
@@ -94,12 +99,15 @@ impl Credentials {
             permitted: AtomicU64::new(ALL_CAPABILITIES),
             inheritable: AtomicU64::new(0),
             bounding: AtomicU64::new(ALL_CAPABILITIES),
+            accounts: Arc::clone(accounts),
+            account: Mutex::new(accounts.of(0)),
         }
     }
 
     /// A copy for a child.
     pub(crate) fn fork(&self) -> Self {
-        let copy = Self::root();
+        let copy = Self::root(&self.accounts);
+        *copy.account.lock() = self.account();
         copy.users.set(self.users.get().map(Some));
         copy.groups.set(self.groups.get().map(Some));
         *copy.others.lock() = self.others.lock().clone();
@@ -112,6 +120,11 @@ impl Credentials {
     pub(crate) fn uid(&self) -> u32 {
         let [real, ..] = self.users.get();
         real
+    }
+
+    /// What is counted of the real user.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.account.lock())
     }
 
     /// Whether it may take any number.
@@ -129,6 +142,12 @@ impl Credentials {
         let before = self.users.get();
         self.users.set(new);
         let after = self.users.get();
+        let ([real_before, ..], [real, ..]) = (before, after);
+        if real != real_before {
+            // What was counted so far stays with the user that it was counted for.
+            let account = self.accounts.of(real);
+            *self.account.lock() = account;
+        }
         let mut capabilities = self.capabilities();
         if before.contains(&0) && !after.contains(&0) {
             if !keeps_permitted {
@@ -194,7 +213,7 @@ mod tests {
 
     #[test]
     fn who_drops_root_for_good_cannot_set_numbers_any_more() {
-        let credentials = Credentials::root();
+        let credentials = Credentials::root(&Arc::default());
         credentials.set_users([None, Some(1000), None], false);
         assert!(!credentials.may_set_ids());
         credentials.set_users([None, Some(0), None], false);
@@ -205,8 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn processes_of_a_user_share_its_account() {
+        let credentials = Credentials::root(&Arc::default());
+        let child = credentials.fork();
+        assert!(Arc::ptr_eq(&credentials.account(), &child.account()));
+        child.set_users([Some(1000), None, None], false);
+        assert!(!Arc::ptr_eq(&credentials.account(), &child.account()));
+        credentials.set_users([Some(1000); 3], false);
+        assert!(Arc::ptr_eq(&credentials.account(), &child.account()));
+    }
+
+    #[test]
     fn capabilities_only_shrink() {
-        let credentials = Credentials::root();
+        let credentials = Credentials::root(&Arc::default());
         let some = Capabilities { effective: 1, permitted: 3, inheritable: 0 };
         credentials.set_capabilities(some).unwrap();
         assert_eq!(credentials.capabilities(), some);

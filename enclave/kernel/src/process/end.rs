@@ -40,6 +40,7 @@ impl Kernel {
             ctx.process.ended.wake_all();
             return;
         }
+        signal::process_ended(ctx.process);
         let (space, files) = world;
         // What is shared with another process (CLONE_VM, CLONE_FILES) has more owners than this process and this call.
         if Arc::strong_count(&files) <= OWNERS_AT_END {

@@ -2,6 +2,7 @@
 //!
 //! Lock order: the table, then a process, then what it owns.
 
+mod account;
 mod attributes;
 mod children;
 mod clone;
@@ -14,6 +15,7 @@ mod stack;
 mod tests;
 mod vdso;
 
+pub(crate) use account::{Account, Accounts, SignalSlot};
 pub(crate) use attributes::Attributes;
 pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
@@ -154,6 +156,8 @@ pub(crate) struct ProcessTable {
     state: Mutex<TableState>,
     /// The threads that are at work.
     pub(crate) workers: Arc<Workers>,
+    /// What is counted by user.
+    accounts: Arc<Accounts>,
 }
 
 struct TableState {
@@ -167,6 +171,7 @@ impl ProcessTable {
         Self {
             state: Mutex::new(TableState { next: 1, processes: BTreeMap::new(), threads: BTreeMap::new() }),
             workers: Arc::default(),
+            accounts: Arc::default(),
         }
     }
 
@@ -226,7 +231,7 @@ impl ProcessTable {
         let pid = Self::allocate(&mut table, max_threads)?;
         let process = Arc::new_cyclic(|weak: &Weak<Process>| {
             let thread = Thread::new(pid, weak, platform.clone(), self.workers.clone(), new.thread);
-            Process::assemble(pid, new.world, thread, new.program, new.origin)
+            Process::assemble(pid, new.world, thread, new.program, new.origin, &self.accounts)
         });
         table.processes.insert(pid, process.clone());
         for thread in process.threads() {
@@ -318,7 +323,14 @@ pub(crate) enum Origin {
 
 impl Process {
     /// Puts a process together.
-    fn assemble(pid: u32, world: World, thread: Arc<Thread>, program: Program, origin: Origin) -> Self {
+    fn assemble(
+        pid: u32,
+        world: World,
+        thread: Arc<Thread>,
+        program: Program,
+        origin: Origin,
+        accounts: &Arc<Accounts>,
+    ) -> Self {
         let (space, files, fs) = world;
         let borrows_memory = matches!(origin, Origin::Clone { borrows_memory: true, .. });
         let state = Mutex::new(ProcessState {
@@ -340,7 +352,7 @@ impl Process {
                 session: AtomicU32::new(pid),
                 state,
                 signals: ProcessSignals::new(),
-                credentials: Credentials::root(),
+                credentials: Credentials::root(accounts),
                 times: ProcessTimes::new(),
                 attributes: Attributes::new(),
                 limits: Mutex::new(initial_limits(&limits)),

@@ -1,5 +1,6 @@
 //! Delivery: what a thread does about its signals on the way back to user code, and the way back from handlers.
 
+use super::queue::Quota;
 use super::state::Own;
 use super::wait::restore_mask;
 use super::{deliverable, frame, send};
@@ -21,6 +22,8 @@ use zerocopy::IntoBytes;
 
 /// Delivers what is pending, before user code runs again. `Break`: the process ends with this wait status.
 pub(crate) fn deliver(ctx: &Ctx<'_>) -> ControlFlow<i32> {
+    // Expirations until now are overruns of a signal that is pending, and not signals of their own.
+    crate::time::expire_timers(ctx);
     loop {
         // Cleared before looking, so that what is sent from here on sets it again.
         ctx.thread.clear_work(WORK_SIGNAL);
@@ -185,13 +188,14 @@ pub(crate) fn raise_fault(ctx: &Ctx<'_>, info: SigInfo, record: ExceptionRecord)
 fn force(ctx: &Ctx<'_>, signal: Signal, info: SigInfo) {
     let signals = &ctx.thread.signals;
     let is_blocked = signals.mask().has(signal);
+    let quota = Quota::of(ctx.process);
     ctx.process.signals.with_shared(|shared| {
         let action = shared.action(signal);
         if is_blocked || action.handler == SIG_IGN {
             shared.set_action(signal, SigAction { handler: SIG_DFL, ..action });
         }
         // A classic signal needs no room: it is at worst delivered without details.
-        let _ = signals.with_queue(|queue| queue.push(signal, info, u64::MAX));
+        let _ = signals.with_queue(|queue| queue.push(signal, info, &quota));
     });
     if is_blocked {
         signals.store_mask(signals.mask().minus(SignalSet::of(signal)));

@@ -21,7 +21,8 @@ mod wait;
 
 pub(crate) use deliver::{deliver, is_orphaned_group, raise_fault, return_from_handler};
 pub(crate) use send::{
-    addressed, may_signal, raise_self, send_from_outside, send_to_all, send_to_process, send_to_thread,
+    addressed, may_signal, raise_self, send_from_outside, send_of_timer, send_to_all, send_to_process,
+    send_to_thread,
 };
 pub(crate) use state::{ProcessSignals, ThreadSignals};
 pub(crate) use wait::{suspend, take_awaited, with_mask};
@@ -43,13 +44,20 @@ pub(crate) fn is_deliverable(ctx: &Ctx<'_>) -> bool {
 
 /// An interrupt came: expires the timers of the process.
 pub(crate) fn on_interrupt(ctx: &Ctx<'_>) {
-    crate::time::expire_timers(ctx);
+    crate::time::on_interrupt(ctx);
 }
 
 /// A thread has left its process: others take what it would have taken, and the timers that it was woken for.
 pub(crate) fn thread_ended(ctx: &Ctx<'_>) {
     send::retarget(ctx, SignalSet(!0));
     crate::time::hand_over_timers(ctx);
+    ctx.thread.signals.with_queue(|queue| queue.discard(SignalSet(!0)));
+}
+
+/// A process has ended: what is pending for it and its timers no longer count for its user, before its parent hears of the end.
+pub(crate) fn process_ended(process: &crate::Process) {
+    process.signals.timers.reset_for_exec();
+    process.signals.with_shared(|shared| shared.queue.discard(SignalSet(!0)));
 }
 
 /// The pending signals that the calling thread may take.

@@ -2,32 +2,75 @@
 //!
 //! A signal is put into a queue first; then a thread that would take it is made to look.
 
+use super::queue::{Queue, Quota};
 use super::state::ProcessSignals;
 use crate::process::capability;
 use crate::thread::{Thread, WORK_SIGNAL};
+use crate::time::TimerSetting;
 use crate::{Ctx, Process};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use kbase::{Result, bail};
-use linux_abi::process::resource;
 use linux_abi::signal::{SigInfo, Signal, SignalSet, si};
 use vfs::Readiness;
 
 /// Sends a signal to a process: one of its threads takes it.
 ///
 /// # Errors
-/// EAGAIN as [`super::queue::Queue::push`].
+/// EAGAIN as [`Queue::push`].
 pub(crate) fn send_to_process(process: &Process, signal: Signal, info: SigInfo) -> Result<()> {
+    let quota = Quota::of(process);
+    to_process(process, signal, |queue| queue.push(signal, info, &quota))
+}
+
+/// Sends a signal to one thread.
+///
+/// # Errors
+/// EAGAIN as [`Queue::push`].
+pub(crate) fn send_to_thread(
+    process: &Process,
+    thread: &Thread,
+    signal: Signal,
+    info: SigInfo,
+) -> Result<()> {
+    let quota = Quota::of(process);
+    to_thread(process, thread, signal, |queue| queue.push(signal, info, &quota))
+}
+
+/// Sends the signal of a timer to a process, or one of its threads.
+pub(crate) fn send_of_timer(
+    process: &Process,
+    thread: Option<&Thread>,
+    signal: Signal,
+    info: SigInfo,
+    timer: TimerSetting,
+) {
+    let push = |queue: &mut Queue| {
+        queue.push_timer(signal, info, timer);
+        Ok(())
+    };
+    // It has its place, so it is not refused.
+    let _ = match thread {
+        Some(thread) => to_thread(process, thread, signal, push),
+        None => to_process(process, signal, push),
+    };
+}
+
+fn to_process(process: &Process, signal: Signal, push: impl FnOnce(&mut Queue) -> Result<()>) -> Result<()> {
     let threads = process.threads();
-    let is_blocked = threads.first().is_some_and(|thread| !thread.signals.wants(signal));
-    let limit = process.limit(resource::SIGPENDING);
+    if threads.is_empty() {
+        // It has ended and was not waited for.
+        return Ok(());
+    }
+    let is_blocked = threads.first().is_some_and(|thread| thread.signals.mask().has(signal));
     let is_queued = process.signals.with_shared(|shared| {
         job_control(&process.signals, shared, &threads, signal);
+        // What is blocked may be caught or waited for later, and a thread that waits for it has blocked it.
         if shared.ignores(signal) && !is_blocked {
             return Ok(false);
         }
-        shared.queue.push(signal, info, limit).map(|()| true)
+        push(&mut shared.queue).map(|()| true)
     })?;
     if is_queued {
         process.signals.arrived.broadcast(&Readiness::IN);
@@ -41,25 +84,20 @@ pub(crate) fn send_to_process(process: &Process, signal: Signal, info: SigInfo) 
     Ok(())
 }
 
-/// Sends a signal to one thread.
-///
-/// # Errors
-/// EAGAIN as [`super::queue::Queue::push`].
-pub(crate) fn send_to_thread(
+fn to_thread(
     process: &Process,
     thread: &Thread,
     signal: Signal,
-    info: SigInfo,
+    push: impl FnOnce(&mut Queue) -> Result<()>,
 ) -> Result<()> {
-    let limit = process.limit(resource::SIGPENDING);
     let affects_all = signal == Signal::SIGCONT || SignalSet::STOPS.has(signal);
     let threads = if affects_all { process.threads() } else { Vec::new() };
     let is_queued = process.signals.with_shared(|shared| {
         job_control(&process.signals, shared, &threads, signal);
-        if shared.ignores(signal) && thread.signals.wants(signal) {
+        if shared.ignores(signal) && !thread.signals.mask().has(signal) {
             return Ok(false);
         }
-        thread.signals.with_queue(|queue| queue.push(signal, info, limit)).map(|()| true)
+        thread.signals.with_queue(push).map(|()| true)
     })?;
     if is_queued {
         process.signals.arrived.broadcast(&Readiness::IN);

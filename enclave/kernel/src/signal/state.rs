@@ -1,8 +1,8 @@
 //! What processes and threads have of signals.
 //!
-//! Lock order: [`ProcessSignals::shared`], then the queue of one thread. Neither is held while anybody is woken.
+//! Lock order: [`ProcessSignals::shared`], then the queue of one thread, or the timers. None is held while anybody is woken.
 
-use super::queue::Queue;
+use super::queue::{Queue, Taken};
 use crate::thread::ExceptionRecord;
 use crate::time::{Restart, Timers};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -316,7 +316,7 @@ impl ProcessSignals {
         thread: &ThreadSignals,
         wanted: SignalSet,
     ) -> Option<(Signal, SigInfo)> {
-        self.with_shared(|shared| take(shared, thread, wanted))
+        self.with_shared(|shared| self.take_next(shared, thread, wanted))
     }
 
     /// Takes the next signal of `wanted` to act on it: with its action, which SA_RESETHAND resets.
@@ -326,7 +326,7 @@ impl ProcessSignals {
         wanted: SignalSet,
     ) -> Option<(Signal, SigInfo, SigAction)> {
         self.with_shared(|shared| {
-            let (signal, info) = take(shared, thread, wanted)?;
+            let (signal, info) = self.take_next(shared, thread, wanted)?;
             let action = shared.action(signal);
             let is_caught = !matches!(action.handler, SIG_DFL | SIG_IGN);
             if is_caught && ActionFlags::from_bits_retain(action.flags).contains(ActionFlags::RESETHAND) {
@@ -335,9 +335,28 @@ impl ProcessSignals {
             Some((signal, info, action))
         })
     }
+
+    fn take_next(
+        &self,
+        shared: &mut Shared,
+        thread: &ThreadSignals,
+        wanted: SignalSet,
+    ) -> Option<(Signal, SigInfo)> {
+        loop {
+            let Taken { signal, mut info, timer } = take(shared, thread, wanted)?;
+            let Some(timer) = timer else { return Some((signal, info)) };
+            // That of a timer that was deleted or set anew meanwhile is dropped.
+            if let Some(overrun) = self.timers.deliver(timer) {
+                if let Some(first) = info.fields.first_mut() {
+                    *first |= u64::from(overrun) << 32;
+                }
+                return Some((signal, info));
+            }
+        }
+    }
 }
 
-fn take(shared: &mut Shared, thread: &ThreadSignals, wanted: SignalSet) -> Option<(Signal, SigInfo)> {
+fn take(shared: &mut Shared, thread: &ThreadSignals, wanted: SignalSet) -> Option<Taken> {
     // A process that is killed ends whatever else its thread has to do.
     let kill = shared.queue.take(wanted.and(SignalSet::of(Signal::SIGKILL)));
     kill.or_else(|| thread.with_queue(|queue| queue.take(wanted))).or_else(|| shared.queue.take(wanted))
@@ -345,8 +364,15 @@ fn take(shared: &mut Shared, thread: &ThreadSignals, wanted: SignalSet) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Quota;
     use super::*;
+    use crate::time::TimerSetting;
     use kbase::Errno;
+
+    fn raise(thread: &ThreadSignals) {
+        let info = SigInfo::new(Signal::SIGUSR1, 0);
+        thread.with_queue(|queue| queue.push(Signal::SIGUSR1, info, &Quota::for_tests(9))).unwrap();
+    }
 
     #[test]
     fn exec_resets_handlers_but_not_what_is_ignored() {
@@ -394,7 +420,11 @@ mod tests {
         let thread = ThreadSignals::new();
         let once = SigAction { handler: 0x1000, flags: ActionFlags::RESETHAND.bits(), ..DEFAULT };
         signals.set_action(Signal::SIGUSR1, &once).unwrap();
-        thread.with_queue(|queue| queue.push(Signal::SIGUSR1, SigInfo::new(Signal::SIGUSR1, 0), 9)).unwrap();
+        let setting = TimerSetting { id: 0, number: 0 };
+        let info = SigInfo::new(Signal::SIGUSR2, 0);
+        thread.with_queue(|queue| queue.push_timer(Signal::SIGUSR2, info, setting));
+        assert!(signals.take(&thread, SignalSet::of(Signal::SIGUSR2)).is_none(), "there is no such timer");
+        raise(&thread);
         let (_, _, action) = signals.take(&thread, SignalSet(!0)).unwrap();
         assert_eq!(action.handler, 0x1000);
         assert_eq!(signals.action(Signal::SIGUSR1).handler, SIG_DFL);

@@ -7,6 +7,7 @@ use crate::testing::{SCRATCH, World};
 use crate::thread::ExceptionRecord;
 use core::ops::ControlFlow;
 use kbase::Errno;
+use linux_abi::process::{Rlimit, resource};
 use linux_abi::signal::{
     ActionFlags, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SigAction, SigFrame, SigInfo, SigStack, Signal,
     SignalSet, si,
@@ -33,6 +34,8 @@ const RESTART_SYSCALL: u64 = 219;
 const TIMER_CREATE: u64 = 222;
 const TIMER_SETTIME: u64 = 223;
 const TIMER_GETOVERRUN: u64 = 225;
+const TIMER_DELETE: u64 = 226;
+const SETRLIMIT: u64 = 160;
 
 const HANDLER: u64 = 0x40_2000;
 const RESTORER: u64 = 0x40_3000;
@@ -446,5 +449,137 @@ fn a_created_timer_sends_its_value_and_counts_what_it_missed() {
         let info = ctx.peek::<SigInfo>(DATA + 64);
         assert_eq!((info.code, info.fields[1]), (si::TIMER, value));
         assert_eq!(ctx.call(TIMER_GETOVERRUN, &[id]), Ok(2));
+    });
+}
+
+/// A timer on CLOCK_MONOTONIC that sends `number`.
+fn create_timer(ctx: &Ctx<'_>, number: u64) -> Result<u64, Errno> {
+    let mut event = [0u64; 8];
+    event[1] = number;
+    ctx.poke(DATA, event);
+    ctx.call(TIMER_CREATE, &[1, DATA, DATA + 64])?;
+    Ok(ctx.peek::<u32>(DATA + 64).into())
+}
+
+fn set_timer(ctx: &Ctx<'_>, id: u64, first_ms: u64) {
+    let first = Timespec::from_ns(first_ms * MS);
+    ctx.poke(DATA, [Timespec::default(), first]);
+    ctx.call(TIMER_SETTIME, &[id, 0, DATA, 0]).unwrap();
+}
+
+/// The next signal of a set that is pending.
+fn take(ctx: &Ctx<'_>, signals: SignalSet) -> Result<u64, Errno> {
+    ctx.poke(DATA, signals);
+    ctx.poke(DATA + 8, Timespec::default());
+    ctx.call(SIGTIMEDWAIT, &[DATA, 0, DATA + 8, 8])
+}
+
+#[test]
+fn the_signal_of_a_timer_that_was_set_anew_or_deleted_is_dropped() {
+    with_thread(|world, ctx| {
+        let signals = SignalSet::of(Signal::new(42).unwrap());
+        set_mask(ctx, signals);
+        let id = create_timer(ctx, 42).unwrap();
+        let expire = || {
+            set_timer(ctx, id, 1);
+            world.platform.advance(2 * MS);
+            super::on_interrupt(ctx);
+            assert_eq!(super::pending(ctx), signals);
+        };
+        expire();
+        assert_eq!(take(ctx, signals), Ok(42));
+        expire();
+        set_timer(ctx, id, 0);
+        assert_eq!(take(ctx, signals), Err(Errno::EAGAIN));
+        expire();
+        expire();
+        assert_eq!(take(ctx, signals), Ok(42));
+        assert_eq!(take(ctx, signals), Err(Errno::EAGAIN), "a timer has one signal");
+        expire();
+        ctx.call(TIMER_DELETE, &[id]).unwrap();
+        assert_eq!(take(ctx, signals), Err(Errno::EAGAIN));
+    });
+}
+
+#[test]
+fn timers_count_as_signals_of_the_user() {
+    with_thread(|_, ctx| {
+        ctx.poke(DATA, Rlimit { rlim_cur: 2, rlim_max: 10 });
+        ctx.call(SETRLIMIT, &[resource::SIGPENDING as u64, DATA]).unwrap();
+        let first = create_timer(ctx, 42).unwrap();
+        create_timer(ctx, 42).unwrap();
+        assert_eq!(create_timer(ctx, 42), Err(Errno::EAGAIN));
+        assert_eq!(create_timer(ctx, 99), Err(Errno::EAGAIN), "before the signal is looked at");
+        ctx.call(TIMER_DELETE, &[first]).unwrap();
+        assert_eq!(create_timer(ctx, 99), Err(Errno::EINVAL));
+        ctx.poke(DATA, [0u64; 8]);
+        assert_eq!(ctx.call(TIMER_CREATE, &[1, 0, 8]), Err(Errno::EFAULT));
+        create_timer(ctx, 42).unwrap();
+        set_mask(ctx, SignalSet(!0));
+        ctx.poke(DATA, SigInfo::new(Signal::new(42).unwrap(), si::QUEUE));
+        let pid = ctx.process.pid.into();
+        assert_eq!(ctx.call(SIGQUEUEINFO, &[pid, 42, DATA]), Err(Errno::EAGAIN));
+    });
+}
+
+#[test]
+fn what_is_ignored_but_blocked_comes_to_who_waits_for_it() {
+    with_thread(|_, ctx| {
+        let signals = SignalSet::of(Signal::SIGCHLD);
+        set_mask(ctx, signals);
+        ctx.thread.signals.set_awaited(signals);
+        let info = SigInfo::new(Signal::SIGCHLD, si::USER);
+        super::send_to_process(ctx.process, Signal::SIGCHLD, info).unwrap();
+        assert_eq!(take(ctx, signals), Ok(17));
+        ctx.thread.signals.set_awaited(signals);
+        super::send_to_thread(ctx.process, ctx.thread, Signal::SIGCHLD, info).unwrap();
+        assert_eq!(take(ctx, signals), Ok(17));
+        set_mask(ctx, SignalSet::EMPTY);
+        super::send_to_process(ctx.process, Signal::SIGCHLD, info).unwrap();
+        assert_eq!(take(ctx, signals), Err(Errno::EAGAIN));
+    });
+}
+
+#[test]
+fn a_timer_that_is_put_off_again_and_again_is_one_request_to_the_host() {
+    with_thread(|world, ctx| {
+        catch(ctx, Signal::SIGALRM, ActionFlags::empty(), 0);
+        let requests = || world.platform.alarm_requests();
+        let set = |ms: u64| {
+            ctx.poke(DATA, Itimerval { it_value: Timeval::from_ns(ms * MS), ..Itimerval::default() });
+            let _ = serve(ctx, SETITIMER, &[0, DATA, 0]);
+        };
+        let nap = |ms: u64| {
+            ctx.poke(DATA, Timespec::from_ns(ms * MS));
+            let _ = serve(ctx, NANOSLEEP, &[DATA, 0]);
+        };
+        for _ in 0..20 {
+            set(50);
+            nap(1);
+        }
+        assert_eq!(requests(), 1);
+        set(0);
+        set(30);
+        assert_eq!(requests(), 1, "the host is asked for that time already");
+        set(5);
+        assert_eq!(requests(), 2, "an earlier time");
+        let start = now(world);
+        let _ = serve(ctx, PAUSE, &[]);
+        assert_eq!((registers(ctx).rip, now(world) - start), (HANDLER, 5 * MS));
+        assert_eq!(requests(), 3, "it has come");
+        let _ = leave(ctx);
+        set(5);
+        set(20);
+        let start = now(world);
+        let _ = serve(ctx, PAUSE, &[]);
+        assert_eq!((registers(ctx).rip, now(world) - start), (HANDLER, 20 * MS));
+        let _ = leave(ctx);
+        set(5);
+        set(0);
+        let before = requests();
+        nap(10);
+        assert_eq!(requests(), before + 1, "nothing is asked for any more");
+        nap(10);
+        assert_eq!(requests(), before + 1);
     });
 }

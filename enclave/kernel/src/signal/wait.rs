@@ -61,6 +61,7 @@ pub(crate) fn take_awaited(
     let wanted = wanted.minus(SignalSet::UNBLOCKABLE);
     let signals = &ctx.thread.signals;
     signals.set_awaited(wanted);
+    crate::time::expire_timers(ctx);
     let result = loop {
         if let Some((signal, info)) = ctx.process.signals.take_quietly(signals, wanted) {
             break Ok((signal, info));

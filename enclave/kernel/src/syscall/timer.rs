@@ -3,6 +3,7 @@
 use crate::Ctx;
 use crate::time::{Clock, Notify, Setting, TimerClock};
 use kbase::{Result, UserPtr, bail};
+use linux_abi::process::resource;
 use linux_abi::signal::{SigInfo, Signal, si};
 use linux_abi::time::{
     CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, ITIMER_REAL, Itimerval, NSEC_PER_SEC,
@@ -95,6 +96,11 @@ pub(super) fn timer_create(
         Clock::ThreadCpu(tid) if tid == ctx.thread.tid() => TimerClock::Cpu,
         Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => bail!(EINVAL, "another's CPU time"),
     };
+    // Linux finds the place for its signal before it looks at what the signal is.
+    let limit = ctx.process.limit(resource::SIGPENDING);
+    let Some(slot) = ctx.process.credentials.account().take_slot(limit) else {
+        bail!(EAGAIN, "too many signals may be queued");
+    };
     let [value, kind, target, ..] = event.unwrap_or_default();
     let (number, notify) = (kind & 0xffff_ffff, u32::try_from(kind >> 32).unwrap_or(0));
     let tid = u32::try_from(target & 0xffff_ffff).unwrap_or(0);
@@ -113,7 +119,7 @@ pub(super) fn timer_create(
     {
         bail!(EINVAL, "sigev_notify");
     }
-    let id = ctx.process.signals.timers.create(clock, |id| {
+    let id = ctx.process.signals.timers.create(clock, slot, |id| {
         let mut info = SigInfo::new(signal, si::TIMER);
         let [timer, data, ..] = &mut info.fields;
         *timer = u64::from(id.cast_unsigned());
@@ -124,7 +130,10 @@ pub(super) fn timer_create(
             _ => Notify::Process(signal, info),
         }
     })?;
-    into.write(ctx.user(), &id)
+    into.write(ctx.user(), &id).inspect_err(|_| {
+        // Nobody learns of it.
+        let _ = ctx.process.signals.timers.delete(id);
+    })
 }
 
 fn to_itimerspec(setting: Setting) -> Itimerspec {

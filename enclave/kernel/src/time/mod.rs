@@ -9,7 +9,8 @@ mod timers;
 pub(crate) use clock::{Clock, deadline_after, deadline_at};
 pub(crate) use cpu::{CpuTimes, ProcessTimes, Sampler, ThreadTimes};
 pub(crate) use timers::{
-    CPU_TICK_NS, Notify, Setting, TimerClock, Timers, expire_timers, hand_over_timers, park_deadline,
+    CPU_TICK_NS, Notify, Setting, TimerClock, TimerSetting, Timers, expire_timers, hand_over_timers,
+    on_interrupt, park_deadline,
 };
 
 use crate::Ctx;

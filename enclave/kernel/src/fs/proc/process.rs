@@ -8,7 +8,7 @@ use alloc::string::String;
 use core::sync::atomic::Ordering;
 use kbase::Result;
 use linux_abi::fs::major_minor;
-use linux_abi::process::RLIM_INFINITY;
+use linux_abi::process::{RLIM_INFINITY, resource};
 use linux_abi::time::{CLOCKS_PER_SEC, NSEC_PER_SEC};
 use platform::{PAGE_SIZE, Protection};
 
@@ -184,6 +184,8 @@ fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     put!(text, "VmExe:\t{:8} kB\nVmLib:\t       0 kB\nVmPTE:\t       0 kB\n", kib(sizes.text));
     put!(text, "VmSwap:\t       0 kB\nThreads:\t{}\n", process.threads().len());
     let signals = &process.signals;
+    let limit = process.limit(resource::SIGPENDING);
+    put!(text, "SigQ:\t{}/{limit}\n", process.credentials.account().signals());
     put!(text, "SigPnd:\t{:016x}\n", subject.thread.signals.pending().0);
     put!(text, "ShdPnd:\t{:016x}\n", signals.pending().0);
     put!(text, "SigBlk:\t{:016x}\n", subject.thread.signals.mask().0);
