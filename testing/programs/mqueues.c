@@ -35,6 +35,48 @@ static void look(const char *what, mqd_t queue) {
     printf("%s:%s%s\n", what, one.revents & POLLIN ? " IN" : "", one.revents & POLLOUT ? " OUT" : "");
 }
 
+static volatile int told;
+
+static void tell(union sigval value) { told = value.sival_int; }
+
+static void wait_until_told(const char *what, int value) {
+    for (int i = 0; i < 5000 && told != value; i++)
+        usleep(1000);
+    holds(what, told == value);
+}
+
+/* A thread that the C library makes when a message comes. */
+static void by_thread(mqd_t queue) {
+    char text[64];
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = tell, .sigev_value.sival_int = 1};
+    show("mq_notify by thread", mq_notify(queue, &event));
+    show("mq_notify again", mq_notify(queue, &event));
+    mq_send(queue, "wake", 4, 0);
+    wait_until_told("a thread ran", 1);
+    mq_receive(queue, text, sizeof text, NULL);
+    event.sigev_value.sival_int = 2;
+    show("mq_notify by thread", mq_notify(queue, &event));
+    show("and taken back", mq_notify(queue, NULL));
+    mq_send(queue, "wake", 4, 0);
+    mq_receive(queue, text, sizeof text, NULL);
+    event.sigev_value.sival_int = 3;
+    show("mq_notify by thread", mq_notify(queue, &event));
+    /* Closing any descriptor takes it back. */
+    close(dup(queue));
+    event.sigev_value.sival_int = 4;
+    show("mq_notify by thread", mq_notify(queue, &event));
+    mq_send(queue, "wake", 4, 0);
+    wait_until_told("a thread ran", 4);
+    mq_receive(queue, text, sizeof text, NULL);
+    event.sigev_notify = SIGEV_NONE;
+    show("mq_notify by nothing", mq_notify(queue, &event));
+    show("mq_notify again", mq_notify(queue, &event));
+    mq_send(queue, "wake", 4, 0);
+    show("mq_notify after it came", mq_notify(queue, &event));
+    mq_receive(queue, text, sizeof text, NULL);
+    show("and taken back", mq_notify(queue, NULL));
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     snprintf(name, sizeof name, "/occlum-%d", getpid());
@@ -115,6 +157,11 @@ int main(void) {
     show("no second signal", sigtimedwait(&set, &info, &(struct timespec){0, 10000000}));
     show("mq_notify after it came", mq_notify(queue, &event));
     show("and taken back", mq_notify(queue, NULL));
+
+    mq_receive(queue, text, sizeof text, NULL);
+    mq_receive(queue, text, sizeof text, NULL);
+    by_thread(queue);
+    mq_send(queue, "more", 4, 0);
 
     show("mq_unlink", mq_unlink(name));
     show("not there", mq_open(name, O_RDWR));

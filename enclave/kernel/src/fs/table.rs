@@ -270,9 +270,11 @@ impl FileTable {
         }
     }
 
-    /// Record locks of a process on a file go when it closes *any* descriptor of the file (`fcntl(2)`).
+    /// Record locks of a process on a file go when it closes *any* descriptor of the file (`fcntl(2)`), and so does what it asked
+    /// to be told of a message queue.
     fn closed(&self, entry: &Entry) {
         self.shared.locks.release_owner(self.id, &entry.file);
+        crate::ipc::posix::closed(self.id, &entry.file);
     }
 
     /// Whether a descriptor is closed by `execve(2)`.

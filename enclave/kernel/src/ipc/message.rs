@@ -110,6 +110,9 @@ impl MessageQueue {
             kbase::bail!(E2BIG, "the message is longer than the buffer");
         }
         if flags & MSG_COPY != 0 {
+            if message.text.len() > max {
+                kbase::bail!(EINVAL, "what is copied is not cut");
+            }
             return Ok(Some(message.clone()));
         }
         let message = state.messages.remove(index);
@@ -181,7 +184,7 @@ pub(crate) fn send(
         if let Err(error) = queue.check_there() {
             return Some(Err(error));
         }
-        waiting = queue.value.push(waiting.take()?, ctx.process.pid, super::now_s(ctx));
+        waiting = queue.value.push(waiting.take()?, ctx.process.pid, super::now_s(ctx.kernel));
         if waiting.is_none() {
             return Some(Ok(()));
         }
@@ -209,7 +212,7 @@ pub(crate) fn receive(
         if let Err(error) = queue.check_there() {
             return Some(Err(error));
         }
-        match queue.value.take(wanted, max, flags, ctx.process.pid, super::now_s(ctx)) {
+        match queue.value.take(wanted, max, flags, ctx.process.pid, super::now_s(ctx.kernel)) {
             Ok(Some(message)) => Some(Ok(message)),
             Ok(None) if flags & IPC_NOWAIT != 0 => {
                 Some(Err(Error::new(Errno::ENOMSG, "no such message is queued")))

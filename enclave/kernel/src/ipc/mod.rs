@@ -11,7 +11,7 @@ mod table;
 
 pub(crate) use table::Object;
 
-use crate::{Ctx, Kernel, Process};
+use crate::{Kernel, Process};
 use message::MessageQueue;
 use posix::PosixQueues;
 use segment::Segment;
@@ -43,12 +43,12 @@ impl Ipc {
     pub(crate) fn process_ended(&self, kernel: &Kernel, process: &Process) {
         segment::sweep(kernel);
         for set in self.semaphores.list() {
-            set.value.undo(process.pid);
+            set.value.undo(process.pid, now_s(kernel));
         }
     }
 }
 
 /// Seconds of CLOCK_REALTIME.
-pub(crate) fn now_s(ctx: &Ctx<'_>) -> i64 {
-    (ctx.platform().realtime_ns() / 1_000_000_000).cast_signed()
+pub(crate) fn now_s(kernel: &Kernel) -> i64 {
+    (kernel.platform().realtime_ns() / 1_000_000_000).cast_signed()
 }

@@ -1,6 +1,7 @@
 //! POSIX message queues (`mq_overview(7)`). A queue is found by name, and used through a descriptor.
 
 use crate::fs::{OpenFile, anonymous_metadata};
+use crate::net::inet::netlink::RouteSocket;
 use crate::process::capability;
 use crate::{Ctx, Kernel, signal};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -66,17 +67,45 @@ struct QueueState {
 /// Who is told when a message comes to the empty queue.
 struct Notification {
     pid: u32,
-    /// The descriptor through which it was asked for.
-    descriptor: u64,
+    /// The table of descriptors of that process.
+    table: u64,
     kernel: Weak<Kernel>,
-    /// The signal and its value; `None`: nothing is sent, but nobody else can ask.
-    signal: Option<(Signal, u64)>,
+    how: Notify,
+}
+
+/// Bytes of what a socket is told, of which the last says why.
+pub(crate) const COOKIE_LEN: usize = 32;
+/// A message came.
+const WOKEN_UP: u8 = 1;
+/// Nobody waits for a message any more.
+const REMOVED: u8 = 2;
+
+/// How `mq_notify(2)` tells.
+pub(crate) enum Notify {
+    /// Nothing is sent, but nobody else can ask.
+    Nothing,
+    /// A signal with a value.
+    Signal(Signal, u64),
+    /// A datagram on a netlink socket of the program, whose C library makes a thread of it.
+    Datagram(Arc<OpenFile>, [u8; COOKIE_LEN]),
+}
+
+impl Notify {
+    /// Sends the datagram, if it is one.
+    fn tell(self, why: u8) {
+        let Self::Datagram(open, mut cookie) = self else { return };
+        if let Some(last) = cookie.last_mut() {
+            *last = why;
+        }
+        if let Some(socket) = open.file().as_any().downcast_ref::<RouteSocket>() {
+            socket.tell(cookie.to_vec());
+        }
+    }
 }
 
 /// An open message queue.
 pub(crate) struct MessageDescriptor {
     queue: Arc<PosixQueue>,
-    number: u64,
 }
 
 impl PosixQueue {
@@ -103,10 +132,10 @@ impl PosixQueue {
         text.map(|text| (priority, text))
     }
 
-    /// Sends the signal that was asked for, once.
+    /// Tells who asked for it, once.
     fn notify(&self, ctx: &Ctx<'_>) {
         let Some(asked) = self.state.lock().notification.take() else { return };
-        let Some((signal, value)) = asked.signal else { return };
+        let Notify::Signal(signal, value) = asked.how else { return asked.how.tell(WOKEN_UP) };
         let Some(target) = asked.kernel.upgrade().and_then(|kernel| kernel.processes.process(asked.pid))
         else {
             return;
@@ -116,14 +145,26 @@ impl PosixQueue {
         // The sender of a message does not learn that the other has too many signals.
         let _ = signal::send_to_process(&target, signal, info);
     }
+
+    /// Takes a notification back, if it is one that `is_meant`.
+    fn forget(&self, is_meant: impl FnOnce(&Notification) -> bool) {
+        let asked = {
+            let mut state = self.state.lock();
+            if !state.notification.as_ref().is_some_and(is_meant) {
+                return;
+            }
+            state.notification.take()
+        };
+        if let Some(asked) = asked {
+            asked.how.tell(REMOVED);
+        }
+    }
 }
 
-impl Drop for MessageDescriptor {
-    fn drop(&mut self) {
-        let mut state = self.queue.state.lock();
-        if state.notification.as_ref().is_some_and(|asked| asked.descriptor == self.number) {
-            state.notification = None;
-        }
+/// A descriptor was closed. Whatever descriptor of a queue a process closes, its notification is gone (`mq_close(3)`).
+pub(crate) fn closed(table: u64, open: &OpenFile) {
+    if let Ok(descriptor) = queue_of(open) {
+        descriptor.queue.forget(|asked| asked.table == table);
     }
 }
 
@@ -218,7 +259,7 @@ pub(crate) fn open(
             queue
         }
     };
-    let file = Arc::new(MessageDescriptor { queue, number: shared.next_id() });
+    let file = Arc::new(MessageDescriptor { queue });
     Ok(OpenFile::new(shared, file, None, flags))
 }
 
@@ -354,27 +395,25 @@ pub(crate) fn receive(
     Ok(message)
 }
 
-/// `mq_notify(2)`: asks for a signal (or for none, but to be the one who asks); `None` takes that back.
+/// `mq_notify(2)`: asks to be told; `None` takes that back.
 ///
 /// # Errors
 /// EBADF; EBUSY another asked.
-pub(crate) fn ask(ctx: &Ctx<'_>, open: &OpenFile, wanted: Option<Option<(Signal, u64)>>) -> Result<()> {
-    let descriptor = queue_of(open)?;
-    let mut state = descriptor.queue.state.lock();
-    let Some(signal) = wanted else {
-        if state.notification.as_ref().is_some_and(|asked| asked.pid == ctx.process.pid) {
-            state.notification = None;
-        }
+pub(crate) fn ask(ctx: &Ctx<'_>, open: &OpenFile, wanted: Option<Notify>) -> Result<()> {
+    let queue = &queue_of(open)?.queue;
+    let Some(how) = wanted else {
+        queue.forget(|asked| asked.pid == ctx.process.pid);
         return Ok(());
     };
+    let mut state = queue.state.lock();
     if state.notification.is_some() {
         kbase::bail!(EBUSY, "another process asked first");
     }
     state.notification = Some(Notification {
         pid: ctx.process.pid,
-        descriptor: descriptor.number,
+        table: ctx.files.id(),
         kernel: Arc::downgrade(ctx.kernel),
-        signal,
+        how,
     });
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use super::Object;
 use crate::vm::{AddressSpace, Attached, MappedFile, Place};
-use crate::{Ctx, Kernel};
+use crate::{Ctx, Kernel, Process};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::Result;
@@ -51,7 +51,7 @@ impl Segment {
                 last: 0,
                 attached_s: 0,
                 detached_s: 0,
-                changed_s: super::now_s(ctx),
+                changed_s: super::now_s(ctx.kernel),
             }),
         })
     }
@@ -62,6 +62,11 @@ impl Segment {
 
     pub(crate) fn touch(&self, now_s: i64) {
         self.about.lock().changed_s = now_s;
+    }
+
+    fn note_detached(&self, pid: u32, now_s: i64) {
+        let mut about = self.about.lock();
+        (about.last, about.detached_s) = (pid, now_s);
     }
 
     /// The spaces that have it, with where.
@@ -185,7 +190,36 @@ pub(crate) fn attach(
 fn note_attached(ctx: &Ctx<'_>, segment: &Segment) {
     let mut about = segment.about.lock();
     about.last = ctx.process.pid;
-    about.attached_s = super::now_s(ctx);
+    about.attached_s = super::now_s(ctx.kernel);
+}
+
+/// `fork(2)`: the copy of the memory has the same segments.
+pub(crate) fn forked(ctx: &Ctx<'_>) {
+    for segment in attached(ctx.kernel, ctx.space) {
+        note_attached(ctx, &segment.value);
+    }
+}
+
+/// A process gives its memory up, and what is attached with it, unless another process has the memory too.
+pub(crate) fn memory_ends(kernel: &Kernel, space: &AddressSpace, pid: u32) {
+    let segments = attached(kernel, space);
+    let is_shared = || {
+        let has_it = |process: &Arc<Process>| process.pid != pid && process.world().0.id() == space.id();
+        kernel.processes.all().iter().any(has_it)
+    };
+    if segments.is_empty() || is_shared() {
+        return;
+    }
+    for segment in segments {
+        segment.value.note_detached(pid, super::now_s(kernel));
+    }
+}
+
+/// The segments that a space has.
+fn attached(kernel: &Kernel, space: &AddressSpace) -> Vec<Arc<Object<Segment>>> {
+    let mut segments = kernel.ipc.segments.list();
+    segments.retain(|segment| space.attached_at(segment.value.share).is_some());
+    segments
 }
 
 /// `shmdt(2)`.
@@ -204,9 +238,7 @@ pub(crate) fn detach(ctx: &Ctx<'_>, address: u64) -> Result<()> {
         kbase::bail!(EINVAL, "no segment begins there");
     }
     if let Some(segment) = found {
-        let mut about = segment.value.about.lock();
-        about.last = ctx.process.pid;
-        about.detached_s = super::now_s(ctx);
+        segment.value.note_detached(ctx.process.pid, super::now_s(ctx.kernel));
     }
     sweep(ctx.kernel);
     Ok(())

@@ -144,10 +144,17 @@ impl SemaphoreSet {
                 one.pid = pid;
             }
             state.changed_s = now_s;
-            state.undo.clear();
+            state.undo.values_mut().for_each(|adjustments| adjustments.fill(0));
         }
         self.changed.wake_all();
         Ok(())
+    }
+
+    /// A process will have something to undo, were it nothing: its end counts as an operation.
+    fn prepare_undo(&self, pid: u32) {
+        let mut state = self.state.lock();
+        let count = state.semaphores.len();
+        state.undo.entry(pid).or_insert_with(|| alloc::vec![0; count]);
     }
 
     /// All operations, or none.
@@ -208,10 +215,11 @@ impl SemaphoreSet {
     }
 
     /// Gives back what an ended process had (SEM_UNDO). A value stays between 0 and the highest.
-    pub(super) fn undo(&self, pid: u32) {
+    pub(super) fn undo(&self, pid: u32, now_s: i64) {
         {
             let mut state = self.state.lock();
             let Some(adjustments) = state.undo.remove(&pid) else { return };
+            state.operated_s = now_s;
             for (one, adjustment) in state.semaphores.iter_mut().zip(adjustments) {
                 if adjustment != 0 {
                     one.value = (one.value + adjustment).clamp(0, MAX_VALUE);
@@ -234,6 +242,9 @@ pub(crate) fn operate(
     deadline_ns: Option<u64>,
 ) -> Result<()> {
     let pid = ctx.process.pid;
+    if operations.iter().any(|operation| operation.sem_flg & SEM_UNDO != 0) {
+        set.value.prepare_undo(pid);
+    }
     let mut waits_for: Option<(usize, bool)> = None;
     let result = ctx.wait_until(&set.value.changed, deadline_ns, || {
         if let Some((number, for_zero)) = waits_for.take() {
@@ -242,7 +253,7 @@ pub(crate) fn operate(
         if let Err(error) = set.check_there() {
             return Some(Err(error));
         }
-        match set.value.attempt(operations, pid, super::now_s(ctx)) {
+        match set.value.attempt(operations, pid, super::now_s(ctx.kernel)) {
             Ok(Attempt::Done) => Some(Ok(())),
             Ok(Attempt::Blocked { may_wait: false, .. }) => {
                 Some(Err(Error::new(Errno::EAGAIN, "the operation would wait")))

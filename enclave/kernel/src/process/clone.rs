@@ -3,6 +3,7 @@
 
 use super::{NewProcess, Origin, Process};
 use crate::Ctx;
+use crate::ipc::segment;
 use crate::thread::NewThread;
 use crate::vm::AddressSpace;
 use alloc::sync::Arc;
@@ -159,7 +160,9 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
         }
         ctx.space.clone()
     } else {
-        ctx.space.fork()?
+        let copy = ctx.space.fork()?;
+        segment::forked(ctx);
+        copy
     };
     let new = NewProcess {
         world: (space.clone(), files, fs),

@@ -1,6 +1,7 @@
 //! How processes end.
 
 use super::Process;
+use crate::ipc::segment;
 use crate::thread::{Thread, WORK_EXIT};
 use crate::{Ctx, Kernel, signal};
 use alloc::sync::Arc;
@@ -46,6 +47,7 @@ impl Kernel {
         if Arc::strong_count(&files) <= OWNERS_AT_END {
             files.close_all();
         }
+        segment::memory_ends(self, &space, ctx.process.pid);
         if Arc::strong_count(&space) <= OWNERS_AT_END {
             space.end();
         }

@@ -4,6 +4,7 @@ use super::elf::{self, Elf, Loaded};
 use super::{NewProcess, Origin, Process, Program, short_name, stack, vdso};
 use crate::ctx::{After, Ctx};
 use crate::fs::{self, FileTable, FsContext};
+use crate::ipc::segment;
 use crate::kernel::Kernel;
 use crate::thread::{NewThread, WORK_WORLD};
 use crate::vm::{AddressSpace, MapRequest, MappedFile, Place, Role};
@@ -287,7 +288,9 @@ impl Ctx<'_> {
         let is_borrowed = self.process.state.lock().borrows_memory;
         let wanted = elf.fixed_addresses();
         if !is_borrowed {
+            segment::memory_ends(self.kernel, self.space, self.process.pid);
             self.space.end();
+            segment::sweep(self.kernel);
             if !self.space.is_grouped() && wanted.is_none_or(|wanted| self.space.claim_addresses(wanted)) {
                 return self.space.clone();
             }

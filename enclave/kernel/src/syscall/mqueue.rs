@@ -3,15 +3,16 @@
 
 use super::{Fd, UserStr};
 use crate::Ctx;
-use crate::ipc::posix;
+use crate::ipc::posix::{self, Notify};
+use crate::net::inet::netlink::RouteSocket;
 use crate::time::{Clock, deadline_at};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use linux_abi::ipc::MqAttr;
 use linux_abi::signal::Signal;
 use linux_abi::time::Timespec;
-use platform::Level;
 
 /// SIGEV_SIGNAL.
 const SIGNAL: u64 = 0;
@@ -46,8 +47,8 @@ pub(super) fn mq_open(
     let known = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NONBLOCK | OpenFlags::CLOEXEC;
     let flags = OpenFlags::from_bits_retain(flags & (known.bits() | O_ACCMODE));
     let creates = flags.contains(OpenFlags::CREAT);
-    let wanted = attributes.non_null().filter(|_| creates);
-    let wanted = wanted.map(|attributes| attributes.read(ctx.user())).transpose()?;
+    let wanted = attributes.non_null().map(|attributes| attributes.read(ctx.user())).transpose()?;
+    let wanted = wanted.filter(|_| creates);
     let open = posix::open(ctx, &name(ctx, at)?, flags, mode, wanted)?;
     // Descriptors of message queues are closed by execve(2), asked for or not.
     ctx.files.insert(open, true)
@@ -80,7 +81,9 @@ pub(super) fn mq_timedsend(
     let open = ctx.files.get_file(fd)?;
     let load = || {
         let mut bytes = alloc::vec![0; len];
-        ctx.user().load(text, &mut bytes)?;
+        if len > 0 {
+            ctx.user().load(text, &mut bytes)?;
+        }
         Ok(bytes)
     };
     posix::send(ctx, &open, priority, len, load, deadline_ns)
@@ -111,24 +114,39 @@ pub(super) fn mq_notify(ctx: &Ctx<'_>, fd: Fd, event: UserPtr<[u64; 8]>) -> Resu
         None => None,
         Some(event) => {
             let [value, what, ..] = event.read(ctx.user())?;
-            let number = what & 0xffff_ffff;
             Some(match what >> 32 {
-                SIGNAL => {
-                    let signal = Signal::new(number);
-                    let signal = signal.ok_or(Error::new(Errno::EINVAL, "no such signal"))?;
-                    Some((signal, value))
-                }
-                NONE => None,
-                THREAD => {
-                    ctx.kernel
-                        .log(Level::Warn, format_args!("mq_notify with SIGEV_THREAD is not implemented"));
-                    kbase::bail!(ENOSYS, "no notification by thread");
-                }
+                SIGNAL => notify_by_signal(what & 0xffff_ffff, value)?,
+                NONE => Notify::Nothing,
+                THREAD => notify_by_datagram(ctx, Fd((what & 0xffff_ffff) as u32), UserAddr(value))?,
                 _ => kbase::bail!(EINVAL, "no such notification"),
             })
         }
     };
     posix::ask(ctx, &*ctx.files.get_file(fd)?, wanted)
+}
+
+fn notify_by_signal(number: u64, value: u64) -> Result<Notify> {
+    if number == 0 {
+        // As on Linux: a notification, of nothing.
+        return Ok(Notify::Nothing);
+    }
+    let signal = Signal::new(number).ok_or(Error::new(Errno::EINVAL, "no such signal"))?;
+    Ok(Notify::Signal(signal, value))
+}
+
+/// SIGEV_THREAD: the C library has a thread that reads from a netlink socket, and calls what the cookie stands for.
+fn notify_by_datagram(ctx: &Ctx<'_>, fd: Fd, cookie: UserAddr) -> Result<Notify> {
+    let mut bytes = [0; posix::COOKIE_LEN];
+    ctx.user().load(cookie, &mut bytes)?;
+    let open = ctx.files.get_file(fd)?;
+    crate::net::of(&open)?;
+    let Some(socket) = open.file().as_any().downcast_ref::<RouteSocket>() else {
+        kbase::bail!(EINVAL, "not a netlink socket");
+    };
+    if !socket.has_room() {
+        kbase::bail!(EAGAIN, "nobody reads what the socket was told before");
+    }
+    Ok(Notify::Datagram(Arc::clone(&open), bytes))
 }
 
 /// `mq_getsetattr(2)`: of what it could set only O_NONBLOCK counts.

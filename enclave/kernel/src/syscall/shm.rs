@@ -1,5 +1,6 @@
 //! System V shared memory: `shmget(2)`, `shmat(2)`, `shmdt(2)`, `shmctl(2)`.
 
+use super::sysv::read_if;
 use crate::Ctx;
 use crate::ipc::now_s;
 use crate::ipc::segment::{self, MAX_SEGMENTS, Segment};
@@ -116,6 +117,7 @@ pub(super) fn shmctl(ctx: &Ctx<'_>, id: i32, cmd: u32, argument: UserAddr) -> Re
         }
         _ => {}
     }
+    let change = read_if::<ShmidDs>(ctx, cmd == command::IPC_SET, argument)?;
     let segment = segments.find(id)?;
     match cmd {
         command::IPC_STAT => {
@@ -123,10 +125,9 @@ pub(super) fn shmctl(ctx: &Ctx<'_>, id: i32, cmd: u32, argument: UserAddr) -> Re
             UserPtr::new(argument).write(ctx.user(), &segment::describe(ctx.kernel, &segment))?;
         }
         command::IPC_SET => {
-            let new: ShmidDs = UserPtr::new(argument).read(ctx.user())?;
             segment.check_owner(ctx)?;
-            segment.set_permission(&new.shm_perm)?;
-            segment.value.touch(now_s(ctx));
+            segment.set_permission(&change.unwrap_or_default().shm_perm)?;
+            segment.value.touch(now_s(ctx.kernel));
         }
         command::IPC_RMID => {
             segment.check_owner(ctx)?;

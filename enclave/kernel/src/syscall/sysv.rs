@@ -12,11 +12,21 @@ use alloc::vec::Vec;
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::ipc::{IPC_NOWAIT, MSG_COPY, MSG_EXCEPT, Msginfo, MsqidDs, Sembuf, SemidDs, Seminfo, command};
 use linux_abi::time::Timespec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Permission to read, in all three places of a mode.
 const READ: u32 = 0o444;
 /// Permission to change.
 const WRITE: u32 = 0o222;
+
+/// What an IPC_SET is to set.
+pub(super) fn read_if<T: FromBytes + IntoBytes + Immutable>(
+    ctx: &Ctx<'_>,
+    is_wanted: bool,
+    from: UserAddr,
+) -> Result<Option<T>> {
+    if is_wanted { UserPtr::new(from).read(ctx.user()).map(Some) } else { Ok(None) }
+}
 
 /// A number of objects as `int`.
 fn int(number: usize) -> i32 {
@@ -28,7 +38,7 @@ pub(super) fn semget(ctx: &Ctx<'_>, key: i32, count: i32, flags: u32) -> Result<
     let wrong = Error::new(Errno::EINVAL, "no such number of semaphores");
     let count = u64::try_from(count).ok().filter(|&count| count <= MAX_IN_SET).ok_or(wrong)?;
     let count = usize::try_from(count).map_err(|_| wrong)?;
-    let now = now_s(ctx);
+    let now = now_s(ctx.kernel);
     let check = |set: &SemaphoreSet| if count > set.len() { Err(wrong) } else { Ok(()) };
     let make = || if count == 0 { Err(wrong) } else { Ok(SemaphoreSet::new(count, now)) };
     ctx.kernel.ipc.semaphores.get(ctx, key, flags, check, make)
@@ -48,11 +58,11 @@ pub(super) fn semtimedop(
     timeout: UserPtr<Timespec>,
 ) -> Result<()> {
     let timeout = timeout.non_null().map(|timeout| timeout.read(ctx.user())).transpose()?;
-    if count == 0 || id < 0 {
-        kbase::bail!(EINVAL, "no operations, or no identifier");
-    }
     if count > MAX_OPERATIONS {
         kbase::bail!(E2BIG, "too many operations");
+    }
+    if count == 0 {
+        kbase::bail!(EINVAL, "no operations");
     }
     let mut list = Vec::with_capacity(count);
     for index in 0..count as u64 {
@@ -106,6 +116,13 @@ pub(super) fn semctl(ctx: &Ctx<'_>, id: i32, number: i32, cmd: u32, argument: Us
         }
         _ => {}
     }
+    // Linux reads what is to be set, and looks at a value, before it looks for the set.
+    let change = read_if::<SemidDs>(ctx, cmd == command::IPC_SET, argument)?;
+    let [a, b, c, d, ..] = argument.0.to_le_bytes();
+    let value = i32::from_le_bytes([a, b, c, d]);
+    if cmd == command::SETVAL && !(0..=MAX_VALUE).contains(&value) {
+        kbase::bail!(ERANGE, "not a value of a semaphore");
+    }
     let set = sets.find(id)?;
     let pid = ctx.process.pid;
     match cmd {
@@ -115,10 +132,9 @@ pub(super) fn semctl(ctx: &Ctx<'_>, id: i32, number: i32, cmd: u32, argument: Us
             set.value.wake_all();
         }
         command::IPC_SET => {
-            let new: SemidDs = UserPtr::new(argument).read(ctx.user())?;
             set.check_owner(ctx)?;
-            set.set_permission(&new.sem_perm)?;
-            set.value.touch(now_s(ctx));
+            set.set_permission(&change.unwrap_or_default().sem_perm)?;
+            set.value.touch(now_s(ctx.kernel));
         }
         command::IPC_STAT => {
             set.check_access(ctx, READ)?;
@@ -136,12 +152,12 @@ pub(super) fn semctl(ctx: &Ctx<'_>, id: i32, number: i32, cmd: u32, argument: Us
             let from = UserPtr::<u16>::new(argument);
             let indices = 0..set.value.len() as u64;
             let values: Result<Vec<u16>> = indices.map(|index| from.index(index)?.read(ctx.user())).collect();
-            set.value.set_all(&values?, pid, now_s(ctx))?;
+            set.value.set_all(&values?, pid, now_s(ctx.kernel))?;
         }
         command::SETVAL => {
+            set.value.look(number)?;
             set.check_access(ctx, WRITE)?;
-            let [a, b, c, d, ..] = argument.0.to_le_bytes();
-            set.value.set(number, i32::from_le_bytes([a, b, c, d]), pid, now_s(ctx))?;
+            set.value.set(number, value, pid, now_s(ctx.kernel))?;
         }
         command::GETVAL | command::GETPID | command::GETNCNT | command::GETZCNT => {
             set.check_access(ctx, READ)?;
@@ -172,7 +188,7 @@ fn describe_set(set: &Arc<Object<SemaphoreSet>>) -> SemidDs {
 
 /// `msgget(2)`.
 pub(super) fn msgget(ctx: &Ctx<'_>, key: i32, flags: u32) -> Result<i32> {
-    let now = now_s(ctx);
+    let now = now_s(ctx.kernel);
     ctx.kernel.ipc.messages.get(ctx, key, flags, |_| Ok(()), || Ok(MessageQueue::new(now)))
 }
 
@@ -203,6 +219,10 @@ pub(super) fn msgrcv(
     }
     if flags & MSG_COPY != 0 && (flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
         kbase::bail!(EINVAL, "MSG_COPY wants IPC_NOWAIT and no MSG_EXCEPT");
+    }
+    if flags & MSG_COPY != 0 && len > 0 {
+        // Linux makes the copy of what is there before it looks for the message.
+        ctx.user().load(into.address(), &mut alloc::vec![0; len.min(MAX_MESSAGE)])?;
     }
     let queue = ctx.kernel.ipc.messages.find(id)?;
     queue.check_access(ctx, READ)?;
@@ -258,6 +278,7 @@ pub(super) fn msgctl(ctx: &Ctx<'_>, id: i32, cmd: u32, argument: UserAddr) -> Re
         }
         _ => {}
     }
+    let change = read_if::<MsqidDs>(ctx, cmd == command::IPC_SET, argument)?;
     let queue = queues.find(id)?;
     match cmd {
         command::IPC_RMID => {
@@ -266,13 +287,13 @@ pub(super) fn msgctl(ctx: &Ctx<'_>, id: i32, cmd: u32, argument: UserAddr) -> Re
             queue.value.wake_all();
         }
         command::IPC_SET => {
-            let new: MsqidDs = UserPtr::new(argument).read(ctx.user())?;
+            let new = change.unwrap_or_default();
             queue.check_owner(ctx)?;
             if new.msg_qbytes > MAX_QUEUE && !ctx.process.credentials.is_capable(capability::SYS_RESOURCE) {
                 kbase::bail!(EPERM, "the queue would be too large");
             }
             queue.set_permission(&new.msg_perm)?;
-            queue.value.set_limit(new.msg_qbytes, now_s(ctx));
+            queue.value.set_limit(new.msg_qbytes, now_s(ctx.kernel));
         }
         command::IPC_STAT => {
             queue.check_access(ctx, READ)?;

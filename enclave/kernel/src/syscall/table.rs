@@ -331,7 +331,7 @@ syscalls! {
     241 mq_unlink(name: UserStr) = mqueue::mq_unlink, Full;
     242 mq_timedsend(fd: Fd, text: UserAddr, len: usize, priority: u32, time: UserPtr<Timespec>) = mqueue::mq_timedsend, Full;
     243 mq_timedreceive(fd: Fd, into: UserAddr, len: usize, priority: UserPtr<u32>, time: UserPtr<Timespec>) = mqueue::mq_timedreceive, Full;
-    244 mq_notify(fd: Fd, event: UserPtr<[u64; 8]>) = mqueue::mq_notify, Partial("no SIGEV_THREAD");
+    244 mq_notify(fd: Fd, event: UserPtr<[u64; 8]>) = mqueue::mq_notify, Full;
     245 mq_getsetattr(fd: Fd, new: UserPtr<ipc_abi::MqAttr>, old: UserPtr<ipc_abi::MqAttr>) = mqueue::mq_getsetattr, Full;
     246 kexec_load;
     247 waitid(kind: u32, id: u32, info: UserPtr<SigInfo>, options: WaitOptions, rusage: UserPtr<Rusage>) = wait::waitid, Full;

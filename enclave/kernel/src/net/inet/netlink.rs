@@ -122,6 +122,17 @@ impl RouteSocket {
         Ok((len, is_cut))
     }
 
+    /// Whether there is room for another datagram.
+    pub(crate) fn has_room(&self) -> bool {
+        self.inbox.lock().len() < WAITING
+    }
+
+    /// A datagram of the kernel that nobody asked for here (`mq_notify(2)`).
+    pub(crate) fn tell(&self, datagram: Vec<u8>) {
+        self.inbox.lock().push_back(datagram);
+        self.notifier.broadcast(&Readiness::IN);
+    }
+
     /// The datagrams that answer a request.
     fn answer(&self, request: &Nlmsghdr, body: &[u8]) -> Result<Vec<Vec<u8>>> {
         let mut answers =
