@@ -102,6 +102,20 @@ int main(int argc, char **argv) {
     show("a packet", read(packets[0], text, 20000));
     show("a packet", read(packets[0], text, 20000));
     show("a packet", read(packets[0], text, 20000));
+    holds("no O_DIRECT where it is read", !(fcntl(packets[0], F_GETFL) & O_DIRECT));
+    write(packets[1], "packets", 7);
+    write(packets[1], "stay", 4);
+    show("tee of packets", tee(packets[0], two[1], 9, 0));
+    bytes("all of both", read(two[0], text, 100));
+    show("splice of a part", splice(packets[0], NULL, one[1], NULL, 3, 0));
+    bytes("a part", read(one[0], text, 100));
+    bytes("what it left is one packet", read(packets[0], text, 2));
+    show("vmsplice across packets", vmsplice(packets[0], &(struct iovec){text, 100}, 1, SPLICE_F_NONBLOCK));
+    parts[0] = (struct iovec){"no ", 3}, parts[1] = (struct iovec){"packet", 6};
+    show("vmsplice", vmsplice(packets[1], parts, 2, 0));
+    show("splice of a file", splice(file, &(loff_t){0}, packets[1], NULL, 9, 0));
+    bytes("no packets", read(packets[0], text, 100));
+    show("splice to itself", splice(packets[0], NULL, packets[1], NULL, 10, 0));
     fcntl(packets[1], F_SETFL, O_NONBLOCK);
     write(packets[1], "ab", 2);
     write(packets[1], "cd", 2);
@@ -109,6 +123,12 @@ int main(int argc, char **argv) {
     bytes("bytes again", read(packets[0], text, 100));
     close(packets[0]);
     show("nobody reads", write(packets[1], "x", 1));
+
+    show("nothing to splice from nowhere", splice(-1, NULL, -1, NULL, 0, 99));
+    lseek(file, 0, SEEK_SET);
+    ftruncate(file, 100000);
+    show("sendfile does not wait for more room", sendfile(one[1], file, NULL, 100000));
+    for (long len; (len = read(one[0], text, sizeof text)) > 0 && waiting(one[0]) > 0;) {}
 
     close(two[0]);
     write(one[1], "x", 1);

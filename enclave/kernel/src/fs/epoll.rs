@@ -30,6 +30,9 @@ const EXCLUSIVE: u32 = 1 << 28;
 const ONESHOT: u32 = 1 << 30;
 /// EPOLLET.
 const EDGE: u32 = 1 << 31;
+/// What everybody is told who is to look anew though nothing new may be ready: an instance that watches this one by edges is not to
+/// take it for one.
+const LOOK_ANEW: Readiness = ALWAYS;
 /// Instances that may watch each other in a row (EP_MAX_NESTS).
 const NESTING: u32 = 5;
 
@@ -90,11 +93,14 @@ impl Setting {
 }
 
 impl Observer<Readiness> for Interest {
-    fn on_event(&self, _event: &Readiness) {
-        self.is_armed.store(true, Ordering::SeqCst);
-        if let Some(epoll) = self.epoll.upgrade() {
-            epoll.enqueue(self);
+    fn on_event(&self, event: &Readiness) {
+        let Some(epoll) = self.epoll.upgrade() else { return };
+        if self.is_unannounced && *event == LOOK_ANEW {
+            epoll.look_anew();
+            return;
         }
+        self.is_armed.store(true, Ordering::SeqCst);
+        epoll.enqueue(self);
     }
 }
 
@@ -237,9 +243,7 @@ impl Epoll {
             // Somebody deleted it before it was attached.
             interest.detach();
         }
-        // It may be ready already.
-        self.enqueue(&interest);
-        self.look_anew();
+        self.begin(&interest);
         Ok(())
     }
 
@@ -256,8 +260,7 @@ impl Epoll {
         *interest.setting.lock() = Setting::new(event);
         interest.is_armed.store(true, Ordering::SeqCst);
         interest.attach();
-        self.enqueue(&interest);
-        self.look_anew();
+        self.begin(&interest);
         Ok(())
     }
 
@@ -281,6 +284,18 @@ impl Epoll {
         }
     }
 
+    /// Something is waited for from now on, and may be ready already.
+    fn begin(&self, interest: &Interest) {
+        if interest.is_unannounced {
+            self.look_anew();
+        }
+        // What the host has is not asked for here.
+        let is_ready = || interest.ready().intersects(interest.setting().wanted());
+        if host_row_of(interest).is_some() || is_ready() {
+            self.enqueue(interest);
+        }
+    }
+
     /// Has an interest looked at.
     fn enqueue(&self, interest: &Interest) {
         if let Some(interest) = interest.me.upgrade()
@@ -294,7 +309,7 @@ impl Epoll {
     /// Makes those who wait look at what changes unannounced.
     fn look_anew(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.notifier.broadcast(&Readiness::IN);
+        self.notifier.broadcast(&LOOK_ANEW);
     }
 
     /// Whether this instance watches `other`, through at most `depth` others.
@@ -368,7 +383,7 @@ impl Epoll {
                 queue.extend(back);
             }
             // Others who wait here may have found the queue empty meanwhile.
-            self.notifier.broadcast(&Readiness::IN);
+            self.notifier.broadcast(&LOOK_ANEW);
         }
     }
 

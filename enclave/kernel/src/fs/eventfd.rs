@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Errno, Error, Result};
+use kbase::{ByteSink, ByteSource, Result};
 use linux_abi::fs::OpenFlags;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -65,13 +65,6 @@ impl File for EventFd {
         if from.remaining() != 8 {
             kbase::bail!(EINVAL, "the buffer is not a counter");
         }
-        {
-            // Nothing is taken from the program before there is room: the caller tries again.
-            let count = self.count.lock();
-            if *count == MAX {
-                kbase::bail!(EAGAIN, "the counter is full");
-            }
-        }
         let mut bytes = [0; 8];
         from.take(&mut bytes)?;
         let value = u64::from_le_bytes(bytes);
@@ -79,8 +72,13 @@ impl File for EventFd {
             kbase::bail!(EINVAL, "the value is too large");
         }
         let mut count = self.count.lock();
-        let sum = count.checked_add(value).filter(|&sum| sum <= MAX);
-        *count = sum.ok_or(Error::new(Errno::EAGAIN, "the counter would overflow"))?;
+        let Some(sum) = count.checked_add(value).filter(|&sum| sum <= MAX) else {
+            drop(count);
+            // The caller tries again.
+            from.give_back(bytes.len());
+            kbase::bail!(EAGAIN, "the counter would overflow");
+        };
+        *count = sum;
         drop(count);
         self.changed.broadcast(&Readiness::IN);
         Ok(8)

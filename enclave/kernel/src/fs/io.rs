@@ -29,38 +29,50 @@ pub(crate) fn read(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink) -> R
 ///
 /// # Errors
 /// EAGAIN; ERESTARTSYS; and what the file says.
-pub(crate) fn read_stream(
+fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocking: bool) -> Result<usize> {
+    let file = &**open.file();
+    if let Some(slave) = tty::slave_of(open) {
+        return told(open, mask::ACCESS, tty::read(ctx, slave, into, is_blocking));
+    }
+    if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
+        // Waits here, where a signal can end it, and not in the host.
+        let result = wait::wait_ready(ctx, file, Readiness::IN).and_then(|()| file.read(into, false));
+        return told(open, mask::ACCESS, result);
+    }
+    read_with(ctx, open, into, is_blocking, |into| file.read(into, true))
+}
+
+/// Reads by `read`, which does not wait.
+///
+/// # Errors
+/// EAGAIN; ERESTARTSYS; and what `read` says.
+pub(super) fn read_with(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     into: &mut dyn ByteSink,
     is_blocking: bool,
+    mut read: impl FnMut(&mut dyn ByteSink) -> Result<usize>,
 ) -> Result<usize> {
-    let result = match tty::slave_of(open) {
-        Some(slave) => tty::read(ctx, slave, into, is_blocking),
-        None => read_parts(ctx, open, into, is_blocking),
+    let result = loop {
+        match read(into) {
+            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
+                if let Err(error) = wait::wait_for(ctx, &**open.file(), Readiness::IN) {
+                    break Err(error);
+                }
+            }
+            result => break result,
+        }
     };
-    open.note_transfer();
-    if let Ok(read) = result {
-        open.tell_transfer(read, mask::ACCESS);
-    }
-    result
+    told(open, mask::ACCESS, result)
 }
 
-fn read_parts(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_blocking: bool) -> Result<usize> {
-    let file = &**open.file();
-    if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
-        // Waits here, where a signal can end it, and not in the host.
-        wait::wait_ready(ctx, file, Readiness::IN)?;
-        return file.read(into, false);
+/// A transfer came to this: whoever watches the file is told.
+fn told(open: &OpenFile, event: u32, result: Result<usize>) -> Result<usize> {
+    open.note_transfer();
+    if let Ok(count) = result {
+        open.tell_transfer(count, event);
     }
-    loop {
-        match file.read(into, true) {
-            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
-                wait::wait_for(ctx, file, Readiness::IN)?;
-            }
-            result => return result,
-        }
-    }
+    result
 }
 
 /// `write(2)`: at the position, which moves, or at the end with O_APPEND.
@@ -86,7 +98,7 @@ pub(crate) fn write(ctx: &Ctx<'_>, open: &OpenFile, from: &mut dyn ByteSource) -
 ///
 /// # Errors
 /// EAGAIN; EPIPE; ERESTARTSYS; and what the file says.
-pub(crate) fn write_stream(
+fn write_stream(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     from: &mut dyn ByteSource,
@@ -95,44 +107,44 @@ pub(crate) fn write_stream(
     if let Some(slave) = tty::slave_of(open) {
         tty::before_write(ctx, slave)?;
     }
-    let result = write_parts(ctx, open, from, is_blocking);
-    open.note_transfer();
-    if let Ok(written) = result {
-        open.tell_transfer(written, mask::MODIFY);
+    let file = &**open.file();
+    if file.notifier().is_none() {
+        return told(open, mask::MODIFY, file.write(from, !is_blocking));
     }
-    result
+    write_with(ctx, open, from, is_blocking, |from| file.write(from, true))
 }
 
-fn write_parts(
+/// Writes by `write`, which does not wait. A blocking write to a file of the kernel takes everything, in parts if it must.
+///
+/// # Errors
+/// EAGAIN; ERESTARTSYS; and what `write` says.
+pub(super) fn write_with(
     ctx: &Ctx<'_>,
     open: &OpenFile,
     from: &mut dyn ByteSource,
     is_blocking: bool,
+    mut write: impl FnMut(&mut dyn ByteSource) -> Result<usize>,
 ) -> Result<usize> {
-    let file = &**open.file();
-    if file.notifier().is_none() {
-        return file.write(from, !is_blocking);
-    }
-    // A blocking write to a file of the kernel takes everything, in parts if it must.
     let mut done = 0usize;
-    loop {
-        match file.write(from, true) {
+    let error = loop {
+        let error = match write(from) {
             Ok(written) => {
                 done += written;
                 if !is_blocking || from.remaining() == 0 || written == 0 {
-                    return Ok(done);
+                    return told(open, mask::MODIFY, Ok(done));
                 }
+                continue;
             }
-            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
-                match wait::wait_for(ctx, file, Readiness::OUT) {
-                    Err(_) if done > 0 => return Ok(done),
-                    result => result?,
-                }
-            }
-            Err(_) if done > 0 => return Ok(done),
-            Err(error) => return Err(error),
+            Err(error) => error,
+        };
+        if !is_blocking || error.errno() != Errno::EAGAIN {
+            break error;
         }
-    }
+        if let Err(error) = wait::wait_for(ctx, &**open.file(), Readiness::OUT) {
+            break error;
+        }
+    };
+    told(open, mask::MODIFY, if done > 0 { Ok(done) } else { Err(error) })
 }
 
 /// `pread64(2)`.

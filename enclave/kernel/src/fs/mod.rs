@@ -36,7 +36,7 @@ pub(crate) use context::{FsContext, Places};
 pub(crate) use epoll::{Epoll, epoll};
 pub(crate) use eventfd::eventfd;
 pub(crate) use inotify::{Instance, inotify};
-pub(crate) use io::{read, read_at, read_stream, write, write_at, write_stream};
+pub(crate) use io::{read, read_at, write, write_at};
 pub(crate) use limit::check_size;
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use memfd::MemoryFile;
@@ -45,7 +45,8 @@ pub(crate) use open::{OpenHow, give_owner, open};
 pub(crate) use open_file::{OpenFile, Position};
 pub(crate) use pidfd::{PidFd, pidfd};
 pub(crate) use pipe::{
-    anonymous_metadata, is_pipe, pipe, pipe_size, set_packets, tee, wait_for_peer, wait_for_room,
+    anonymous_metadata, check_two, give, is_pipe, pipe, pipe_size, relay, set_packets, take, tee,
+    wait_for_peer, wait_for_room,
 };
 pub(crate) use sigio::{SignalDriven, SignalOwner};
 pub(crate) use signalfd::{SignalFd, signalfd};

@@ -1,6 +1,7 @@
 //! Pipes and FIFOs: a [`Ring`] with ends.
 
-use super::ring::{ATOMIC, Ring, SEGMENT};
+use super::io::{read_with, write_with};
+use super::ring::{ATOMIC, Marks, Ring, SEGMENT};
 use super::wait::Source;
 use super::{FsShared, OpenFile};
 use alloc::string::String;
@@ -9,9 +10,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use kbase::{
-    ByteSink, ByteSource, Errno, Error, Part, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace,
-};
+use kbase::{ByteSink, ByteSource, Part, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -24,8 +23,8 @@ const MAX_CAPACITY: usize = 1024 * 1024;
 struct Pipe {
     ino: u64,
     created_ns: i64,
-    /// The marks are of packets: how long they are.
-    ring: Ring<usize>,
+    /// What is marked is a packet.
+    ring: Ring,
     /// Whether writes are packets (O_DIRECT).
     has_packets: AtomicBool,
     changed: Arc<ReadinessNotifier>,
@@ -46,6 +45,15 @@ impl Pipe {
             reader_openings: AtomicU64::new(0),
             writer_openings: AtomicU64::new(0),
         })
+    }
+}
+
+impl Pipe {
+    /// Bytes were moved out of it: who waits for an edge hears of that whether it was full or not, as from Linux.
+    fn tell_moved(&self, count: usize) {
+        if count > 0 {
+            self.changed.broadcast(&Readiness::OUT);
+        }
     }
 }
 
@@ -107,12 +115,7 @@ impl Drop for PipeEnd {
 
 impl File for PipeEnd {
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
-        let (read, packet) = self.pipe.ring.read(into)?;
-        if let Some(rest) = packet.and_then(|len| len.checked_sub(read)).filter(|&rest| rest > 0) {
-            // What a reader has no room for is lost.
-            self.pipe.ring.read(&mut Nowhere(rest))?;
-        }
-        Ok(read)
+        self.pipe.ring.read_with(into, Marks::Packets).map(|(read, _)| read)
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
@@ -122,7 +125,7 @@ impl File for PipeEnd {
         let mut done = 0;
         while from.remaining() > 0 {
             let len = from.remaining().min(ATOMIC);
-            match self.pipe.ring.write(&mut Part::new(from, len), &mut Some(len)) {
+            match self.pipe.ring.write(&mut Part::new(from, len), &mut Some(())) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(_) if done > 0 => break,
@@ -183,21 +186,6 @@ impl File for PipeEnd {
     }
 }
 
-/// Takes bytes to nowhere.
-struct Nowhere(usize);
-
-impl ByteSink for Nowhere {
-    fn remaining(&self) -> usize {
-        self.0
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<usize> {
-        let count = bytes.len().min(self.0);
-        self.0 -= count;
-        Ok(count)
-    }
-}
-
 /// What writes to a pipe are from now on: packets, or not (O_DIRECT). Nothing happens to other files.
 pub(crate) fn set_packets(open: &OpenFile, on: bool) {
     if let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>()
@@ -207,32 +195,128 @@ pub(crate) fn set_packets(open: &OpenFile, on: bool) {
     }
 }
 
+/// The end of a pipe that an open file is.
+fn end_of(open: &OpenFile) -> Option<&PipeEnd> {
+    open.file().as_any().downcast_ref()
+}
+
+/// Two different pipes.
+///
+/// # Errors
+/// EINVAL they are no pipes, or one.
+fn two(from: &OpenFile, to: &OpenFile) -> Result<(Arc<Pipe>, Arc<Pipe>)> {
+    let (Some(from), Some(to)) = (end_of(from), end_of(to)) else {
+        kbase::bail!(EINVAL, "not a pipe");
+    };
+    if Arc::ptr_eq(&from.pipe, &to.pipe) {
+        kbase::bail!(EINVAL, "the two ends are of one pipe");
+    }
+    Ok((Arc::clone(&from.pipe), Arc::clone(&to.pipe)))
+}
+
+/// Whether two open files are different pipes.
+///
+/// # Errors
+/// EINVAL they are no pipes, or one.
+pub(crate) fn check_two(from: &OpenFile, to: &OpenFile) -> Result<()> {
+    two(from, to).map(drop)
+}
+
 /// Two pipes, for `tee(2)`: what is in the first is in the second, too. Returns how many bytes that are.
 ///
 /// # Errors
 /// EINVAL not two different pipes; EAGAIN the first is empty, or the second is full; EPIPE.
 pub(crate) fn tee(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize> {
-    let end = |open: &OpenFile| {
-        let end = open.file().as_any().downcast_ref::<PipeEnd>().map(|end| Arc::clone(&end.pipe));
-        end.ok_or(Error::new(Errno::EINVAL, "not a pipe"))
-    };
-    let (from, to) = (end(from)?, end(to)?);
-    if Arc::ptr_eq(&from, &to) {
-        kbase::bail!(EINVAL, "the two ends are of one pipe");
-    }
+    let (from, to) = two(from, to)?;
     let room = {
         let state = to.ring.state();
         if state.readers == 0 { SEGMENT } else { state.room() }
     };
-    let mut buffer = alloc::vec![0; count.min(room).min(SEGMENT)];
-    if buffer.is_empty() && count > 0 {
+    let max = count.min(room).min(SEGMENT);
+    if max == 0 && count > 0 {
         kbase::bail!(EAGAIN, "the second pipe is full");
     }
-    let (seen, _) = from.ring.peek(&mut SliceSink::new(&mut buffer))?;
-    if seen == 0 {
-        return Ok(0);
+    let parts = from.ring.copy(max)?;
+    if to.ring.state().readers == 0 {
+        kbase::bail!(EPIPE, "nobody reads any more");
     }
-    to.ring.write(&mut SliceSource::new(buffer.get(..seen).unwrap_or_default()), &mut None)
+    let mut done = 0;
+    for (bytes, mut mark) in parts {
+        match to.ring.write(&mut SliceSource::new(&bytes), &mut mark) {
+            Ok(written) => done += written,
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Moves bytes from a pipe to another, which has room for so many. Packets stay packets, and so does a part of one.
+///
+/// # Errors
+/// EINVAL not two different pipes; EAGAIN the first is empty; EPIPE.
+pub(crate) fn relay(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize> {
+    let (from, to) = two(from, to)?;
+    let mut buffer = alloc::vec![0; count.min(SEGMENT)];
+    let mut done = 0;
+    while done < count {
+        let room = buffer.len().min(count - done);
+        let part = buffer.get_mut(..room).unwrap_or_default();
+        let (read, mut mark) = match from.ring.read_with(&mut SliceSink::new(part), Marks::Parts) {
+            Ok((0, _)) => break,
+            Ok(read) => read,
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        done += to.ring.write(&mut SliceSource::new(bytes), &mut mark)?;
+    }
+    from.tell_moved(done);
+    Ok(done)
+}
+
+/// Reads from a pipe as `splice(2)` does: packets are no limit, and what is left of one is one.
+///
+/// # Errors
+/// EBADF not a pipe; EAGAIN; ERESTARTSYS; EFAULT.
+pub(crate) fn take(
+    ctx: &crate::Ctx<'_>,
+    open: &OpenFile,
+    into: &mut dyn ByteSink,
+    is_blocking: bool,
+) -> Result<usize> {
+    let Some(end) = end_of(open) else {
+        kbase::bail!(EBADF, "not a pipe");
+    };
+    read_with(ctx, open, into, is_blocking, |into| {
+        let mut done = 0;
+        while into.remaining() > 0 {
+            match end.pipe.ring.read_with(into, Marks::Parts) {
+                Ok((0, _)) => break,
+                Ok((read, _)) => done += read,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        end.pipe.tell_moved(done);
+        Ok(done)
+    })
+}
+
+/// Writes to a pipe as `splice(2)` does: what is written is no packet.
+///
+/// # Errors
+/// EBADF not a pipe; EPIPE; EAGAIN; ERESTARTSYS; EFAULT.
+pub(crate) fn give(
+    ctx: &crate::Ctx<'_>,
+    open: &OpenFile,
+    from: &mut dyn ByteSource,
+    is_blocking: bool,
+) -> Result<usize> {
+    let Some(end) = end_of(open) else {
+        kbase::bail!(EBADF, "not a pipe");
+    };
+    write_with(ctx, open, from, is_blocking, |from| end.pipe.ring.write(from, &mut None))
 }
 
 /// Attributes of a file without a place.
@@ -262,7 +346,7 @@ pub(crate) fn pipe(shared: &Arc<FsShared>, flags: OpenFlags) -> (Arc<OpenFile>, 
     let reader = PipeEnd::new(&pipe, true, false, None);
     let writer = PipeEnd::new(&pipe, false, true, None);
     (
-        OpenFile::new(shared, reader, None, flags),
+        OpenFile::new(shared, reader, None, flags - OpenFlags::DIRECT),
         OpenFile::new(shared, writer, None, flags | OpenFlags::WRONLY),
     )
 }

@@ -4,8 +4,7 @@
 //! takes a segment out of the queue and then copies from it: one copy each way for large transfers, and no
 //! lock over user memory. Small writes are gathered in the last segment.
 //!
-//! A write may carry a mark, which goes with its first byte: a read that meets one stops before it, or takes it and stops
-//! behind its segment.
+//! A write may carry a mark, which goes with its first byte. What a read does about that is [`Marks`].
 //!
 //! Lock order: the state is a leaf; no notifier is told under it.
 
@@ -23,6 +22,17 @@ pub(crate) const ATOMIC: usize = 4096;
 pub(crate) const SEGMENT: usize = 64 * 1024;
 /// Buffers that are kept for reuse.
 const SPARES: usize = 2;
+
+/// What a read does about marks. A small write that is marked is a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// It stops before a mark, or takes it and stops behind its segment, whose rest is like everything else.
+    Apart,
+    /// A segment that is marked is a packet: the read stops behind it, and what it leaves of it is lost.
+    Packets,
+    /// As [`Marks::Apart`], but the rest keeps the mark.
+    Parts,
+}
 
 /// The queue.
 pub(crate) struct Ring<M = ()> {
@@ -151,22 +161,48 @@ impl<M> Ring<M> {
     ///
     /// # Errors
     /// EAGAIN nothing is there; EFAULT.
-    pub(crate) fn read(&self, into: &mut dyn ByteSink) -> Result<(usize, Option<M>)> {
+    pub(crate) fn read(&self, into: &mut dyn ByteSink) -> Result<(usize, Option<M>)>
+    where
+        M: Clone,
+    {
+        self.read_with(into, Marks::Apart)
+    }
+
+    /// Reads what is there, as far as marks allow, and gives the mark that it met. 0: the end.
+    ///
+    /// # Errors
+    /// EAGAIN nothing is there; EFAULT.
+    pub(crate) fn read_with(&self, into: &mut dyn ByteSink, marks: Marks) -> Result<(usize, Option<M>)>
+    where
+        M: Clone,
+    {
         let mut done = 0usize;
         let mut mark = None;
         while into.remaining() > 0 && mark.is_none() {
-            let Some(mut segment) = self.next(done > 0) else { break };
+            let Some(mut segment) = self.next(done > 0 && marks != Marks::Packets) else { break };
             // A fault puts the segment back: nothing is lost.
-            let result = into.put(segment.bytes());
+            let wanted = segment.bytes().len().min(into.remaining());
+            let result = into.put(segment.bytes()).and_then(|put| whole_pages(put, wanted));
             let taken = *result.as_ref().unwrap_or(&0);
             segment.start += taken;
+            let mut lost = 0;
             if taken > 0 {
                 mark = segment.mark.take();
+            }
+            if mark.is_some() {
+                match marks {
+                    Marks::Apart => {}
+                    Marks::Packets => {
+                        lost = segment.end.saturating_sub(segment.start);
+                        segment.start = segment.end;
+                    }
+                    Marks::Parts => segment.mark.clone_from(&mark),
+                }
             }
             let was_full = {
                 let mut state = self.state.lock();
                 let was_full = state.room() < ATOMIC;
-                state.len = state.len.saturating_sub(taken);
+                state.len = state.len.saturating_sub(taken + lost);
                 if segment.start < segment.end {
                     state.segments.push_front(segment);
                 } else {
@@ -273,7 +309,7 @@ impl<M> Ring<M> {
 
     fn write_small(&self, from: &mut dyn ByteSource, promised: usize, mark: &mut Option<M>) -> Result<usize> {
         let mut bounce = [0u8; ATOMIC];
-        let result = from.take(bounce.get_mut(..promised).unwrap_or_default());
+        let result = take_pages(from, bounce.get_mut(..promised).unwrap_or_default());
         let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();
         let mut state = self.state.lock();
         state.keep_promise(promised, bytes.len());
@@ -300,7 +336,7 @@ impl<M> Ring<M> {
         mark: &mut Option<M>,
     ) -> Result<usize> {
         let mut buffer = spare.unwrap_or_else(|| alloc::vec![0; SEGMENT].into_boxed_slice());
-        let result = from.take(buffer.get_mut(..promised).unwrap_or_default());
+        let result = take_pages(from, buffer.get_mut(..promised).unwrap_or_default());
         let taken = *result.as_ref().unwrap_or(&0);
         let mut state = self.state.lock();
         state.keep_promise(promised, taken);
@@ -313,7 +349,68 @@ impl<M> Ring<M> {
     }
 }
 
+/// Takes bytes to queue.
+///
+/// # Errors
+/// EFAULT.
+fn take_pages(from: &mut dyn ByteSource, into: &mut [u8]) -> Result<usize> {
+    let taken = from.take(into)?;
+    let whole = whole_pages(taken, into.len());
+    from.give_back(taken - whole.as_ref().unwrap_or(&0));
+    whole
+}
+
+/// What counts of a copy that ended before all that was wanted, because of a fault: of a page all or nothing, as on Linux.
+///
+/// # Errors
+/// EFAULT nothing counts.
+fn whole_pages(done: usize, wanted: usize) -> Result<usize> {
+    if done >= wanted {
+        return Ok(done);
+    }
+    match done - done % ATOMIC {
+        0 => Err(Error::new(Errno::EFAULT, "not all of a page can be copied")),
+        whole => Ok(whole),
+    }
+}
+
 impl<M: Clone> Ring<M> {
+    /// Copies of what is there, at most `max` bytes, in parts of which each is marked or not. None: the end.
+    ///
+    /// # Errors
+    /// EAGAIN nothing is there.
+    pub(crate) fn copy(&self, max: usize) -> Result<Vec<(Vec<u8>, Option<M>)>> {
+        let mut held: Vec<Segment<M>> = Vec::new();
+        let mut left = max;
+        while left > 0
+            && let Some(segment) = self.next(false)
+        {
+            left = left.saturating_sub(segment.bytes().len());
+            held.push(segment);
+        }
+        let mut left = max;
+        let part = |segment: &Segment<M>| {
+            let len = segment.bytes().len().min(left);
+            left -= len;
+            (segment.bytes().get(..len).unwrap_or_default().to_vec(), segment.mark.clone())
+        };
+        let parts: Vec<_> = held.iter().map(part).collect();
+        self.put_back(held);
+        if parts.is_empty() && max > 0 {
+            self.end_or_again()?;
+        }
+        Ok(parts)
+    }
+
+    /// Puts segments back that were taken to be looked at.
+    fn put_back(&self, held: Vec<Segment<M>>) {
+        {
+            let mut state = self.state.lock();
+            held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
+        }
+        self.tell_missed();
+    }
+
     /// As [`Ring::read`], but leaves everything there.
     ///
     /// # Errors
@@ -333,11 +430,7 @@ impl<M: Clone> Ring<M> {
         });
         let mark = held.last().and_then(|last| last.mark.clone());
         let was_empty = held.is_empty();
-        {
-            let mut state = self.state.lock();
-            held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
-        }
-        self.tell_missed();
+        self.put_back(held);
         match result {
             Err(error) if done == 0 => Err(error),
             _ if was_empty && into.remaining() > 0 => self.end_or_again().map(|()| (0, None)),
@@ -381,6 +474,37 @@ mod tests {
         assert_eq!(read(&ring, 9), (b"ab".to_vec(), None));
         assert_eq!(read(&ring, 1), (b"c".to_vec(), Some(7)));
         assert_eq!(read(&ring, 9), (b"def".to_vec(), None));
+    }
+
+    fn read_with(ring: &Ring<u32>, len: usize, marks: Marks) -> (Vec<u8>, Option<u32>) {
+        let mut bytes = alloc::vec![0; len];
+        let (len, mark) = ring.read_with(&mut SliceSink::new(&mut bytes), marks).unwrap();
+        bytes.truncate(len);
+        (bytes, mark)
+    }
+
+    #[test]
+    fn a_packet_ends_a_read_and_its_rest_is_lost() {
+        let ring = ring();
+        write(&ring, b"ab", None);
+        write(&ring, b"cde", Some(7));
+        write(&ring, b"fg", Some(8));
+        assert_eq!(read_with(&ring, 3, Marks::Packets), (b"abc".to_vec(), Some(7)));
+        assert_eq!(ring.state().readable(), 2);
+        assert_eq!(read_with(&ring, 9, Marks::Packets), (b"fg".to_vec(), Some(8)));
+    }
+
+    #[test]
+    fn a_part_of_a_packet_leaves_a_packet() {
+        let ring = ring();
+        write(&ring, b"abc", Some(7));
+        write(&ring, b"de", None);
+        assert_eq!(read_with(&ring, 1, Marks::Parts), (b"a".to_vec(), Some(7)));
+        let parts = [(b"bc".to_vec(), Some(7)), (b"d".to_vec(), None)];
+        assert_eq!(ring.copy(3).unwrap(), parts);
+        assert_eq!(read_with(&ring, 9, Marks::Parts), (b"bc".to_vec(), Some(7)));
+        assert_eq!(read_with(&ring, 9, Marks::Parts), (b"de".to_vec(), None));
+        assert_eq!(ring.copy(3).unwrap_err().errno(), Errno::EAGAIN);
     }
 
     #[test]

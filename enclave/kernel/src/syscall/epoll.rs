@@ -47,7 +47,7 @@ pub(super) fn epoll_ctl(
     if open.file().node().is_some() {
         kbase::bail!(EPERM, "a file or directory is always ready");
     }
-    if epoll == fd {
+    if instance.id() == open.id() {
         kbase::bail!(EINVAL, "an instance cannot watch itself");
     }
     let instance = Epoll::of(&instance)?;

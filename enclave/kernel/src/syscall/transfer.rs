@@ -14,25 +14,42 @@ const SPLICE_F_NONBLOCK: u32 = 2;
 /// Bytes moved at once.
 const CHUNK: usize = 64 * 1024;
 
+/// An offset in user memory, if there is one.
+fn offset(ctx: &Ctx<'_>, at: UserPtr<i64>) -> Result<Option<i64>> {
+    at.non_null().map(|at| at.read(ctx.user())).transpose()
+}
+
+/// Refuses a negative offset.
+fn check_offset(offset: Option<i64>) -> Result<()> {
+    if offset.is_some_and(|offset| offset < 0) {
+        kbase::bail!(EINVAL, "the offset is negative");
+    }
+    Ok(())
+}
+
 /// `sendfile(2)`.
-pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
+pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, at: UserPtr<i64>, count: usize) -> Result<usize> {
+    let place = offset(ctx, at)?;
     let from = ctx.files.get_file(from)?;
     from.want_read()?;
-    if offset.non_null().is_some() && from.file().node().is_none() {
+    if place.is_some() && from.file().node().is_none() {
         kbase::bail!(ESPIPE, "the source has no position");
     }
+    check_offset(place)?;
     let to = ctx.files.get_file(to)?;
     to.want_write()?;
-    if to.flags().contains(OpenFlags::APPEND) {
+    let is_to_pipe = fs::is_pipe(&to);
+    if to.flags().contains(OpenFlags::APPEND) && !is_to_pipe {
         kbase::bail!(EINVAL, "the target is in append mode");
     }
+    let count = if is_to_pipe { fits(ctx, &to, count, !to.is_nonblocking())? } else { count };
     if count == 0 {
         return Ok(0);
     }
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
     }
-    transfer(ctx, (&from, offset), (&to, UserPtr::new(kbase::UserAddr(0))), count, true)
+    transfer(ctx, (&from, at), (&to, UserPtr::new(kbase::UserAddr(0))), count, true)
 }
 
 /// `copy_file_range(2)`.
@@ -45,10 +62,11 @@ pub(super) fn copy_file_range(
     count: usize,
     flags: u32,
 ) -> Result<usize> {
+    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
+    let offsets = [offset(ctx, from_offset)?, offset(ctx, to_offset)?];
     if flags != 0 {
         kbase::bail!(EINVAL, "unknown flag");
     }
-    let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
     if from.directory().is_ok() || to.directory().is_ok() {
         kbase::bail!(EISDIR, "a directory cannot be copied so");
     }
@@ -60,23 +78,19 @@ pub(super) fn copy_file_range(
     if to.flags().contains(OpenFlags::APPEND) {
         kbase::bail!(EBADF, "the target is in append mode");
     }
-    check_overlap(ctx, (&from, from_offset), (&to, to_offset), count)?;
+    let [start, end] = offsets.map(|offset| offset.map(i64::cast_unsigned));
+    let (start, end) = (start.unwrap_or_else(|| from.tell()), end.unwrap_or_else(|| to.tell()));
+    if [start, end].iter().any(|place| place.checked_add(count as u64).is_none()) {
+        kbase::bail!(EOVERFLOW, "the range has no end");
+    }
+    check_overlap((&from, start), (&to, end), count)?;
+    offsets.into_iter().try_for_each(check_offset)?;
     transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
 }
 
 /// Refuses to copy a range of a file onto itself.
-fn check_overlap(
-    ctx: &Ctx<'_>,
-    (from, from_offset): (&OpenFile, UserPtr<i64>),
-    (to, to_offset): (&OpenFile, UserPtr<i64>),
-    count: usize,
-) -> Result<()> {
-    let place = |open: &OpenFile, at: UserPtr<i64>| match at.non_null() {
-        Some(at) => at.read(ctx.user()).map(i64::cast_unsigned),
-        None => Ok(open.tell()),
-    };
+fn check_overlap((from, start): (&OpenFile, u64), (to, end): (&OpenFile, u64), count: usize) -> Result<()> {
     let (source, target) = (from.file().metadata()?, to.file().metadata()?);
-    let (start, end) = (place(from, from_offset)?, place(to, to_offset)?);
     let count = source.size.saturating_sub(start).min(count as u64);
     let overlaps = end.saturating_add(count) > start && end < start.saturating_add(count);
     if (source.dev, source.ino) == (target.dev, target.ino) && overlaps {
@@ -95,27 +109,69 @@ pub(super) fn splice(
     count: usize,
     flags: u32,
 ) -> Result<usize> {
+    if count == 0 {
+        return Ok(0);
+    }
     if flags & !15 != 0 {
         kbase::bail!(EINVAL, "unknown flag");
     }
     let (from, to) = (ctx.files.get_file(from)?, ctx.files.get_file(to)?);
-    from.want_read()?;
-    to.want_write()?;
     let (is_from_pipe, is_to_pipe) = (fs::is_pipe(&from), fs::is_pipe(&to));
-    if !is_from_pipe && !is_to_pipe {
-        kbase::bail!(EINVAL, "neither side is a pipe");
-    }
     if (is_from_pipe && from_offset.non_null().is_some()) || (is_to_pipe && to_offset.non_null().is_some()) {
         kbase::bail!(ESPIPE, "a pipe has no offset");
     }
-    let mut count = count.min(CHUNK);
-    if is_to_pipe && count > 0 {
-        // What has no room now is for the next call: it does not wait twice, and what it reads it can write.
-        let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !to.is_nonblocking();
-        count = count.min(rw::pipe_signal(ctx, &to, fs::wait_for_room(ctx, &to, is_blocking))?);
+    let (target, source) = (offset(ctx, to_offset)?, offset(ctx, from_offset)?);
+    from.want_read()?;
+    to.want_write()?;
+    let is_blocking = |pipe: &OpenFile| flags & SPLICE_F_NONBLOCK == 0 && !pipe.is_nonblocking();
+    let count = count.min(CHUNK);
+    match (is_from_pipe, is_to_pipe) {
+        (true, true) => relay(ctx, &from, &to, count, is_blocking(&from) && is_blocking(&to)),
+        (true, false) => {
+            if target.is_some() && to.file().node().is_none() {
+                kbase::bail!(EINVAL, "the target has no position");
+            }
+            if to.flags().contains(OpenFlags::APPEND) {
+                kbase::bail!(EINVAL, "the target is in append mode");
+            }
+            check_offset(target)?;
+            transfer(ctx, (&from, from_offset), (&to, to_offset), count, is_blocking(&from))
+        }
+        (false, true) => {
+            if source.is_some() && from.file().node().is_none() {
+                kbase::bail!(EINVAL, "the source has no position");
+            }
+            check_offset(source)?;
+            let count = fits(ctx, &to, count, is_blocking(&to))?;
+            transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
+        }
+        (false, false) => kbase::bail!(EINVAL, "neither side is a pipe"),
     }
-    let waits = !is_from_pipe || flags & SPLICE_F_NONBLOCK == 0;
-    transfer(ctx, (&from, from_offset), (&to, to_offset), count, waits)
+}
+
+/// How much of `count` a pipe has room for. What has none now is for the next call: this one does not wait twice, and what it
+/// reads it can write.
+fn fits(ctx: &Ctx<'_>, to: &OpenFile, count: usize, is_blocking: bool) -> Result<usize> {
+    let room = rw::pipe_signal(ctx, to, fs::wait_for_room(ctx, to, is_blocking))?;
+    Ok(count.min(room))
+}
+
+/// From pipe to pipe.
+fn relay(ctx: &Ctx<'_>, from: &OpenFile, to: &OpenFile, count: usize, is_blocking: bool) -> Result<usize> {
+    fs::check_two(from, to)?;
+    loop {
+        if from.file().ready().is_empty() {
+            if !is_blocking {
+                kbase::bail!(EAGAIN, "the first pipe is empty");
+            }
+            fs::wait::wait_for(ctx, &**from.file(), Readiness::IN)?;
+        }
+        let count = fits(ctx, to, count, is_blocking)?;
+        match fs::relay(from, to, count) {
+            Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {}
+            result => return rw::pipe_signal(ctx, to, result),
+        }
+    }
 }
 
 /// `tee(2)`: what is in one pipe is in another, too.
@@ -158,12 +214,13 @@ pub(super) fn vmsplice(
     }
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     let buffers = rw::buffers(ctx, vector, len)?;
-    let is_blocking = flags & SPLICE_F_NONBLOCK == 0 && !open.is_nonblocking();
+    // Whether the descriptor waits does not count.
+    let is_blocking = flags & SPLICE_F_NONBLOCK == 0;
     if open.is_writable() {
         let mut source = UserSource::vectored(ctx.user(), buffers);
-        return rw::pipe_signal(ctx, &open, fs::write_stream(ctx, &open, &mut source, is_blocking));
+        return rw::pipe_signal(ctx, &open, fs::give(ctx, &open, &mut source, is_blocking));
     }
-    fs::read_stream(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
+    fs::take(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
 }
 
 /// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead. If it `waits` not, a pipe that
@@ -175,11 +232,9 @@ fn transfer(
     count: usize,
     waits: bool,
 ) -> Result<usize> {
-    let load = |at: UserPtr<i64>| at.non_null().map(|at| at.read(ctx.user())).transpose();
-    let (mut reads, mut writes) = (load(from_offset)?, load(to_offset)?);
-    if reads.into_iter().chain(writes).any(|offset| offset < 0) {
-        kbase::bail!(EINVAL, "the offset is negative");
-    }
+    let (mut reads, mut writes) = (offset(ctx, from_offset)?, offset(ctx, to_offset)?);
+    [reads, writes].into_iter().try_for_each(check_offset)?;
+    let (is_from_pipe, is_to_pipe) = (fs::is_pipe(from), fs::is_pipe(to));
     let mut buffer = alloc::vec![0u8; count.min(CHUNK)];
     let mut done = 0usize;
     let mut failed = None;
@@ -192,8 +247,8 @@ fn transfer(
         let part = buffer.get_mut(..room).unwrap_or_default();
         let read = match reads {
             Some(offset) => fs::read_at(from, offset, &mut SliceSink::new(part)),
-            None if waits => fs::read(ctx, from, &mut SliceSink::new(part)),
-            None => fs::read_stream(ctx, from, &mut SliceSink::new(part), false),
+            None if is_from_pipe => fs::take(ctx, from, &mut SliceSink::new(part), waits),
+            None => fs::read(ctx, from, &mut SliceSink::new(part)),
         };
         let read = match read {
             Ok(0) => break,
@@ -206,6 +261,10 @@ fn transfer(
         let part = buffer.get(..read).unwrap_or_default();
         let written = match writes {
             Some(offset) => fs::write_at(ctx, to, offset, &mut SliceSource::new(part)),
+            None if is_to_pipe => {
+                let given = fs::give(ctx, to, &mut SliceSource::new(part), !to.is_nonblocking());
+                rw::pipe_signal(ctx, to, given)
+            }
             None => rw::pipe_signal(ctx, to, fs::write(ctx, to, &mut SliceSource::new(part))),
         };
         let (written, error) = match written {

@@ -285,6 +285,28 @@ fn epoll_reports_levels_edges_and_single_shots() {
 }
 
 #[test]
+fn an_instance_that_watches_another_hears_of_what_is_ready_and_of_nothing_else() {
+    const ET: u32 = 1 << 31;
+    let w = World::new();
+    let (inner, outer) = (w.call(291, [0]).unwrap(), w.call(291, [0]).unwrap());
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    let (silent, _other) = pipe(&w, O_NONBLOCK);
+    watch(&w, inner, 1, reader, 1).unwrap();
+    watch(&w, outer, 1, inner, 1 | ET).unwrap();
+    assert_eq!(wait(&w, outer), []);
+    w.write(writer, b"x").unwrap();
+    assert_eq!(wait(&w, outer), [(1, inner * 100)]);
+    watch(&w, inner, 1, silent, 1).unwrap();
+    assert_eq!(wait(&w, outer), [], "what is watched too is not ready");
+    assert_eq!(wait(&w, inner), [(1, reader * 100)]);
+    assert_eq!(wait(&w, outer), [], "a level that was seen is no new edge");
+    watch(&w, inner, 3, reader, 1).unwrap();
+    assert_eq!(wait(&w, outer), [(1, inner * 100)], "it is asked for anew");
+    let copy = w.call(32, [inner]).unwrap();
+    assert_eq!(watch(&w, inner, 1, copy, 1), Err(Errno::EINVAL), "it is the same instance");
+}
+
+#[test]
 fn a_fifo_connects_those_who_open_it() {
     let w = World::new();
     w.call(133, [w.path("/fifo"), 0o010_644, 0]).unwrap();
