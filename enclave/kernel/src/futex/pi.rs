@@ -320,6 +320,8 @@ pub(crate) fn requeue_to_lock(
     if ctx.user().load_u32(address)? != value {
         bail!(EAGAIN, "the word has another value");
     }
+    // Whether anybody waits or not.
+    ctx.user().load_u32(lock_address)?;
     let table = &ctx.kernel.futexes;
     let moved = table.with_two(from, to, |source, mut target| {
         let mut moved = 0;

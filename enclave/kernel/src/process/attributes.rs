@@ -1,6 +1,6 @@
 //! Settings of a process that have little or no effect but are remembered, since programs read them back.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Settings of `prctl(2)` and `personality(2)`.
 pub(crate) struct Attributes {
@@ -17,7 +17,7 @@ pub(crate) struct Attributes {
     /// PR_SET_THP_DISABLE.
     pub(crate) no_huge_pages: AtomicU32,
     /// PR_SET_TIMERSLACK, nanoseconds.
-    pub(crate) timer_slack: AtomicU32,
+    pub(crate) timer_slack: AtomicU64,
     /// PR_SET_SECUREBITS.
     pub(crate) secure_bits: AtomicU32,
     /// `personality(2)`.
@@ -36,7 +36,7 @@ impl Attributes {
             keeps_capabilities: AtomicU32::new(0),
             no_new_privileges: AtomicU32::new(0),
             no_huge_pages: AtomicU32::new(0),
-            timer_slack: AtomicU32::new(50_000),
+            timer_slack: AtomicU64::new(50_000),
             secure_bits: AtomicU32::new(0),
             personality: AtomicU32::new(0),
             membarriers: AtomicU32::new(0),
@@ -60,7 +60,7 @@ impl Attributes {
             keeps_capabilities: copy(&self.keeps_capabilities),
             no_new_privileges: copy(&self.no_new_privileges),
             no_huge_pages: copy(&self.no_huge_pages),
-            timer_slack: copy(&self.timer_slack),
+            timer_slack: AtomicU64::new(self.timer_slack.load(Ordering::Relaxed)),
             secure_bits: copy(&self.secure_bits),
             personality: copy(&self.personality),
             membarriers: copy(&self.membarriers),

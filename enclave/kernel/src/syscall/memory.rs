@@ -207,6 +207,9 @@ pub(super) fn msync(ctx: &Ctx<'_>, start: u64, len: u64, flags: SyncFlags) -> Re
 /// `mincore(2)`.
 pub(super) fn mincore(ctx: &Ctx<'_>, start: u64, len: u64, into: UserAddr) -> Result<()> {
     let pages = ctx.space.residency(start, len)?;
+    if pages.is_empty() && into.0 < ADDRESSES {
+        return Ok(());
+    }
     ctx.user().store(into, &pages)
 }
 

@@ -68,14 +68,15 @@ fn capability(number: u64) -> Result<u64> {
 }
 
 /// `prctl(2)`.
-pub(super) fn prctl(ctx: &Ctx<'_>, operation: u32, a: u64, b: u64, c: u64, d: u64) -> Result<u32> {
+pub(super) fn prctl(ctx: &Ctx<'_>, operation: u32, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
     let attributes = &ctx.process.attributes;
-    let get = |place: &AtomicU32| Ok(place.load(Ordering::Relaxed));
+    let load = |place: &AtomicU32| place.load(Ordering::Relaxed);
+    let get = |place: &AtomicU32| Ok(u64::from(load(place)));
     let store = |value: u32| UserPtr::<u32>::new(UserAddr(a)).write(ctx.user(), &value);
     match operation {
         op::SET_PDEATHSIG if a != 0 && Signal::new(a).is_none() => bail!(EINVAL, "no such signal"),
         op::SET_PDEATHSIG => set(&attributes.parent_death_signal, a, 64)?,
-        op::GET_PDEATHSIG => store(get(&attributes.parent_death_signal)?)?,
+        op::GET_PDEATHSIG => store(load(&attributes.parent_death_signal))?,
         op::GET_DUMPABLE => return get(&attributes.dumpable),
         op::SET_DUMPABLE => set(&attributes.dumpable, a, 1)?,
         op::GET_KEEPCAPS => return get(&attributes.keeps_capabilities),
@@ -88,17 +89,19 @@ pub(super) fn prctl(ctx: &Ctx<'_>, operation: u32, a: u64, b: u64, c: u64, d: u6
             ctx.user().store(UserAddr(a), &name)?;
         }
         op::CAPBSET_READ => {
-            return Ok(u32::from(ctx.process.credentials.bounding() & capability(a)? != 0));
+            return Ok(u64::from(ctx.process.credentials.bounding() & capability(a)? != 0));
         }
         op::CAPBSET_DROP => ctx.process.credentials.drop_bounding(capability(a)?),
         op::GET_TSC => store(TSC_ENABLE)?,
         op::GET_SECUREBITS => return get(&attributes.secure_bits),
         op::SET_SECUREBITS if a & !SECURE_BITS == 0 => set(&attributes.secure_bits, a, u32::MAX)?,
-        op::SET_TIMERSLACK if a == 0 => set(&attributes.timer_slack, TIMER_SLACK_NS.into(), u32::MAX)?,
-        op::SET_TIMERSLACK => set(&attributes.timer_slack, a.min(u32::MAX.into()), u32::MAX)?,
-        op::GET_TIMERSLACK => return get(&attributes.timer_slack),
+        op::SET_TIMERSLACK => {
+            let slack = if a == 0 { TIMER_SLACK_NS.into() } else { a };
+            attributes.timer_slack.store(slack, Ordering::Relaxed);
+        }
+        op::GET_TIMERSLACK => return Ok(attributes.timer_slack.load(Ordering::Relaxed)),
         op::SET_CHILD_SUBREAPER => set(&attributes.is_subreaper, u64::from(a != 0), 1)?,
-        op::GET_CHILD_SUBREAPER => store(get(&attributes.is_subreaper)?)?,
+        op::GET_CHILD_SUBREAPER => store(load(&attributes.is_subreaper))?,
         op::SET_NO_NEW_PRIVS if a == 1 && (b, c, d) == (0, 0, 0) => set(&attributes.no_new_privileges, 1, 1)?,
         op::GET_NO_NEW_PRIVS if (a, b, c, d) == (0, 0, 0, 0) => return get(&attributes.no_new_privileges),
         op::GET_TID_ADDRESS => {

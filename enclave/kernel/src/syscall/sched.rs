@@ -107,7 +107,9 @@ pub(super) fn sched_setaffinity(ctx: &Ctx<'_>, tid: i32, len: u32, from: UserAdd
     let mut bytes = [0u8; CpuSet::LEN];
     let looked_at = (cpus.div_ceil(64) as usize * 8).min(len as usize);
     let given = bytes.get_mut(..looked_at).unwrap_or_default();
-    ctx.user().load(from, given)?;
+    if !given.is_empty() {
+        ctx.user().load(from, given)?;
+    }
     let thread = find(ctx, tid)?;
     if !is_same_owner(ctx, &thread) && !is_privileged(ctx) {
         bail!(EPERM, "a thread of another user");
@@ -365,7 +367,12 @@ pub(super) fn sched_setattr(ctx: &Ctx<'_>, tid: i32, from: UserPtr<u32>, flags: 
         resets_on_fork: keeps(RESET_ON_FORK),
     };
     if keeps(KEEP_PARAMS) {
-        (wish.priority, wish.nice) = (now.priority, Some(now.nice));
+        // As Linux, which keeps what the policy of the thread has and not what the new one would have.
+        if now.policy.is_realtime() {
+            wish.priority = now.priority;
+        } else {
+            wish.nice = Some(now.nice);
+        }
     }
     if keeps(KEEP_POLICY) {
         wish.resets_on_fork = now.resets_on_fork;

@@ -37,10 +37,10 @@ pub(super) fn timerfd_settime(
 ) -> Result<()> {
     const ABSTIME: u32 = 1;
     const CANCEL_ON_SET: u32 = 2;
+    let [interval, value] = new.read(ctx.user())?;
     if flags & !(ABSTIME | CANCEL_ON_SET) != 0 {
         kbase::bail!(EINVAL, "unknown flag");
     }
-    let [interval, value] = new.read(ctx.user())?;
     let (interval, value) = (nanoseconds(interval)?, nanoseconds(value)?);
     let open = ctx.files.get_file(fd)?;
     let was = TimerFd::of(&open)?.set(flags & ABSTIME != 0, value, interval);
