@@ -28,7 +28,7 @@ static int chance(uint32_t one_in) { return below(one_in) == 0; }
 
 #define PICK(...)                                                                            \
     ({                                                                                       \
-        static const int64_t from[] = {__VA_ARGS__};                                         \
+        const int64_t from[] = {__VA_ARGS__};                                                \
         from[below(sizeof from / sizeof *from)];                                             \
     })
 
@@ -59,9 +59,11 @@ static const char *kind_of(const void *address) {
 
 /* What handlers saw since the last line. */
 static struct {
-    int number, code, value, is_own;
+    int number, code, value, is_own, is_aside;
 } seen[256];
 static volatile int seen_count;
+/* Where alternate stacks are. */
+static const char *aside, *aside_end;
 
 static void on_signal(int number, siginfo_t *info, void *context) {
     (void)context;
@@ -72,6 +74,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     seen[index].code = info->si_code;
     seen[index].value = info->si_value.sival_int;
     seen[index].is_own = info->si_pid == getpid();
+    seen[index].is_aside = (const char *)&index >= aside && (const char *)&index < aside_end;
     seen_count = index + 1;
 }
 
@@ -90,7 +93,7 @@ static long result(long value) {
             printf(" value %d", seen[i].value);
         if (seen[i].code == SI_USER || seen[i].code == SI_TKILL || seen[i].code == SI_QUEUE)
             printf("%s", seen[i].is_own ? " own" : " another's");
-        printf("]");
+        printf("%s]", seen[i].is_aside ? " aside" : "");
     }
     seen_count = 0;
     errno = error;
@@ -119,6 +122,8 @@ static void catch_signal(int number, int flags) {
 
 static void setup(void);
 static void step(void);
+/* What a sequence leaves behind that outlives it; some families have nothing. */
+static void finish(void);
 
 static void sequence(uint64_t seed, int steps) {
     setsid();
@@ -129,8 +134,10 @@ static void sequence(uint64_t seed, int steps) {
     setrlimit(RLIMIT_NOFILE, &files);
     setrlimit(RLIMIT_CORE, &none);
     setpriority(PRIO_PROCESS, 0, 10);
-    setresgid(1000, 1000, 1000);
-    setresuid(1000, 1000, 1000);
+    /* A user of its own: some limits count what all processes of a user have. */
+    int id = 10000 + getpid() % 50000;
+    setresgid(id, id, id);
+    setresuid(id, id, id);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     setup();
     for (int i = 0; i < steps; i++) {
@@ -142,6 +149,7 @@ static void sequence(uint64_t seed, int steps) {
         printf("\n");
         fflush(stdout);
     }
+    finish();
 }
 
 /* Arguments: the number of calls of a sequence, then seeds. */

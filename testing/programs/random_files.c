@@ -16,6 +16,8 @@ static void setup(void) {
     catch_signal(SIGPIPE, 0);
 }
 
+static void finish(void) {}
+
 static void note(long fd, char kind) {
     if (fd >= 0 && fd < MOST)
         kinds[fd] = kind;

@@ -30,6 +30,8 @@ static void setup(void) {
     tid = CALL(gettid);
 }
 
+static void finish(void) {}
+
 static void *help(void *argument) {
     (void)argument;
     helper.tid = syscall(SYS_gettid);
@@ -256,6 +258,84 @@ static void with_requeue_to_lock(void) {
     print_word("then", *lock);
 }
 
+/* Several threads that wait for one word: how many are woken and moved. */
+#define MOST_WAITERS 4
+static struct {
+    pthread_t thread;
+    uint32_t *word;
+    long result;
+} waiters[MOST_WAITERS];
+
+static void *wait_for_word(void *argument) {
+    int index = (int)(intptr_t)argument;
+    waiters[index].result = syscall(SYS_futex, waiters[index].word, FUTEX_WAIT, *waiters[index].word, NULL, NULL, 0);
+    return NULL;
+}
+
+/* What vectors wait for. */
+static void *wait_for_vector(void *argument) {
+    int index = (int)(intptr_t)argument;
+    struct {
+        uint64_t value, address;
+        uint32_t flags, reserved;
+    } rows[3] = {{0, (uint64_t)(locks), 2, 0}, {*waiters[index].word, (uint64_t)waiters[index].word, 2, 0}, {0, (uint64_t)(locks + 1), 2, 0}};
+    waiters[index].result = syscall(SYS_futex_waitv, rows, 3, 0, NULL, CLOCK_MONOTONIC);
+    return NULL;
+}
+
+static void with_waiters(void) {
+    int count = 1 + below(MOST_WAITERS), is_vector = chance(4);
+    uint32_t *from = words, *to = words + 1, *last = words + 2;
+    memset(words, 0, sizeof words);
+    locks[0] = locks[1] = 0;
+    printf("%d %s", count, is_vector ? "vectors" : "waiters");
+    for (int i = 0; i < count; i++) {
+        waiters[i].word = from;
+        pthread_create(&waiters[i].thread, NULL, is_vector ? wait_for_vector : wait_for_word, (void *)(intptr_t)i);
+    }
+    if (is_vector) {
+        /* These are not moved. */
+        for (int woken = 0; woken < count;) {
+            long now = CALL(futex, from, FUTEX_WAKE, count);
+            woken += now > 0 ? now : 0;
+            usleep(100);
+        }
+        to = from;
+    } else {
+        for (int moved = 0; moved < count; usleep(100)) {
+            long now = CALL(futex, from, FUTEX_CMP_REQUEUE, 0, (long)count, to, 0);
+            moved += now > 0 ? now : 0;
+        }
+        int wake = below(3), move = below(4);
+        switch (below(3)) {
+        case 0:
+            printf(" requeue %d %d", wake, move);
+            result(CALL(futex, to, FUTEX_REQUEUE, wake, (long)move, last, 0));
+            break;
+        case 1:
+            printf(" cmp_requeue %d %d", wake, move);
+            result(CALL(futex, to, FUTEX_CMP_REQUEUE, wake, (long)move, last, chance(3) ? 5 : 0));
+            break;
+        default: {
+            /* The second word is changed, and those who wait for it are woken if what it was compares so. */
+            int compare = below(6), operation = below(5), by = below(3);
+            *to = below(3);
+            printf(" wake_op %d of %u by %d if %d", operation, *to, by, compare);
+            result(CALL(futex, last, FUTEX_WAKE_OP, 1, (long)wake, to, FUTEX_OP(operation, by, compare, 1)));
+            printf(" then %u", *to);
+        }
+        }
+        printf(" left");
+        result(CALL(futex, to, FUTEX_WAKE, MOST_WAITERS));
+        result(CALL(futex, last, FUTEX_WAKE, MOST_WAITERS));
+    }
+    for (int i = 0; i < count; i++) {
+        pthread_join(waiters[i].thread, NULL);
+        printf(" %ld", waiters[i].result);
+    }
+    memset(words, 0, sizeof words);
+}
+
 static void *dies(void *argument) {
     syscall(SYS_futex, argument, FUTEX_LOCK_PI, 0, NULL, NULL, 0);
     while (!(__atomic_load_n((uint32_t *)argument, __ATOMIC_SEQ_CST) & FUTEX_WAITERS))
@@ -287,7 +367,7 @@ static void step(void) {
     case 1: return with_locker();
     case 2: return with_requeue_to_lock();
     case 3: return with_death();
-    case 4:
+    case 4: return with_waiters();
     case 5:
     case 6:
     case 7:

@@ -13,6 +13,8 @@ static void setup(void) {
     pipe2(ends, O_NONBLOCK);
 }
 
+static void finish(void) {}
+
 /* What a call may do with each page: read it (r), write to it (w), nothing (-). */
 static void show_pages(void) {
     printf(" [");

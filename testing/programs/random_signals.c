@@ -2,6 +2,7 @@
 #include "random.h"
 #include <sys/signalfd.h>
 #include <time.h>
+#include <ucontext.h>
 
 static int descriptor = -1;
 
@@ -10,7 +11,10 @@ struct action {
     uint64_t handler, flags, restorer, mask;
 };
 
+static char stacks[2][16384];
+
 static void setup(void) {
+    aside = stacks[0], aside_end = stacks[0] + sizeof stacks;
     for (int number = 1; number <= 64; number++)
         if (number != SIGKILL && number != SIGSTOP)
             catch_signal(number, 0);
@@ -20,6 +24,8 @@ static void setup(void) {
     CALL(rt_sigaction, 32, &same, NULL, 8);
     CALL(rt_sigaction, 33, &same, NULL, 8);
 }
+
+static void finish(void) {}
 
 static int signal_number(void) {
     if (chance(30))
@@ -205,7 +211,6 @@ static void suspend(void) {
 }
 
 static void alternate(void) {
-    static char stacks[2][16384];
     stack_t *new = (void *)scratch, *old = (void *)(scratch + 64);
     memset(old, 0, sizeof *old);
     *new = (stack_t){.ss_sp = stacks[below(2)],
@@ -246,8 +251,55 @@ static void through_descriptor(void) {
     }
 }
 
+/* How many signals the user may have pending. */
+static void limit(void) {
+    struct rlimit new = {PICK(0, 1, 3, 5, 1000, 1000), 1000};
+    printf("RLIMIT_SIGPENDING %ld", (long)new.rlim_cur);
+    result(setrlimit(RLIMIT_SIGPENDING, &new));
+}
+
+/* Handlers that interrupt each other, and what a handler may change of what it returns to. */
+static volatile int depth;
+static uint64_t left_mask;
+
+static void nested(int number, siginfo_t *info, void *context) {
+    ucontext_t *frame = context;
+    depth++;
+    printf(" (%d depth %d mask %lx", number, depth, (unsigned long)*(uint64_t *)&frame->uc_sigmask);
+    if (depth < 4 && info->si_value.sival_int > 0)
+        sigqueue(getpid(), 34 + depth % 3, (union sigval){.sival_int = info->si_value.sival_int - 1});
+    *(uint64_t *)&frame->uc_sigmask ^= left_mask;
+    printf(" %d)", seen_count);
+    depth--;
+}
+
+static void nest(void) {
+    struct sigaction old[3], action = {.sa_sigaction = nested, .sa_flags = SA_SIGINFO | PICK(0, 0, SA_NODEFER, SA_ONSTACK)};
+    uint64_t before = blocked(), mask = before | 0x7ull << 33, open = before & ~(0x7ull << 33);
+    left_mask = chance(3) ? 1ull << (35 + below(3)) : 0;
+    printf("nested handlers %x", action.sa_flags);
+    CALL(rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+    for (int i = 0; i < 3; i++) {
+        sigemptyset(&action.sa_mask);
+        if (chance(3))
+            sigaddset(&action.sa_mask, 34 + below(3));
+        sigaction(34 + i, &action, &old[i]);
+    }
+    for (int i = 1 + below(4); i > 0; i--)
+        if (sigqueue(getpid(), 34 + below(3), (union sigval){.sival_int = below(3)}) != 0)
+            printf(" %s", errno_name(errno));
+    depth = 0;
+    CALL(rt_sigprocmask, SIG_SETMASK, &open, NULL, 8);
+    printf(" mask %lx", (unsigned long)blocked());
+    for (int i = 0; i < 3; i++)
+        sigaction(34 + i, &old[i], NULL);
+    left_mask = 0;
+    CALL(rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
+    result(0);
+}
+
 static void step(void) {
-    switch (below(16)) {
+    switch (below(18)) {
     case 0:
     case 1:
     case 2: return action();
@@ -259,6 +311,8 @@ static void step(void) {
     case 8: return suspend();
     case 9: return alternate();
     case 10: return through_descriptor();
+    case 11: return nest();
+    case 12: return chance(3) ? limit() : send();
     default: return send();
     }
 }

@@ -21,6 +21,8 @@ static void setup(void) {
     sigprocmask(SIG_BLOCK, &ours, NULL);
 }
 
+static void finish(void) {}
+
 /* The next signal of a timer, which comes within two seconds. */
 static void show_signal(void) {
     siginfo_t info;
@@ -166,7 +168,9 @@ static void created(void) {
         void *at = pointer(event), *into = pointer_or(&id, 0);
         printf("timer_create(%d, %s notify %d signal %d thread %d, %s)", clock, kind_of(at), event->sigev_notify,
                event->sigev_signo, has_thread, kind_of(into));
-        if (success(CALL(timer_create, clock, at, into)) == 0 && !timers[index].is_there) {
+        if (success(CALL(timer_create, clock, at, into)) == 0) {
+            if (timers[index].is_there)
+                CALL(timer_delete, timers[index].id);
             timers[index].id = id;
             timers[index].is_there = 1, timers[index].clock = clock;
             timers[index].kind = at ? kind : SIGEV_SIGNAL;
@@ -176,7 +180,7 @@ static void created(void) {
     int id = chance(9) ? PICK(-1, 100000) : timers[index].id;
     int is_own = id == timers[index].id;
     void *in = pointer_or(new, 0), *out = pointer(old);
-    switch (below(6)) {
+    switch (below(7)) {
     case 0:
     case 1:
         some_time(&new->it_value, &name);
@@ -213,6 +217,23 @@ static void created(void) {
             break;
         }
         drain();
+        if (chance(2)) {
+            /* Again and again: one signal, and how many it stands for. */
+            *new = (struct itimerspec){.it_value = {0, 1000000}, .it_interval = {0, 1000000}};
+            printf("expiries of a timer");
+            result(CALL(timer_settime, timers[index].id, 0, new, NULL));
+            usleep(5000);
+            siginfo_t info = {0};
+            struct timespec none = {0};
+            int number = sigtimedwait(&ours, &info, &none);
+            printf(" signal %d code %d overruns %d", number, info.si_code, number > 0 && info.si_overrun >= 3);
+            printf(" %d", number > 0 && info.si_overrun == CALL(timer_getoverrun, timers[index].id));
+            *new = (struct itimerspec){0};
+            CALL(timer_settime, timers[index].id, 0, new, old);
+            printf(" interval %ld overrun %ld", old->it_interval.tv_nsec, (long)CALL(timer_getoverrun, timers[index].id));
+            drain();
+            break;
+        }
         *new = (struct itimerspec){.it_value = {0, 1000000}};
         printf("expiry of a timer");
         result(CALL(timer_settime, timers[index].id, 0, new, NULL));
@@ -272,7 +293,16 @@ static void with_descriptors(void) {
     }
 }
 
+/* Each timer counts as a signal that may be pending. */
+static void limit(void) {
+    struct rlimit new = {PICK(0, 1, 2, 4, 100, 100), 100};
+    printf("RLIMIT_SIGPENDING %ld", (long)new.rlim_cur);
+    result(setrlimit(RLIMIT_SIGPENDING, &new));
+}
+
 static void step(void) {
+    if (chance(30))
+        return limit();
     switch (below(10)) {
     case 0:
     case 1: return clocks();

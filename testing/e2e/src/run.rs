@@ -163,6 +163,22 @@ impl Case {
 }
 
 impl Run {
+    /// What `--stats` says of exits: the name of a call of the host, and how often it was called.
+    ///
+    /// # Panics
+    ///
+    /// When it says nothing.
+    pub fn exits(&self) -> Vec<(String, u64)> {
+        let errors = self.errors();
+        let (_, exits) = errors.split_once("enclave exits by OCALL").expect("the run has --stats");
+        let row = |line: &str| {
+            let mut words = line.split_whitespace();
+            let count = words.next()?.parse().ok()?;
+            Some((words.next()?.to_owned(), count))
+        };
+        exits.lines().skip(1).map_while(row).collect()
+    }
+
     /// Standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()

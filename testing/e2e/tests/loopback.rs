@@ -124,10 +124,7 @@ fn what_goes_back_and_forth_between_two_threads_is_no_call_of_the_hosts_sockets(
         .enclave();
     let errors = run.errors();
     assert_eq!(run.status, 0, "{errors}");
-    let exits = errors.split_once("enclave exits by OCALL").map(|(_, exits)| exits).unwrap();
-    for line in exits.lines().skip(1) {
-        let mut words = line.split_whitespace();
-        let (Some(count), Some(name)) = (words.next(), words.next()) else { break };
+    for (name, count) in run.exits() {
         // To make the listener that is published and to close it, and to read standard input.
         let of_sockets = [
             "Socket",
@@ -144,6 +141,6 @@ fn what_goes_back_and_forth_between_two_threads_is_no_call_of_the_hosts_sockets(
             "GetOption",
             "Poll",
         ];
-        assert!(!of_sockets.contains(&name) || count.parse::<u32>().unwrap() < 10, "{line}");
+        assert!(!of_sockets.contains(&name.as_str()) || count < 10, "{name}: {count}");
     }
 }

@@ -57,6 +57,16 @@ fn random_files_do_the_same() {
 }
 
 #[test]
+fn random_ipc_does_the_same() {
+    same("random_ipc");
+}
+
+#[test]
+fn random_pipes_do_the_same() {
+    same("random_pipes");
+}
+
+#[test]
 fn random_memory_does_the_same() {
     same("random_memory");
 }

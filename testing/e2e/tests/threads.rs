@@ -32,6 +32,22 @@ fn busy_threads_are_signalled_and_end_with_their_process() {
     same("busy");
 }
 
+/// Twenty-five calls a round. What is left does not grow with the rounds: pages, and the first of each kind.
+#[test]
+fn what_programs_tell_each_other_is_no_matter_for_the_host() {
+    const ROUNDS: u64 = 5000;
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("exits", Linked::Dynamic, folder.path()) else { return };
+    let exits = |rounds: u64| {
+        let run = Case::new(&program).args([rounds.to_string()]).flags(["--stats"]).enclave();
+        assert_eq!(run.text(), format!("{rounds} rounds, 0 went wrong\n"), "{}", run.errors());
+        run.exits()
+    };
+    let (few, many) = (exits(1), exits(ROUNDS));
+    let sum = |exits: &[(String, u64)]| exits.iter().map(|(_, count)| count).sum::<u64>();
+    assert!(sum(&many) < sum(&few) + ROUNDS / 20, "{few:?}\n{many:?}");
+}
+
 #[test]
 fn cplusplus_threads_and_tasks_work() {
     let folder = folder();
