@@ -367,7 +367,7 @@ static double end_of_busy(long count) {
     return took;
 }
 
-/* Those that fork come last: what comes after shares its addresses with a child. */
+/* Those that fork come late: what comes after shares its addresses with a child. The last leaves a thread that computes. */
 #define OPERATIONS(op)                                                                                     \
     op("getppid (inline syscall)", raw(SYS_getppid))                                                       \
     op("getppid (libc)", getppid())                                                                        \
@@ -407,14 +407,14 @@ static double end_of_busy(long count) {
     op("pipe: there and back, 2 threads", ping(0))                                                         \
     op("posix_spawn + wait, static", spawn(nothing_path))                                                  \
     op("posix_spawn + wait, dynamic", spawn("/bin/true"))                                                  \
-    op("signal to a busy thread, until its handler", kick())                                               \
     op("fork + _exit + wait, 1 MiB dirty", fork_with(1 << 20))                                             \
     op("fork + _exit + wait, 10 MiB dirty", fork_with(10 << 20))                                           \
     op("fork + _exit + wait, 100 MiB dirty", fork_with(100 << 20))                                         \
     op("two forked children that compute", two_compute())                                                  \
     op("pipe: write 4 KiB to a child that reads", pour(1, 4096))                                           \
     op("pipe: write 64 KiB to a child that reads", pour(1, 65536))                                         \
-    op("pipe: there and back, parent and child", ping(1))
+    op("pipe: there and back, parent and child", ping(1))                                                  \
+    op("signal to a busy thread, until its handler", kick())
 
 /* Those that look at the clock themselves. */
 #define SLOW_KICK "signal to a busy thread, all but 1 in 100"

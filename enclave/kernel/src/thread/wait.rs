@@ -17,13 +17,10 @@ use platform::Park;
 
 /// How long a thread looks at most, in nanoseconds.
 const SPIN_NS: u64 = 40_000;
-/// How long it looks when it does so rarely. Two that wake each other by turns find out only so that looking would pay for both: the
-/// other has to be woken once more, and get its memory in place.
-const LONG_SPIN_NS: u64 = 200_000;
 /// Looks between two looks at the clock.
 const LOOKS: u32 = 32;
 /// Most looks, whatever the clock says.
-const MOST_LOOKS: u32 = 32_768;
+const MOST_LOOKS: u32 = 8192;
 /// A thread for which looking has not paid lately does it once in at most this many sleeps.
 const RAREST: u32 = 64;
 
@@ -69,12 +66,11 @@ impl SpinHabit {
         Self { period: AtomicU32::new(1), left: AtomicU32::new(0) }
     }
 
-    /// How long to look this time, in nanoseconds. Only the thread itself asks.
-    fn due(&self) -> Option<u64> {
+    /// Whether to look this time. Only the thread itself asks.
+    fn is_due(&self) -> bool {
         let left = self.left.load(Ordering::Relaxed);
         self.left.store(left.saturating_sub(1), Ordering::Relaxed);
-        let is_rare = self.period.load(Ordering::Relaxed) == RAREST;
-        (left == 0).then_some(if is_rare { LONG_SPIN_NS } else { SPIN_NS })
+        left == 0
     }
 
     fn note(&self, paid: bool) {
@@ -92,10 +88,8 @@ impl Kernel {
         let habit = &thread.spin;
         let workers = &self.processes.workers;
         workers.go();
-        let may_pay = platform.host_facts().cpus > 1 && workers.is_any();
-        let due = if may_pay { habit.due() } else { None };
-        let spins = due.is_some();
-        let until = due.map_or(0, |due| platform.monotonic_ns().saturating_add(due));
+        let spins = platform.host_facts().cpus > 1 && workers.is_any() && habit.is_due();
+        let until = if spins { platform.monotonic_ns().saturating_add(SPIN_NS) } else { 0 };
         let mut looks = 0u32;
         let spin = || {
             looks += 1;
