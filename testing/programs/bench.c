@@ -411,9 +411,9 @@ static double end_of_busy(long count) {
     op("fork + _exit + wait, 10 MiB dirty", fork_with(10 << 20))                                           \
     op("fork + _exit + wait, 100 MiB dirty", fork_with(100 << 20))                                         \
     op("two forked children that compute", two_compute())                                                  \
+    op("pipe: there and back, parent and child", ping(1))                                                  \
     op("pipe: write 4 KiB to a child that reads", pour(1, 4096))                                           \
     op("pipe: write 64 KiB to a child that reads", pour(1, 65536))                                         \
-    op("pipe: there and back, parent and child", ping(1))                                                  \
     op("signal to a busy thread, until its handler", kick())
 
 /* Those that look at the clock themselves. */
