@@ -5,6 +5,8 @@
 //! runtime has checked every answer of the host before it comes through here: lengths are at most what was
 //! asked for, errors are errnos that exist, time does not run backwards. What it cannot check stays
 //! untrusted, and the documentation of the method says so.
+//!
+//! [`sync`] has the locks of all that runs in the enclave: what they do when they have to wait is the platform's, too.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -206,13 +206,13 @@ pub trait Regular: Inode {
         Ok(Arc::from(page))
     }
 
-    /// Rewriting sites of an executable, if they were found when the image was built.
+    /// What is known of a file whose content is the same for as long as the LibOS runs; `None`: it may change.
     fn mapped_pages(&self) -> Option<&dyn MappedPages> {
         None
     }
 }
 
-/// Extra knowledge about a file whose pages are mapped executable.
+/// Knowledge about a file that never changes, for who maps it.
 pub trait MappedPages: Send + Sync {
     /// The encoded site table (`erofs-format` defines it), if there is one.
     ///

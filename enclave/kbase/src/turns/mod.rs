@@ -48,7 +48,7 @@ pub struct Seat {
 }
 
 /// What a thread that waits holds.
-pub struct Ticket {
+struct Ticket {
     waker: Waker,
     /// Another thread of the member has counted it in.
     is_inside: AtomicBool,
@@ -181,7 +181,7 @@ impl<M: Member> Turns<M> {
         switch: impl Fn(&M, &[Arc<M>]),
         mut wait: impl FnMut(Option<Stay>),
     ) {
-        if self.try_enter(me, None, &clock, &switch) == Entry::Inside {
+        if self.try_enter(me, &clock, &switch) == Entry::Inside {
             return;
         }
         let Seat { tickets, has_asker, .. } = me.seat();
@@ -191,16 +191,26 @@ impl<M: Member> Turns<M> {
         // Pairs with the fence of `leave`.
         fence(Ordering::SeqCst);
         while !ticket.is_inside.load(Ordering::SeqCst)
-            && let Entry::Taken(stay) = self.try_enter(me, Some(&ticket), &clock, &switch)
+            && let Entry::Taken(stay) = self.attempt(me, Some(&ticket), &clock, &switch)
         {
             is_asker = is_asker || (stay.is_some() && !has_asker.swap(true, Ordering::SeqCst));
             wait(stay.filter(|_| is_asker));
         }
     }
 
-    /// Tries to get the calling thread inside, which has this ticket if it waits. If it is the turn of `me`, `switch` puts it in the
-    /// place of the resident; it gets that, and the members that live. `clock` gives nanoseconds.
+    /// Tries to get the calling thread inside. If it is the turn of `me`, `switch` puts it in the place of the resident; it gets
+    /// that, and the members that live. `clock` gives nanoseconds.
     pub fn try_enter(
+        &self,
+        me: &Arc<M>,
+        clock: impl Fn() -> u64,
+        switch: impl FnOnce(&M, &[Arc<M>]),
+    ) -> Entry {
+        self.attempt(me, None, clock, switch)
+    }
+
+    /// [`Turns::try_enter`] of a thread that has a ticket if it waits.
+    fn attempt(
         &self,
         me: &Arc<M>,
         ticket: Option<&Arc<Ticket>>,
@@ -412,7 +422,7 @@ mod tests {
     }
 
     fn enter(turns: &Turns<Named>, who: &Arc<Named>) -> Entry {
-        turns.try_enter(who, None, || 0, |_, _| {})
+        turns.try_enter(who, || 0, |_, _| {})
     }
 
     #[test]
@@ -447,16 +457,12 @@ mod tests {
             assert_eq!((from.0.id(), members.len()), (1, 3));
             switches.set(switches.get() + 1);
         };
-        assert_eq!(turns.try_enter(&three, None, || 0, switch), Entry::Inside);
+        assert_eq!(turns.try_enter(&three, || 0, switch), Entry::Inside);
+        turns.leave(&three);
+        assert_eq!(turns.try_enter(&three, || SLICE_NS - 1, switch), Entry::Inside, "its slice is not over");
         turns.leave(&three);
         assert_eq!(
-            turns.try_enter(&three, None, || SLICE_NS - 1, switch),
-            Entry::Inside,
-            "its slice is not over"
-        );
-        turns.leave(&three);
-        assert_eq!(
-            turns.try_enter(&three, None, || SLICE_NS, switch),
+            turns.try_enter(&three, || SLICE_NS, switch),
             Entry::Taken(None),
             "the next waits already"
         );
@@ -473,7 +479,7 @@ mod tests {
             assert_eq!(enter(&turns, &two), Entry::Taken(None), "another thread of the next");
             assert_eq!(enter(&turns, &one), Entry::Taken(None));
         };
-        assert_eq!(turns.try_enter(&two, None, || 0, switch), Entry::Inside);
+        assert_eq!(turns.try_enter(&two, || 0, switch), Entry::Inside);
         assert_eq!(two.0.inside(), 1);
         let stay = Stay { resident: 2, until_ns: SLICE_NS };
         assert_eq!(enter(&turns, &three), Entry::Taken(Some(stay)));
@@ -497,7 +503,7 @@ mod tests {
         turns.leave(&one);
         let is_woken = |waiter: &Waiter| waiter.rest(|| false, || ()) == Rest::NotSlept;
         assert_eq!(waiters.each_ref().map(is_woken), [true, false, false], "one is enough");
-        let with = |ticket| turns.try_enter(&two, Some(ticket), || 0, |_, _| {});
+        let with = |ticket| turns.attempt(&two, Some(ticket), || 0, |_, _| {});
         assert_eq!(with(&tickets[0]), Entry::Inside);
         assert_eq!(two.0.inside(), 3, "the others need not run for that");
         assert_eq!(waiters.each_ref().map(is_woken), [false, true, true]);
@@ -511,7 +517,7 @@ mod tests {
         for (took, slice) in [(0, SLICE_NS), (1_000_000, 8_000_000), (1_000_000_000, LONGEST_SLICE_NS)] {
             let (turns, [one, two, _]) = three();
             let now = Cell::new(5);
-            assert_eq!(turns.try_enter(&two, None, || now.get(), |_, _| now.set(5 + took)), Entry::Inside);
+            assert_eq!(turns.try_enter(&two, || now.get(), |_, _| now.set(5 + took)), Entry::Inside);
             let until_ns = 5 + took + slice;
             assert_eq!(enter(&turns, &one), Entry::Taken(Some(Stay { resident: 2, until_ns })));
         }

@@ -178,7 +178,6 @@ fn a_member_that_is_preferred_while_another_waits_lets_that_in_afterwards() {
         // The resident forks: it is inside, prefers the child, and goes on.
         world.turns.try_enter(
             &programs[0],
-            None,
             || 0,
             |from, _| {
                 assert_eq!(world.place.swap(1, Ordering::Relaxed), from.seat.id());

@@ -46,9 +46,7 @@ impl Pipe {
             writer_openings: AtomicU64::new(0),
         })
     }
-}
 
-impl Pipe {
     /// Bytes were moved out of it: who waits for an edge hears of that whether it was full or not, as from Linux.
     fn tell_moved(&self, count: usize) {
         if count > 0 {

@@ -78,7 +78,7 @@ impl AddressSpace {
     pub(crate) fn try_enter(self: &Arc<Self>) -> bool {
         let Some(group) = self.group_or_inside() else { return true };
         let switch = |resident: &Self, members: &[Arc<Self>]| self.replace(resident, members);
-        group.turns.try_enter(self, None, || 0, switch) == Entry::Inside
+        group.turns.try_enter(self, || 0, switch) == Entry::Inside
     }
 
     /// Gets the calling thread, which `waker` wakes, inside. While others are in place it waits in `wait`; it learns how long the

@@ -15,18 +15,21 @@
 //! Lock order: the state of an address space, then that of a window, then the list of windows, then the arena. Files are read and
 //! written without any of them. A window is not dropped under a lock.
 
+mod space;
+#[cfg(test)]
+mod tests;
+
 use super::change::write_within;
 use super::fault::Fault;
 use super::pages::{PageSet, pages};
-use super::vma::{Backing, MappedFile, Vma};
-use super::{AddressSpace, Backend, MapRequest, State, page_range, page_up};
+use super::vma::MappedFile;
+use super::{Backend, page_range, page_up};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kbase::sync::Mutex;
-use kbase::{Result, bail};
 use linux_abi::mm::PAGE_SIZE;
 use platform::{Level, Protection};
 use vfs::{Page, Regular};
@@ -293,12 +296,7 @@ impl Window {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) fn handle_fault(
-        &self,
-        page: u64,
-        end: u64,
-        access: Protection,
-    ) -> core::result::Result<(), Fault> {
+    pub(super) fn handle_fault(&self, page: u64, end: u64, access: Protection) -> Result<(), Fault> {
         loop {
             if self.allow(page, end, access) {
                 return Ok(());
@@ -355,7 +353,7 @@ impl Window {
     }
 
     /// Reads pages of the file, at least the first.
-    fn read(&self, first: u64, end: u64) -> core::result::Result<Vec<Arc<Page>>, Fault> {
+    fn read(&self, first: u64, end: u64) -> Result<Vec<Arc<Page>>, Fault> {
         let file = self.file();
         let size = file.metadata().map_err(|_| Fault::NoContent)?.size;
         let mut content = Vec::new();
@@ -493,250 +491,5 @@ impl Drop for Window {
             list.zones.clear();
             self.backend.arena.release(ZONE);
         }
-    }
-}
-
-impl AddressSpace {
-    /// Maps a part of a file where all map it. `None`: the file cannot be mapped so.
-    ///
-    /// # Errors
-    /// ENOMEM too many mappings.
-    pub(super) fn map_window(&self, request: &MapRequest, share: Option<u64>) -> Result<Option<u64>> {
-        let (Some((file, offset)), Some(len)) = (&request.file, page_up(request.len)) else {
-            return Ok(None);
-        };
-        let Some(end) = offset.checked_add(len) else { return Ok(None) };
-        if file.file.mapped_pages().is_some() {
-            return Ok(None);
-        }
-        let Some(window) = self.backend.window(file, &(*offset..end), share) else { return Ok(None) };
-        if request.may_write {
-            *window.file.lock() = file.clone();
-        }
-        let range = window.addresses(&(*offset..end));
-        let mut state = self.state.lock();
-        if state.map.len() >= super::map::MAX_RANGES {
-            bail!(ENOMEM, "too many mappings");
-        }
-        state.map.update(&range, |vma| {
-            vma.times = vma.times.saturating_add(1);
-            vma.protection |= request.protection;
-            vma.may_write |= request.may_write;
-        });
-        let mut at = range.start;
-        while at < range.end {
-            let next =
-                state.map.overlapping(at..range.end).next().map(|(start, vma)| (start.max(at), vma.end));
-            let (gap_end, after) = next.unwrap_or((range.end, range.end));
-            if at < gap_end {
-                let vma = Vma {
-                    is_shared: true,
-                    may_write: request.may_write,
-                    share: window.share,
-                    common: Some(window.clone()),
-                    backing: Backing::File {
-                        file: file.clone(),
-                        offset: offset + (at - range.start),
-                        text: None,
-                    },
-                    ..Vma::anonymous(gap_end, request.protection, request.role)
-                };
-                state.map.insert(at, vma);
-            }
-            at = after;
-        }
-        Ok(Some(range.start))
-    }
-
-    /// Of what is mapped several times in `range`, unmaps it once; the rest is to be unmapped: its parts.
-    pub(super) fn unmap_once(state: &mut State, range: &Range<u64>) -> Vec<Range<u64>> {
-        let mut gone = Vec::new();
-        let mut kept = Vec::new();
-        for (start, vma) in state.map.overlapping(range.clone()) {
-            let part = start.max(range.start)..vma.end.min(range.end);
-            if vma.times > 1 { kept.push(part) } else { gone.push(part) }
-        }
-        for part in kept {
-            state.map.update(&part, |vma| vma.times -= 1);
-        }
-        gone
-    }
-
-    /// The parts of windows in a range, with the pages of each.
-    fn windows_in(&self, range: &Range<u64>) -> Vec<(Arc<Window>, Range<u64>)> {
-        let state = self.state.lock();
-        let in_range = state.map.overlapping(range.clone());
-        in_range
-            .filter_map(|(start, vma)| {
-                Some((vma.common.clone()?, pages(&(start.max(range.start)..vma.end.min(range.end)))))
-            })
-            .collect()
-    }
-
-    /// Writes what was stored to files that are mapped in a range to them.
-    pub(super) fn write_back_windows(&self, range: &Range<u64>) {
-        if !self.backend.windows.is_empty() {
-            self.windows_in(range).iter().for_each(|(window, pages)| window.write_back(pages));
-        }
-    }
-
-    /// The protection of a range was changed: where nobody else maps a file it is the processor's too.
-    pub(super) fn restrict_windows(&self, range: &Range<u64>, protection: Protection) {
-        if self.backend.windows.is_empty() {
-            return;
-        }
-        for (window, pages) in self.windows_in(range) {
-            let own = {
-                let state = self.state.lock();
-                let is_it = |vma: &Vma| vma.common.as_ref().is_some_and(|of| Arc::ptr_eq(of, &window));
-                state.map.iter().filter(|(_, vma)| is_it(vma)).count()
-            };
-            // One reference is held here.
-            if Arc::strong_count(&window) == own + 1 {
-                window.restrict(&pages, protection);
-            }
-        }
-    }
-
-    /// The program is over: it maps no windows any more.
-    pub(super) fn leave_windows(&self) {
-        if self.backend.windows.is_empty() {
-            return;
-        }
-        let mut gone = Vec::new();
-        {
-            let mut state = self.state.lock();
-            let of_windows = state.map.iter().filter(|(_, vma)| vma.common.is_some());
-            let ranges: Vec<Range<u64>> = of_windows.map(|(start, vma)| start..vma.end).collect();
-            for range in ranges {
-                gone.extend(state.map.carve(&range));
-            }
-        }
-        // The last mapping writes to the file, which is not done under the lock.
-        drop(gone);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::World;
-    use crate::vm::Place;
-    use kbase::{SliceSink, SliceSource, UserAddr, UserSpace};
-
-    const PAGE: u64 = 4096;
-    const WRITE: Protection = Protection::READ.union(Protection::WRITE);
-
-    fn file(bytes: &[u8]) -> Arc<MappedFile> {
-        let file = fs_mem::MemFs::new(9, 1 << 24, 0o755, Arc::new(|| 0)).unnamed_file(0o644);
-        file.write_at(0, &mut SliceSource::new(bytes)).unwrap();
-        Arc::new(MappedFile { file, path: Vec::new() })
-    }
-
-    fn byte_of(file: &MappedFile, offset: u64) -> u8 {
-        let mut byte = [0];
-        file.file.read_at(offset, &mut SliceSink::new(&mut byte)).unwrap();
-        byte[0]
-    }
-
-    fn map(
-        space: &AddressSpace,
-        file: &Arc<MappedFile>,
-        offset: u64,
-        len: u64,
-        protection: Protection,
-    ) -> u64 {
-        let request = MapRequest {
-            protection,
-            is_shared: true,
-            file: Some((file.clone(), offset)),
-            ..MapRequest::reservation(Place::Any, len)
-        };
-        space.map(request).unwrap()
-    }
-
-    fn load(space: &AddressSpace, at: u64) -> u8 {
-        let mut byte = [0];
-        space.load(UserAddr(at), &mut byte).unwrap();
-        byte[0]
-    }
-
-    #[test]
-    fn spaces_that_are_no_relatives_see_each_others_stores_and_the_last_writes_the_file() {
-        let world = World::new();
-        let file = file(&[7; 3 * PAGE as usize]);
-        let (one, other) = (world.kernel.memory.new_space(), world.kernel.memory.new_space());
-        let at = map(&one, &file, 0, 3 * PAGE, WRITE);
-        let there = map(&other, &file, PAGE, 2 * PAGE, WRITE);
-        assert_eq!(there, at + PAGE);
-        one.store(UserAddr(at + PAGE), &[1]).unwrap();
-        assert_eq!(load(&other, there), 1);
-        other.store(UserAddr(there + PAGE), &[2]).unwrap();
-        assert_eq!(load(&one, at + 2 * PAGE), 2);
-        drop(one);
-        assert_eq!((load(&other, there), byte_of(&file, PAGE)), (1, 7));
-        drop(other);
-        assert_eq!((byte_of(&file, PAGE), byte_of(&file, 2 * PAGE)), (1, 2));
-        assert_eq!(world.pages_in_use(), 0);
-        assert!(world.kernel.memory.windows.is_empty());
-        // The addresses are free for programs again.
-        let all = world.kernel.memory.new_space();
-        let whole = all.range().end - (1 << 30);
-        all.map(MapRequest::reservation(Place::Any, whole)).unwrap();
-    }
-
-    #[test]
-    fn what_is_mapped_twice_is_unmapped_twice() {
-        let world = World::new();
-        let file = file(&[7; 2 * PAGE as usize]);
-        let space = world.kernel.memory.new_space();
-        let at = map(&space, &file, 0, 2 * PAGE, WRITE);
-        assert_eq!(map(&space, &file, PAGE, PAGE, Protection::READ), at + PAGE);
-        space.store(UserAddr(at + PAGE), &[1]).unwrap();
-        space.unmap(at, 2 * PAGE).unwrap();
-        assert!(space.load(UserAddr(at), &mut [0]).is_err());
-        assert_eq!(load(&space, at + PAGE), 1);
-        space.unmap(at + PAGE, PAGE).unwrap();
-        assert!(space.load(UserAddr(at + PAGE), &mut [0]).is_err());
-        assert_eq!(byte_of(&file, PAGE), 1);
-    }
-
-    #[test]
-    fn a_page_allows_what_one_of_its_mappings_allows_and_the_only_one_is_obeyed() {
-        let world = World::new();
-        let file = file(&[7; PAGE as usize]);
-        let (one, other) = (world.kernel.memory.new_space(), world.kernel.memory.new_space());
-        let at = map(&one, &file, 0, PAGE, WRITE);
-        map(&other, &file, 0, PAGE, Protection::READ);
-        assert_eq!(load(&other, at), 7);
-        assert!(other.store(UserAddr(at), &[1]).is_err(), "nobody has stored to it yet");
-        one.store(UserAddr(at), &[1]).unwrap();
-        one.protect(at, PAGE, Protection::READ).unwrap();
-        drop(other);
-        one.protect(at, PAGE, Protection::READ).unwrap();
-        assert!(one.store(UserAddr(at), &[2]).is_err());
-        one.protect(at, PAGE, Protection::empty()).unwrap();
-        assert!(one.load(UserAddr(at), &mut [0]).is_err());
-        one.protect(at, PAGE, WRITE).unwrap();
-        assert_eq!(load(&one, at), 1);
-    }
-
-    #[test]
-    fn reads_and_writes_of_the_file_agree_with_its_mappings() {
-        let world = World::new();
-        let file = file(&[7; 2 * PAGE as usize]);
-        let space = world.kernel.memory.new_space();
-        let at = map(&space, &file, 0, 2 * PAGE, WRITE);
-        space.store(UserAddr(at), &[1]).unwrap();
-        assert_eq!(load(&space, at + PAGE), 7);
-        let windows = &world.kernel.memory.windows;
-        windows.before_access(&*file.file, &(0..1));
-        assert_eq!(byte_of(&file, 0), 1);
-        file.file.write_at(1, &mut SliceSource::new(&[2])).unwrap();
-        windows.after_change(&*file.file, &(1..2));
-        assert_eq!((load(&space, at), load(&space, at + 1)), (1, 2));
-        file.file.truncate(10).unwrap();
-        windows.after_change(&*file.file, &(10..u64::MAX));
-        assert!(space.load(UserAddr(at + PAGE), &mut [0]).is_err());
     }
 }

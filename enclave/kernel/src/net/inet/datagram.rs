@@ -7,6 +7,8 @@
 //!
 //! Lock order: each lock is a leaf.
 
+mod along;
+
 use super::cork::Part;
 use super::host::{HostSocket, no_wait};
 use super::{InetSocket, Local, endpoint};
@@ -17,15 +19,15 @@ use crate::net::{Incoming, Outgoing, Received};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use along::Along;
+pub(super) use along::Wishes;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, udp};
-use linux_abi::net::{MessageFlags, control, family, ioctl, protocol, shut};
-use linux_abi::time::Timeval;
+use linux_abi::net::{MessageFlags, family, ioctl, protocol, shut};
 use vfs::{Readiness, ReadinessNotifier};
-use zerocopy::IntoBytes;
 
 /// Bytes of a datagram at most: what an IP packet carries, without its headers.
 const LONGEST_4: usize = 65_507;
@@ -42,22 +44,6 @@ const SEGMENTS: usize = 64;
 const REPORTS: usize = 64;
 /// Of so many datagrams that are received, one is asked of the host first.
 const HOST_TURN: usize = 8;
-/// Index of the loopback interface.
-const LOOPBACK_INDEX: u32 = 1;
-
-/// What goes along with a datagram.
-#[derive(Clone, Copy)]
-struct Along {
-    /// Where it was sent to.
-    to: IpAddr,
-    /// CLOCK_REALTIME when it was sent, if the receiver wants to know.
-    sent_ns: u64,
-    hops: u32,
-    class: u32,
-    /// Datagrams that the receiver had lost before.
-    dropped: u32,
-}
-
 type Inbox = local::Packets<Along, SocketAddr>;
 
 /// A datagram that nobody got: what `MSG_ERRQUEUE` tells.
@@ -131,52 +117,6 @@ pub(super) enum Road {
     Host,
     /// To the socket that has the port, from an address; `None`: to nobody.
     Inside { receiver: Option<Arc<InetSocket>>, source: SocketAddr, wishes: Wishes },
-}
-
-/// What a program says of a datagram in control messages.
-#[derive(Default)]
-pub(super) struct Wishes {
-    source: Option<IpAddr>,
-    hops: Option<u32>,
-    class: Option<u32>,
-    segment: usize,
-}
-
-impl Wishes {
-    fn read(chain: &[u8]) -> Result<Self> {
-        let mut wishes = Self::default();
-        for message in control::messages(chain) {
-            let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
-            let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
-                bail!(EINVAL, "this control message cannot be sent");
-            };
-            if !(least..=most).contains(&message.data.len()) {
-                bail!(EINVAL, "a control message of another length");
-            }
-            let number = match *message.data {
-                [byte] => byte.into(),
-                [low, high] => u16::from_le_bytes([low, high]).into(),
-                [a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
-                _ => 0,
-            };
-            match (message.level, message.kind) {
-                (protocol::IP, ip::PKTINFO) => {
-                    let address = message.data.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-                    wishes.source = address.map(IpAddr::from).filter(|ip| !ip.is_unspecified());
-                }
-                (protocol::IPV6, ipv6::PKTINFO) => {
-                    let address = message.data.get(..16).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-                    let ip = address.map(|address| IpAddr::from(address).to_canonical());
-                    wishes.source = ip.filter(|ip| !ip.is_unspecified());
-                }
-                (protocol::IP, ip::TTL) | (protocol::IPV6, ipv6::HOPLIMIT) => wishes.hops = Some(number),
-                (protocol::IP, ip::TOS) | (protocol::IPV6, ipv6::TCLASS) => wishes.class = Some(number),
-                (protocol::UDP, udp::SEGMENT) => wishes.segment = usize::try_from(number).unwrap_or_default(),
-                _ => {}
-            }
-        }
-        Ok(wishes)
-    }
 }
 
 impl InetSocket {
@@ -566,54 +506,6 @@ impl InetSocket {
             control,
             flags: out,
         })
-    }
-
-    /// The control messages that a program asked for, in the order of Linux.
-    fn control_of(&self, along: &Along, room: usize) -> (Vec<u8>, MessageFlags) {
-        let mut chain = Chain::new(room);
-        let options = &self.options;
-        if options.is_on(SOL_SOCKET, socket::TIMESTAMP) {
-            chain.add(SOL_SOCKET, socket::TIMESTAMP, Timeval::from_ns(along.sent_ns).as_bytes());
-        } else if options.is_on(SOL_SOCKET, socket::TIMESTAMPNS) {
-            let time = linux_abi::time::Timespec::from_ns(along.sent_ns);
-            chain.add(SOL_SOCKET, socket::TIMESTAMPNS, time.as_bytes());
-        }
-        if along.dropped != 0 && options.is_on(SOL_SOCKET, socket::RXQ_OVFL) {
-            chain.add(SOL_SOCKET, socket::RXQ_OVFL, along.dropped.as_bytes());
-        }
-        if self.family == family::INET {
-            if let IpAddr::V4(to) = along.to
-                && options.is_on(protocol::IP, ip::PKTINFO)
-            {
-                let mut info = [0; 12];
-                let parts = [LOOPBACK_INDEX.to_le_bytes(), to.octets(), to.octets()];
-                info.as_chunks_mut::<4>().0.iter_mut().zip(parts).for_each(|(room, part)| *room = part);
-                chain.add(protocol::IP, ip::PKTINFO, &info);
-            }
-            if options.is_on(protocol::IP, ip::RECVTTL) {
-                chain.add(protocol::IP, ip::TTL, &along.hops.to_le_bytes());
-            }
-            if options.is_on(protocol::IP, ip::RECVTOS) {
-                chain.add(protocol::IP, ip::TOS, &along.class.to_le_bytes()[..1]);
-            }
-            return chain.finish();
-        }
-        if options.is_on(protocol::IPV6, ipv6::RECVPKTINFO) {
-            let to = match along.to {
-                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                IpAddr::V6(ip) => ip,
-            };
-            let mut info = to.octets().to_vec();
-            info.extend_from_slice(&LOOPBACK_INDEX.to_le_bytes());
-            chain.add(protocol::IPV6, ipv6::PKTINFO, &info);
-        }
-        if options.is_on(protocol::IPV6, ipv6::RECVHOPLIMIT) && along.to.is_ipv6() {
-            chain.add(protocol::IPV6, ipv6::HOPLIMIT, &along.hops.to_le_bytes());
-        }
-        if options.is_on(protocol::IPV6, ipv6::RECVTCLASS) && along.to.is_ipv6() {
-            chain.add(protocol::IPV6, ipv6::TCLASS, &along.class.to_le_bytes());
-        }
-        chain.finish()
     }
 
     /// MSG_ERRQUEUE: a datagram that was lost, and why.

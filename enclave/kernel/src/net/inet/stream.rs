@@ -6,10 +6,12 @@
 //!
 //! Lock order: [`Stream::listener`], then [`Stream::progress`] of those that connect. No notifier is told under either.
 
-use super::listing::state;
+mod look;
+mod urgent;
+
 use super::{InetSocket, endpoint};
 use crate::Ctx;
-use crate::fs::{SignalDriven, wait};
+use crate::fs::wait;
 use crate::net::local::{self, Backlog, Queue};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -17,13 +19,10 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use kbase::sync::{Mutex, Once};
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink, SliceSource, bail};
-use linux_abi::net::{MessageFlags, family, ioctl, kind, shut};
+use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink, bail};
+use linux_abi::net::{MessageFlags, family, kind, shut};
+use urgent::{Urgent, UrgentInbox};
 use vfs::Readiness;
-
-/// The mark of the byte that was sent with MSG_OOB.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Urgent;
 
 type Channel = local::Channel<Urgent, ()>;
 
@@ -38,15 +37,6 @@ const TOLD: u32 = 2;
 
 /// Of so many connections that are accepted, one is asked of the host first.
 const HOST_TURN: usize = 8;
-
-/// Urgent data that comes to a socket.
-#[derive(Default)]
-pub(super) struct UrgentInbox {
-    /// The last byte, until it is received.
-    byte: Mutex<Option<u8>>,
-    /// Who is told, with SIGURG.
-    owner: Mutex<Weak<SignalDriven>>,
-}
 
 /// A connection, seen from one side.
 pub(super) struct Link {
@@ -538,28 +528,6 @@ impl InetSocket {
         result.map(|(len, _)| len)
     }
 
-    fn is_urgent_inline(&self) -> bool {
-        self.options.is_urgent_inline.load(Ordering::Relaxed)
-    }
-
-    /// Has SIGURG sent to the owner of the file that the socket is.
-    pub(crate) fn tell_of_urgent(&self, owner: Weak<SignalDriven>) {
-        *self.stream.urgent.owner.lock() = owner;
-    }
-
-    fn receive_urgent(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
-        let mut urgent = self.stream.urgent.byte.lock();
-        let byte = match *urgent {
-            Some(byte) if !self.is_urgent_inline() => byte,
-            _ => bail!(EINVAL, "no urgent data is there"),
-        };
-        if !flags.contains(MessageFlags::PEEK) {
-            *urgent = None;
-        }
-        drop(urgent);
-        into.put(&[byte])
-    }
-
     /// Sends what there is room for.
     pub(super) fn try_send(&self, from: &mut dyn ByteSource) -> Result<usize> {
         let link = match self.link() {
@@ -596,153 +564,5 @@ impl InetSocket {
         }
         self.notifier.broadcast(&Readiness::all());
         Ok(done)
-    }
-
-    /// Sends a byte that overtakes others.
-    pub(super) fn try_send_urgent(&self, byte: u8) -> Result<()> {
-        let link = self.link()?;
-        let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(()) };
-        ring.write(&mut SliceSource::new(&[byte]), &mut Some(Urgent))?;
-        *link.peer_urgent.byte.lock() = Some(byte);
-        // The reader was told of a byte; it may be waiting for an urgent one.
-        ring.tell();
-        let owner = link.peer_urgent.owner.lock().clone();
-        if let Some(owner) = owner.upgrade() {
-            owner.send_urgent();
-        }
-        Ok(())
-    }
-
-    /// Bytes that can be received.
-    fn readable(&self, link: &Link) -> usize {
-        let Queue::Bytes(ring) = &link.incoming.queue else { return 0 };
-        let all = ring.state().readable();
-        if all > 0 && ring.is_marked() && !self.is_urgent_inline() { all.saturating_sub(1) } else { all }
-    }
-
-    pub(super) fn ready_stream(&self) -> Readiness {
-        if let Some(link) = self.stream.link.get() {
-            return self.ready_link(link);
-        }
-        let mut ready = Readiness::empty();
-        match self.progress() {
-            Progress::Waiting => return ready,
-            Progress::Failed(_) => return Readiness::all().difference(Readiness::PRI),
-            Progress::Dead => {
-                return Readiness::all().difference(Readiness::PRI | Readiness::ERR);
-            }
-            Progress::Idle | Progress::Made => {}
-        }
-        let is_on_host = match &*self.stream.listener.lock() {
-            None => return Readiness::OUT | Readiness::HUP,
-            Some(listener) => {
-                ready.set(Readiness::IN, listener.backlog.has_waiting());
-                listener.is_on_host
-            }
-        };
-        if ready.is_empty()
-            && is_on_host
-            && let Some(host) = self.host()
-        {
-            ready = host.ready() & Readiness::IN;
-        }
-        ready
-    }
-
-    fn ready_link(&self, link: &Link) -> Readiness {
-        let was_reset = link.outgoing.was_reset();
-        let is_gone = was_reset || link.void.load(Ordering::SeqCst) != THERE;
-        let is_over = is_gone || link.incoming.is_over() || self.is_shut(RECEIVING);
-        let is_mute = is_gone || self.is_shut(SENDING);
-        let has_error = link.outgoing.is_reset() || link.void.load(Ordering::SeqCst) == SENT_TO_NOBODY;
-        let mut ready = Readiness::empty();
-        ready.set(Readiness::ERR, has_error);
-        ready.set(Readiness::HUP, is_over && is_mute);
-        ready.set(Readiness::RDHUP, is_over);
-        ready.set(Readiness::IN, is_over || self.readable(link) > 0);
-        ready.set(Readiness::PRI, self.stream.urgent.byte.lock().is_some() && !self.is_urgent_inline());
-        let has_room = match &link.outgoing.queue {
-            Queue::Bytes(ring) => {
-                let state = ring.state();
-                state.room() >= crate::fs::ring::ATOMIC || state.readers == 0
-            }
-            Queue::Messages(_) => false,
-        };
-        ready.set(Readiness::OUT, is_mute || has_room);
-        ready
-    }
-
-    /// SO_ERROR: what went wrong, once.
-    pub(super) fn take_error(&self) -> Option<Errno> {
-        if let Some(errno) = self.datagram.take_error() {
-            return Some(errno);
-        }
-        {
-            let mut progress = self.stream.progress.lock();
-            if let Progress::Failed(errno) = *progress {
-                *progress = Progress::Dead;
-                return Some(errno);
-            }
-        }
-        let link = self.stream.link.get()?;
-        if link.outgoing.take_reset() {
-            return Some(Errno::ECONNRESET);
-        }
-        let was_void = link.void.compare_exchange(SENT_TO_NOBODY, TOLD, Ordering::SeqCst, Ordering::SeqCst);
-        was_void.is_ok().then_some(Errno::EPIPE)
-    }
-
-    /// A buffer has another size now.
-    pub(super) fn resize(&self) {
-        if let Some(link) = self.stream.link.get() {
-            // What the peer said of its own buffer is not known any more.
-            link.outgoing.set_capacity(self.options.capacity_to(&super::Options::new()));
-        }
-    }
-
-    /// What SIOCINQ, SIOCOUTQ and SIOCATMARK tell.
-    pub(super) fn number(&self, request: u32) -> Result<u32> {
-        let link = self.stream.link.get();
-        if link.is_none() && self.listens() {
-            bail!(EINVAL, "the socket listens");
-        }
-        let number = match (request, link) {
-            (ioctl::SIOCINQ, Some(link)) => self.readable(link),
-            (ioctl::SIOCOUTQ, Some(_)) => 0,
-            (ioctl::SIOCATMARK, Some(link)) => match &link.incoming.queue {
-                Queue::Bytes(ring) => ring.is_marked().into(),
-                Queue::Messages(_) => 0,
-            },
-            _ => 0,
-        };
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
-    }
-
-    /// One of [`state`].
-    pub(super) fn tcp_state(&self) -> u8 {
-        match self.stream.link.get() {
-            Some(link) if link.outgoing.was_reset() => state::CLOSE,
-            Some(link) => match (self.is_shut(SENDING), link.incoming.is_over()) {
-                (false, false) => state::ESTABLISHED,
-                (false, true) => state::CLOSE_WAIT,
-                (true, false) => state::FIN_WAIT2,
-                (true, true) => state::CLOSE,
-            },
-            None if self.listens() => state::LISTEN,
-            None if self.progress() == Progress::Waiting => state::SYN_SENT,
-            None => state::CLOSE,
-        }
-    }
-
-    /// `struct tcp_info`, as far as it means something: state, window scales, and sizes of segments.
-    pub(super) fn tcp_info(&self) -> [u8; 104] {
-        let mut info = [0; 104];
-        info[0] = self.tcp_state();
-        for (at, value) in [(16usize, 65_483u32), (20, 536), (68, 30), (72, 15), (80, 10)] {
-            if let Some(room) = info.get_mut(at..at.saturating_add(4)) {
-                room.copy_from_slice(&value.to_le_bytes());
-            }
-        }
-        info
     }
 }

@@ -1,0 +1,69 @@
+//! Urgent data: a byte that overtakes others (MSG_OOB), and SIGURG for who owns the file.
+//!
+//! Lock order: each lock is a leaf.
+
+use super::super::InetSocket;
+use crate::fs::SignalDriven;
+use crate::net::local::Queue;
+use alloc::sync::Weak;
+use core::sync::atomic::Ordering;
+use kbase::sync::Mutex;
+use kbase::{ByteSink, Result, SliceSource, bail};
+use linux_abi::net::MessageFlags;
+
+/// The mark of the byte that was sent with MSG_OOB.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::net::inet) struct Urgent;
+
+/// Urgent data that comes to a socket.
+#[derive(Default)]
+pub(in crate::net::inet) struct UrgentInbox {
+    /// The last byte, until it is received.
+    byte: Mutex<Option<u8>>,
+    /// Who is told, with SIGURG.
+    owner: Mutex<Weak<SignalDriven>>,
+}
+
+impl InetSocket {
+    pub(super) fn is_urgent_inline(&self) -> bool {
+        self.options.is_urgent_inline.load(Ordering::Relaxed)
+    }
+
+    /// Has SIGURG sent to the owner of the file that the socket is.
+    pub(crate) fn tell_of_urgent(&self, owner: Weak<SignalDriven>) {
+        *self.stream.urgent.owner.lock() = owner;
+    }
+
+    pub(super) fn receive_urgent(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
+        let mut urgent = self.stream.urgent.byte.lock();
+        let byte = match *urgent {
+            Some(byte) if !self.is_urgent_inline() => byte,
+            _ => bail!(EINVAL, "no urgent data is there"),
+        };
+        if !flags.contains(MessageFlags::PEEK) {
+            *urgent = None;
+        }
+        drop(urgent);
+        into.put(&[byte])
+    }
+
+    /// Whether an urgent byte waits to be received apart from the others.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.stream.urgent.byte.lock().is_some() && !self.is_urgent_inline()
+    }
+
+    /// Sends a byte that overtakes others.
+    pub(in crate::net::inet) fn try_send_urgent(&self, byte: u8) -> Result<()> {
+        let link = self.link()?;
+        let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(()) };
+        ring.write(&mut SliceSource::new(&[byte]), &mut Some(Urgent))?;
+        *link.peer_urgent.byte.lock() = Some(byte);
+        // The reader was told of a byte; it may be waiting for an urgent one.
+        ring.tell();
+        let owner = link.peer_urgent.owner.lock().clone();
+        if let Some(owner) = owner.upgrade() {
+            owner.send_urgent();
+        }
+        Ok(())
+    }
+}
