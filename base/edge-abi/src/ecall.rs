@@ -5,7 +5,8 @@
 //! The arguments are in `frame.args`. When the call ends, the enclave stores the result in `frame.result` as
 //! Linux does (a value, or the negated errno) and leaves with RDI = [`EXIT_DONE`]. When the enclave asks for
 //! something instead, it leaves with RDI = [`EXIT_OCALL`]; the host serves it and enters with
-//! RDI = [`ENTER_OCALL_RETURN`].
+//! RDI = [`ENTER_OCALL_RETURN`] and RDX = 0, or 1 if it would have interrupted the thread in the meantime: an interrupt of a thread
+//! that is outside is not seen inside.
 
 /// RDI at EENTER: the host returns from an OCALL.
 pub const ENTER_OCALL_RETURN: u64 = 0x4f43_5245;

@@ -18,4 +18,4 @@ pub mod ocall;
 pub mod readiness;
 
 /// Version of this interface. The enclave refuses an untrusted runtime of another version (EPROTO).
-pub const EDGE_VERSION: u32 = 1;
+pub const EDGE_VERSION: u32 = 2;

@@ -64,6 +64,11 @@ pub unsafe extern "C" fn enter() {
         "mov gs:[{host_return}], rcx",
         "mov rsp, r10",
         "mov qword ptr gs:[{ocall_rsp}], 0",
+        // RDX: an interrupt came while the thread was outside.
+        "test rdx, rdx",
+        "jz 25f",
+        "mov qword ptr gs:[{interrupted}], 1",
+        "25:",
         "push 2",
         "popfq",
         "ldmxcsr [rip + {mxcsr}]",

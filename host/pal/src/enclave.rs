@@ -360,6 +360,7 @@ impl Shared {
                     ocalls::serve(self, slot);
                     run.leaf = Leaf::Eenter;
                     run.rdi = ENTER_OCALL_RETURN;
+                    run.rdx = slot.take_interrupt().into();
                 }
                 Exit::Eexit if run.rdi == EXIT_RESUME => run.leaf = Leaf::Eresume,
                 Exit::Eexit if run.rdi == EXIT_DONE => break,
@@ -368,7 +369,10 @@ impl Shared {
                     return Err(self.lose(format!("it left with an unknown code {}", run.rdi)));
                 }
                 // The enclave looks at what happened in its SSA.
-                Exit::Exception { .. } | Exit::Interrupt => {
+                exit @ (Exit::Exception { .. } | Exit::Interrupt) => {
+                    if matches!(exit, Exit::Interrupt) {
+                        slot.take_interrupt();
+                    }
                     run.leaf = Leaf::Eenter;
                     run.rdi = 0;
                 }

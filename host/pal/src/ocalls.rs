@@ -6,7 +6,6 @@ use crate::park::{FOREVER, clock_ns};
 use crate::schedule;
 use crate::slot::Slot;
 use crate::sockets;
-use crate::threads::signal_thread;
 use edge_abi::ocall::{ClockSample, EdgeFrame, Ocall, WirePoll};
 use linux_abi::Errno;
 use std::sync::Arc;
@@ -162,11 +161,8 @@ fn read(slot: &Slot, buffer: &mut [u8], fd: u64, len: u64) -> Result<u64, i32> {
 impl Shared {
     /// Interrupts the thread of a slot, in user code or asleep.
     pub(crate) fn interrupt(&self, index: u64) {
-        let Some(slot) = self.slots.get(index) else { return };
-        slot.parker.unpark();
-        let tid = slot.host_tid.load(Ordering::Acquire);
-        if tid != 0 {
-            signal_thread(tid, INTERRUPT_SIGNAL);
+        if let Some(slot) = self.slots.get(index) {
+            slot.interrupt();
         }
     }
 }

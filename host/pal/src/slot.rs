@@ -1,7 +1,8 @@
 //! One slot per TCS: the memory through which a thread talks, and how it sleeps.
 
+use crate::ocalls::INTERRUPT_SIGNAL;
 use crate::park::Parker;
-use crate::threads::current_tid;
+use crate::threads::{current_tid, signal_thread};
 use edge_abi::layout;
 use edge_abi::ocall::{BUFFER_LEN, EdgeFrame};
 use std::io;
@@ -107,6 +108,8 @@ pub(crate) struct Slot {
     pub(crate) host_tid: AtomicI32,
     /// Whether the host thread is scheduled otherwise than all others.
     pub(crate) is_scheduled: AtomicBool,
+    /// Whether it was interrupted and the enclave may not have seen it.
+    is_interrupted: AtomicBool,
 }
 
 impl Slot {
@@ -123,7 +126,24 @@ impl Slot {
             parker: Parker::new(),
             host_tid: AtomicI32::new(0),
             is_scheduled: AtomicBool::new(false),
+            is_interrupted: AtomicBool::new(false),
         })
+    }
+
+    /// Interrupts its thread, in user code or asleep.
+    pub(crate) fn interrupt(&self) {
+        // Before it can wake, so that it takes the news along.
+        self.is_interrupted.store(true, Ordering::SeqCst);
+        self.parker.unpark();
+        let tid = self.host_tid.load(Ordering::Acquire);
+        if tid != 0 {
+            signal_thread(tid, INTERRUPT_SIGNAL);
+        }
+    }
+
+    /// Whether there was an interrupt since the last call.
+    pub(crate) fn take_interrupt(&self) -> bool {
+        self.is_interrupted.load(Ordering::Relaxed) && self.is_interrupted.swap(false, Ordering::SeqCst)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Interrupts at a time: one helper thread, started when first needed.
 //!
-//! An interrupt that comes while its thread is outside the enclave, or before the enclave's own clock has reached the deadline,
-//! is lost on the enclave. So a slot is interrupted again, ever more rarely, until the enclave sets another deadline or
+//! An interrupt that comes as its thread is about to enter, or before the enclave's own clock has reached the deadline, is lost on
+//! the enclave. So a slot is interrupted again, ever more rarely, until the enclave sets another deadline or
 //! cancels this one, which it does when it has seen that the time has come.
 
 use crate::park::{FOREVER, monotonic_ns};

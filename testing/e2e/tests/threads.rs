@@ -32,6 +32,12 @@ fn busy_threads_are_signalled_and_end_with_their_process() {
     same("busy");
 }
 
+/// An interrupt that comes while a thread is outside the enclave is seen when it comes back, and not some repetitions later.
+#[test]
+fn timers_reach_a_program_that_is_mostly_outside() {
+    same("alarms");
+}
+
 /// Twenty-five calls a round. What is left does not grow with the rounds: pages, and the first of each kind.
 #[test]
 fn what_programs_tell_each_other_is_no_matter_for_the_host() {
