@@ -67,6 +67,6 @@ if [ "$forking" -gt 0 ]; then
     part="$plain $stress --temp-path /tmp --fork 1 --vfork 1 --exec 1 --clone 1 --zombie 1"
     loop="until [ -e /tmp/over ]; do echo \$(/bin/true && echo x | cat) > /dev/null; done"
     soak "fork, vfork, exec, clone, zombie and a shell together" "$forking" \
-        "$part -t 5 && touch $mark/warm && { ($loop) & $part -t $forking; status=\$?; touch /tmp/over; wait; (exit \$status); }"
+        "$part -t 60 && touch $mark/warm && { ($loop) & $part -t $forking; status=\$?; touch /tmp/over; wait; (exit \$status); }"
 fi
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

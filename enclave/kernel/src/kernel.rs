@@ -1,6 +1,6 @@
 //! The kernel: what there is once.
 
-use crate::fs::Mounts;
+use crate::fs::{FileTable, Mounts};
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
 use crate::net::inet::Inet;
@@ -8,7 +8,7 @@ use crate::net::inet::readiness::HostSockets;
 use crate::net::unix::UnixDomain;
 use crate::process::{ProcessTable, vdso_file};
 use crate::stats::Statistics;
-use crate::vm::{Backend, MappedFile};
+use crate::vm::{AddressSpace, Backend, MappedFile};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -58,6 +58,8 @@ pub struct Kernel {
     pub(crate) host_sockets: Arc<HostSockets>,
     pub(crate) inet: Arc<Inet>,
     pub(crate) unix: Arc<UnixDomain>,
+    /// Memory and descriptors of processes that have ended.
+    pub(crate) nothing: (Arc<AddressSpace>, Arc<FileTable>),
     /// The vDSO, if there is one.
     pub(crate) vdso: Option<Arc<MappedFile>>,
     /// Whether decoded system calls are wanted, by `--strace` or by the log level.
@@ -77,13 +79,15 @@ impl Kernel {
         let mounts = Mounts::boot(&platform, &config, &extra)?;
         let statistics = Arc::new(Statistics::new());
         let host_sockets: Arc<HostSockets> = Arc::default();
+        let memory = Arc::new(Backend::new(
+            platform.clone(),
+            statistics.clone(),
+            mounts.shared().windows.clone(),
+            config.limits.kernel_heap_max / 2,
+        ));
         let kernel = Arc::new(Self {
-            memory: Arc::new(Backend::new(
-                platform.clone(),
-                statistics.clone(),
-                mounts.shared().windows.clone(),
-                config.limits.kernel_heap_max / 2,
-            )),
+            nothing: (memory.new_space(), Arc::new(FileTable::new(mounts.shared()))),
+            memory,
             futexes: FutexTable::new(),
             ipc: Ipc::new(),
             inet: Arc::new(Inet::new(mounts.shared(), &host_sockets, &config.network)),

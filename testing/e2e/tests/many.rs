@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Linked, Toolchain, folder, occlum_command};
+use e2e::{Case, Linked, Toolchain, folder, occlum_command};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
@@ -54,6 +54,21 @@ fn a_thousand_processes_at_once_and_ten_thousand_in_a_row_leave_nothing_behind()
 #[test]
 fn a_thousand_processes_that_must_be_at_one_address_take_turns_and_leave_nothing_behind() {
     leave_nothing_behind(Linked::Static, 1000);
+}
+
+#[test]
+fn processes_that_hold_descriptors_of_themselves_are_forgotten() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("cycles", Linked::Static, folder.path()) else { return };
+    let heap = |rounds: u32| {
+        let run = Case::new(&program).args([rounds.to_string()]).flags(["--stats"]).enclave();
+        assert_eq!(run.text(), format!("{rounds} of {rounds}\n"), "{}", run.errors());
+        let errors = run.errors();
+        let (_, heap) = errors.split_once("kernel heap committed: ").unwrap();
+        heap.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let (few, many) = (heap(10), heap(3000));
+    assert!(many < few + 4096, "KiB after 10 rounds: {few}, after 3000: {many}");
 }
 
 /// Many at once, then so many in a row.

@@ -207,6 +207,11 @@ fn children_are_made_run_and_waited_for_as_on_linux() {
 }
 
 #[test]
+fn what_a_process_leaves_comes_to_others_as_on_linux() {
+    same("orphans", &BOTH, |case| case.flags(["--with", "/bin/true"]));
+}
+
+#[test]
 fn threads_share_memory_and_wait_for_each_other() {
     same("threads", &BOTH, |case| case);
 }

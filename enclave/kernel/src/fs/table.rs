@@ -2,6 +2,7 @@
 
 use super::{FsShared, HostStream, Mappable, OpenFile};
 use crate::kernel::Kernel;
+use crate::process::Users;
 use crate::syscall::Fd;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +21,8 @@ const DEFAULT_LIMIT: u64 = 1024;
 /// Open files are dropped after the lock is released: closing may call the host.
 pub(crate) struct FileTable {
     shared: Arc<FsShared>,
+    /// The processes that have it.
+    users: Users,
     /// Owner of its record locks.
     id: u64,
     limit: AtomicU64,
@@ -94,6 +97,7 @@ impl FileTable {
     pub(crate) fn new(shared: &Arc<FsShared>) -> Self {
         Self {
             shared: Arc::clone(shared),
+            users: Users::one(),
             id: shared.next_id(),
             limit: AtomicU64::new(DEFAULT_LIMIT),
             slots: RwLock::default(),
@@ -121,9 +125,22 @@ impl FileTable {
     pub(crate) fn fork(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            users: Users::one(),
             id: self.shared.next_id(),
             limit: AtomicU64::new(self.limit()),
             slots: RwLock::new(self.slots.read().clone()),
+        }
+    }
+
+    /// The processes that have it.
+    pub(crate) const fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// A process gives it up; with the last, all descriptors close.
+    pub(crate) fn give_up(&self) {
+        if self.users.leave() {
+            self.close_all();
         }
     }
 

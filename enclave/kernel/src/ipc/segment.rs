@@ -4,7 +4,7 @@
 
 use super::Object;
 use crate::vm::{AddressSpace, Attached, MappedFile, Place};
-use crate::{Ctx, Kernel, Process};
+use crate::{Ctx, Kernel};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::Result;
@@ -200,17 +200,9 @@ pub(crate) fn forked(ctx: &Ctx<'_>) {
     }
 }
 
-/// A process gives its memory up, and what is attached with it, unless another process has the memory too.
+/// The last process that has some memory gives it up, and what is attached with it.
 pub(crate) fn memory_ends(kernel: &Kernel, space: &AddressSpace, pid: u32) {
-    let segments = attached(kernel, space);
-    let is_shared = || {
-        let has_it = |process: &Arc<Process>| process.pid != pid && process.world().0.id() == space.id();
-        kernel.processes.all().iter().any(has_it)
-    };
-    if segments.is_empty() || is_shared() {
-        return;
-    }
-    for segment in segments {
+    for segment in attached(kernel, space) {
         segment.value.note_detached(pid, super::now_s(kernel));
     }
 }

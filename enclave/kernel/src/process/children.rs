@@ -112,64 +112,39 @@ fn collect(ctx: &Ctx<'_>, child: &Arc<Process>, options: WaitOptions) -> Option<
     Some(wait)
 }
 
+/// What the end of a process means for others.
+#[derive(Default)]
+pub(super) struct Bequest {
+    /// Its children.
+    orphans: Vec<Arc<Process>>,
+    /// Who has ended, and the parent that is to hear of it.
+    ended: Vec<(Arc<Process>, Arc<Process>)>,
+}
+
 impl Kernel {
-    /// A process has ended: its children get another parent, and its own parent hears of it.
-    pub(super) fn bequeath(&self, process: &Arc<Process>) {
-        let heir = self.heir(process);
-        for child in self.processes.children(process.pid) {
-            child.parent.store(heir, Ordering::Relaxed);
-            let death_signal = child.attributes.parent_death_signal.load(Ordering::Relaxed);
+    /// Tells children of the end of their parent, and parents of the ends of their children.
+    pub(super) fn tell(&self, bequest: Bequest, late: &Process) {
+        for orphan in bequest.orphans {
+            let death_signal = orphan.attributes.parent_death_signal.load(Ordering::Relaxed);
             if let Some(signal) = Signal::new(death_signal.into()) {
-                let info = SigInfo::sent(signal, si::USER, process.pid, process.credentials.uid());
-                let _ = signal::send_to_process(&child, signal, info);
-            }
-            let has_ended = child.state.lock().has_ended;
-            if has_ended {
-                self.tell_end(&child);
+                let info = SigInfo::sent(signal, si::USER, late.pid, late.credentials.uid());
+                let _ = signal::send_to_process(&orphan, signal, info);
             }
         }
-        if process.parent() != 0 {
-            self.tell_end(process);
-        }
-    }
-
-    /// The nearest living ancestor that is a subreaper, or 0: nobody.
-    fn heir(&self, process: &Arc<Process>) -> u32 {
-        let mut at = process.parent();
-        while let Some(ancestor) = self.processes.process(at) {
-            let is_alive = !ancestor.state.lock().has_ended;
-            if is_alive && ancestor.attributes.is_subreaper.load(Ordering::Relaxed) != 0 {
-                return at;
+        for (child, parent) in bequest.ended {
+            let status = child.state.lock().status.unwrap_or(0);
+            let (code, value) = match status & 0x7f {
+                0 => (si::CLD_EXITED, status >> 8 & 0xff),
+                signal if status & 0x80 != 0 => (si::CLD_DUMPED, signal),
+                signal => (si::CLD_KILLED, signal),
+            };
+            if let Some(signal) = child.exit_signal() {
+                let mut info = SigInfo::child(code, child.pid, child.credentials.uid(), value);
+                info.signo = signal.number().into();
+                let _ = signal::send_to_process(&parent, signal, info);
             }
-            at = ancestor.parent();
+            parent.children.wake_all();
         }
-        0
-    }
-
-    /// Tells the parent of a process that ended, or forgets it where nobody will wait for it.
-    fn tell_end(&self, child: &Arc<Process>) {
-        let parent = self.processes.process(child.parent()).filter(|parent| !parent.state.lock().has_ended);
-        let Some(parent) = parent else {
-            self.processes.take_process(child.pid);
-            return;
-        };
-        let status = child.state.lock().status.unwrap_or(0);
-        let (code, value) = match status & 0x7f {
-            0 => (si::CLD_EXITED, status >> 8 & 0xff),
-            signal if status & 0x80 != 0 => (si::CLD_DUMPED, signal),
-            signal => (si::CLD_KILLED, signal),
-        };
-        let (reaps, _) = parent.signals.child_policy();
-        let exit_signal = child.exit_signal();
-        if reaps && exit_signal == Some(Signal::SIGCHLD) {
-            self.processes.take_process(child.pid);
-        }
-        if let Some(signal) = exit_signal {
-            let mut info = SigInfo::child(code, child.pid, child.credentials.uid(), value);
-            info.signo = signal.number().into();
-            let _ = signal::send_to_process(&parent, signal, info);
-        }
-        parent.children.wake_all();
     }
 }
 
@@ -193,9 +168,56 @@ impl super::ProcessTable {
         self.state.lock().processes.values().filter(|process| process.parent() == parent).cloned().collect()
     }
 
+    /// A process has ended: its children get another parent, the nearest living ancestor that is a subreaper or nobody. Who has
+    /// ended and will not be waited for is forgotten.
+    ///
+    /// It is one step under the lock, so that each end is told once, and to one who lives.
+    pub(super) fn bequeath(&self, late: &Arc<Process>) -> Bequest {
+        let mut table = self.state.lock();
+        late.state.lock().has_ended = true;
+        let heir = table.heir(late);
+        let mut bequest = Bequest::default();
+        let mut ended = Vec::new();
+        for child in table.processes.values().filter(|child| child.parent() == late.pid) {
+            child.parent.store(heir.as_ref().map_or(0, |heir| heir.pid), Ordering::Relaxed);
+            child.exit_signal.store(Signal::SIGCHLD.number().into(), Ordering::Relaxed);
+            if child.state.lock().has_ended {
+                ended.push((child.clone(), heir.clone()));
+            }
+            bequest.orphans.push(child.clone());
+        }
+        if !late.is_outsiders {
+            ended.push((late.clone(), table.processes.get(&late.parent()).cloned()));
+        }
+        for (child, parent) in ended {
+            let reaps = |parent: &Arc<Process>| parent.signals.child_policy().0;
+            let sends_sigchld = child.exit_signal() == Some(Signal::SIGCHLD);
+            if parent.as_ref().is_none_or(|parent| reaps(parent) && sends_sigchld) {
+                table.processes.remove(&child.pid);
+            }
+            bequest.ended.extend(parent.map(|parent| (child, parent)));
+        }
+        bequest
+    }
+
     /// Forgets a process; false: somebody else did.
-    pub(super) fn take_process(&self, pid: u32) -> bool {
+    fn take_process(&self, pid: u32) -> bool {
         let taken = self.state.lock().processes.remove(&pid);
         taken.is_some()
+    }
+}
+
+impl super::TableState {
+    /// The nearest living ancestor that is a subreaper.
+    fn heir(&self, process: &Process) -> Option<Arc<Process>> {
+        let mut at = process.parent();
+        while let Some(ancestor) = self.processes.get(&at) {
+            let is_alive = !ancestor.state.lock().has_ended;
+            if is_alive && ancestor.attributes.is_subreaper.load(Ordering::Relaxed) != 0 {
+                return Some(ancestor.clone());
+            }
+            at = ancestor.parent();
+        }
+        None
     }
 }

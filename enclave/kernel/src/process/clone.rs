@@ -3,6 +3,7 @@
 
 use super::{NewProcess, Origin, Process};
 use crate::Ctx;
+use crate::fs::FileTable;
 use crate::ipc::segment;
 use crate::thread::NewThread;
 use crate::vm::AddressSpace;
@@ -149,10 +150,9 @@ fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
 fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
     let flags = request.flags;
-    let files =
-        if flags.contains(CloneFlags::FILES) { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
+    let shares_files = flags.contains(CloneFlags::FILES);
+    let files = if shares_files { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
     let fs = if flags.contains(CloneFlags::FS) { ctx.fs.clone() } else { Arc::new(ctx.fs.fork()) };
-    let parent = if flags.contains(CloneFlags::PARENT) { ctx.process.parent() } else { ctx.process.pid };
     let shares_memory = flags.contains(CloneFlags::VM);
     let space = if shares_memory {
         if !flags.contains(CloneFlags::VFORK) {
@@ -170,12 +170,18 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
         program: ctx.process.program.lock().clone(),
         origin: Origin::Clone {
             creator: ctx.process.clone(),
-            parent,
+            is_sibling: flags.contains(CloneFlags::PARENT),
             exit_signal: request.exit_signal.map_or(0, |signal| signal.number().into()),
             borrows_memory: shares_memory,
         },
     };
     let child = kernel.processes.add(kernel.platform(), kernel.config().limits.max_threads, new)?;
+    if shares_memory {
+        space.users().join();
+    }
+    if shares_files {
+        ctx.files.users().join();
+    }
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
         child.signals.reset_for_exec();
     }
@@ -186,6 +192,8 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     if let Err(error) = started {
         kernel.processes.remove_thread(child.pid);
         kernel.processes.remove_process(child.pid);
+        space.users().leave();
+        child.world().1.give_up();
         return Err(error);
     }
     if !shares_memory && ctx.space.prefer(&space) {
@@ -247,8 +255,8 @@ impl Ctx<'_> {
 }
 
 impl Process {
-    /// `execve`: the process has memory of its own from now on.
-    pub(super) fn return_memory(&self, space: Arc<AddressSpace>) {
+    /// `execve`: the process has other memory from now on, which is its own; it has given up what it had.
+    pub(super) fn replace_memory(&self, space: Arc<AddressSpace>) {
         let old = {
             let mut state = self.state.lock();
             state.borrows_memory = false;
@@ -256,6 +264,20 @@ impl Process {
         };
         drop(old);
         self.ended.wake_all();
+    }
+
+    /// `execve`: the process has descriptors of its own from now on.
+    pub(super) fn unshare_files(&self) -> Arc<FileTable> {
+        let shared = {
+            let mut state = self.state.lock();
+            if state.files.users().is_one() {
+                return state.files.clone();
+            }
+            let own = Arc::new(state.files.fork());
+            core::mem::replace(&mut state.files, own)
+        };
+        shared.give_up();
+        self.world().1
     }
 
     /// The signal that its end sends to its parent.

@@ -3,6 +3,7 @@
 use super::Process;
 use crate::ipc::segment;
 use crate::thread::{Thread, WORK_EXIT};
+use crate::vm::AddressSpace;
 use crate::{Ctx, Kernel, signal};
 use alloc::sync::Arc;
 use kbase::{Result, UserAddr, bail};
@@ -22,6 +23,16 @@ impl Process {
             thread.request(WORK_EXIT);
         }
     }
+
+    /// Gives memory up, and what is attached with it; true: no other process has it, and it is empty.
+    pub(super) fn give_up_memory(&self, kernel: &Kernel, space: &AddressSpace) -> bool {
+        let is_last = space.users().leave();
+        if is_last {
+            segment::memory_ends(kernel, space, self.pid);
+            space.end();
+        }
+        is_last
+    }
 }
 
 impl Kernel {
@@ -29,10 +40,10 @@ impl Kernel {
     pub(crate) fn end_thread(&self, ctx: &Ctx<'_>) {
         crate::futex::release_robust(ctx);
         ctx.thread.leave_memory(ctx);
-        let (is_last, world) = {
+        let (is_last, space, files) = {
             let mut state = ctx.process.state.lock();
             state.threads.retain(|thread| thread.tid() != ctx.thread.tid());
-            (state.threads.is_empty(), (state.space.clone(), state.files.clone()))
+            (state.threads.is_empty(), state.space.clone(), state.files.clone())
         };
         self.processes.forget_thread(ctx.thread);
         signal::thread_ended(ctx);
@@ -42,30 +53,27 @@ impl Kernel {
             return;
         }
         signal::process_ended(ctx.process);
-        let (space, files) = world;
-        // What is shared with another process (CLONE_VM, CLONE_FILES) has more owners than this process and this call.
-        if Arc::strong_count(&files) <= OWNERS_AT_END {
-            files.close_all();
-        }
-        segment::memory_ends(self, &space, ctx.process.pid);
-        if Arc::strong_count(&space) <= OWNERS_AT_END {
-            space.end();
-        }
-        space.leave();
+        files.give_up();
+        ctx.process.give_up_memory(self, &space);
+        ctx.space.leave();
+        self.end_process(ctx.process);
+    }
+
+    /// The end of a process that has given up what it had: others hear of it.
+    fn end_process(&self, process: &Arc<Process>) {
         let status = {
-            // A process that waits to be waited for keeps no memory.
-            let empty = self.memory.new_space();
-            let mut state = ctx.process.state.lock();
-            state.space = empty;
-            state.has_ended = true;
+            let mut state = process.state.lock();
+            // A process that waits to be waited for keeps nothing alive: a descriptor that others still have may be of this process.
+            (state.space, state.files) = self.nothing.clone();
             *state.status.get_or_insert(0)
         };
-        self.log_end(ctx.process, status);
-        ctx.process.ended.wake_all();
-        ctx.process.has_ended.broadcast(&vfs::Readiness::IN);
-        crate::fs::tty::process_ended(self, ctx.process);
-        self.ipc.process_ended(self, ctx.process);
-        self.bequeath(ctx.process);
+        self.log_end(process, status);
+        let bequest = self.processes.bequeath(process);
+        process.ended.wake_all();
+        process.has_ended.broadcast(&vfs::Readiness::IN);
+        crate::fs::tty::process_ended(self, process);
+        self.ipc.process_ended(self, process);
+        self.tell(bequest, process);
     }
 
     /// Waits until all threads of a process that was started from outside have ended, forgets it and returns its wait
@@ -83,9 +91,7 @@ impl Kernel {
             self.park(thread, None);
         };
         process.ended.dequeue(waker);
-        if process.parent() == 0 {
-            self.processes.remove_process(process.pid);
-        }
+        self.processes.remove_process(process.pid);
         status
     }
 }
@@ -119,7 +125,7 @@ impl Kernel {
 
 impl Kernel {
     fn log_end(&self, process: &Process, status: i32) {
-        let level = if process.parent() == 0 { Level::Info } else { Level::Debug };
+        let level = if process.is_outsiders { Level::Info } else { Level::Debug };
         let pid = process.pid;
         match status & 0x7f {
             0 => self.log(level, format_args!("process {pid} ends with {}", status >> 8 & 0xff)),
@@ -137,9 +143,6 @@ const FROM_OUTSIDE: SignalSet = SignalSet::of(Signal::SIGKILL)
     .with(Signal::SIGTSTP)
     .with(Signal::SIGCONT)
     .with(Signal::SIGWINCH);
-
-/// The process, the context of its last thread, and the function that counts.
-const OWNERS_AT_END: usize = 3;
 
 impl Thread {
     /// Clears the word that `set_tid_address(2)` named and wakes who waits for it.

@@ -255,6 +255,7 @@ pub(crate) fn execve(
     let loaded = image.load(ctx.kernel, &space, stack_size, heap);
     space.leave();
     ctx.space.count_in();
+    ctx.process.replace_memory(space);
     let (registers, auxv) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -264,10 +265,9 @@ pub(crate) fn execve(
             return Ok(());
         }
     };
-    ctx.process.return_memory(space);
     *ctx.registers.borrow_mut() = registers;
     ctx.platform().xstate_reset();
-    ctx.files.close_on_exec();
+    ctx.process.unshare_files().close_on_exec();
     ctx.process.signals.reset_for_exec();
     ctx.thread.reset_for_exec();
     *ctx.thread.name.lock() = short_name(&image.asked);
@@ -282,16 +282,14 @@ pub(crate) fn execve(
 }
 
 impl Ctx<'_> {
-    /// The memory for a new program of the calling process, empty: its own, unless others share that. A program that must be
-    /// where another process is takes turns with it.
+    /// The memory for a new program of the calling process, which gives up what it has: that, empty, unless others share it. A
+    /// program that must be where another process is takes turns with it.
     fn space_for(&self, elf: &Elf) -> Arc<AddressSpace> {
-        let is_borrowed = self.process.state.lock().borrows_memory;
         let wanted = elf.fixed_addresses();
-        if !is_borrowed {
-            segment::memory_ends(self.kernel, self.space, self.process.pid);
-            self.space.end();
+        if self.process.give_up_memory(self.kernel, self.space) {
             segment::sweep(self.kernel);
             if !self.space.is_grouped() && wanted.is_none_or(|wanted| self.space.claim_addresses(wanted)) {
+                self.space.users().join();
                 return self.space.clone();
             }
         }

@@ -13,6 +13,7 @@ mod exec;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod users;
 mod vdso;
 
 pub(crate) use account::{Account, Accounts, SignalSlot};
@@ -21,6 +22,7 @@ pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
 pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids, capability};
 pub(crate) use exec::execve;
+pub(crate) use users::Users;
 pub(crate) use vdso::file as vdso_file;
 
 use crate::Thread;
@@ -72,6 +74,8 @@ pub struct Process {
     pub(crate) children: WaiterQueue,
     /// The signal that its end sends to its parent; 0: none.
     pub(crate) exit_signal: AtomicU32,
+    /// Whether it was started from outside, where its status is wanted.
+    pub(crate) is_outsiders: bool,
 }
 
 /// What a process runs, for `/proc`.
@@ -312,8 +316,8 @@ pub(crate) enum Origin {
     /// From another process, of which it inherits.
     Clone {
         creator: Arc<Process>,
-        /// Number of its parent.
-        parent: u32,
+        /// Whether it is a child of its creator's parent (CLONE_PARENT).
+        is_sibling: bool,
         /// The signal that its end sends, or 0.
         exit_signal: u32,
         /// Whether it runs in the memory of its creator.
@@ -361,10 +365,11 @@ impl Process {
                 has_ended: ReadinessNotifier::new(),
                 children: WaiterQueue::new(),
                 exit_signal: AtomicU32::new(0),
+                is_outsiders: true,
             },
-            Origin::Clone { creator, parent, exit_signal, .. } => Self {
+            Origin::Clone { creator, is_sibling, exit_signal, .. } => Self {
                 pid,
-                parent: AtomicU32::new(parent),
+                parent: AtomicU32::new(if is_sibling { creator.parent() } else { creator.pid }),
                 group: AtomicU32::new(creator.group.load(Ordering::Relaxed)),
                 session: AtomicU32::new(creator.session.load(Ordering::Relaxed)),
                 state,
@@ -378,6 +383,7 @@ impl Process {
                 has_ended: ReadinessNotifier::new(),
                 children: WaiterQueue::new(),
                 exit_signal: AtomicU32::new(exit_signal),
+                is_outsiders: false,
             },
         }
     }

@@ -56,7 +56,7 @@ impl Kernel {
             thread.clear_work(WORK_WORLD);
         }
         // The host asks only for the status of what it started itself.
-        let is_first = tid == process.pid && process.parent() == 0;
+        let is_first = tid == process.pid && process.is_outsiders;
         let status = if is_first { self.wait_for_end(&process, &thread) } else { 0 };
         thread.detach();
         Ok(status)

@@ -32,6 +32,7 @@ pub(crate) use segment::Attached;
 pub(crate) use vma::{Backing, MappedFile, Role, Vma};
 pub(crate) use window::Windows;
 
+use crate::process::Users;
 use crate::stats::Statistics;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -160,6 +161,8 @@ pub(crate) struct AddressSpace {
     group: Mutex<Option<Arc<Group>>>,
     /// Whether its content is of no use any more.
     is_over: AtomicBool,
+    /// The processes that have it.
+    users: Users,
     /// Whether it ever had more than one thread, so that another may access a page while it is filled.
     has_threads: AtomicBool,
     state: Mutex<State>,
@@ -215,6 +218,7 @@ impl AddressSpace {
             range,
             group: Mutex::new(None),
             is_over: AtomicBool::new(false),
+            users: Users::one(),
             has_threads: AtomicBool::new(false),
             state: Mutex::new(State {
                 map: VmaMap::default(),
@@ -236,6 +240,11 @@ impl AddressSpace {
     /// A second thread comes, whose accesses do not wait for anybody.
     pub(crate) fn expect_threads(&self) {
         self.has_threads.store(true, Ordering::SeqCst);
+    }
+
+    /// The processes that have it.
+    pub(crate) const fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Addresses that may be mapped.
