@@ -2,6 +2,7 @@
 #include "check.h"
 #include <elf.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -42,5 +43,8 @@ int main(int argc, char **argv) {
     FILE *self = fopen("/proc/self/cmdline", "r");
     size_t length = self ? fread(path, 1, sizeof path - 1, self) : 0;
     holds("/proc/self/cmdline", length > 0 && !strcmp(path, argv[0]));
+    unsigned long heap = syscall(SYS_brk, 0);
+    holds("the heap grows", syscall(SYS_brk, heap + 100000) == (long)(heap + 100000));
+    memset((char *)heap, 1, 100000);
     return 0;
 }

@@ -321,10 +321,13 @@ impl Segment {
             space.map(request(first, zero_from, Some((file.clone(), offset))))?;
         }
         let anonymous_from = if self.filesz > 0 { zero_from } else { first };
+        let writable = self.protection.contains(Protection::WRITE);
         if end > anonymous_from {
             space.map(request(anonymous_from, end, None))?;
+            if writable {
+                space.expect_stores(&(anonymous_from..end));
+            }
         }
-        let writable = self.protection.contains(Protection::WRITE);
         if self.filesz > 0 && self.memsz > self.filesz && zero_from > file_end && writable {
             // The rest of the last page of the file is what follows in the file: zero it.
             space.zero(UserAddr(file_end), zero_from - file_end)?;

@@ -115,6 +115,7 @@ impl Image {
             auxv: &vector,
         };
         let stack::Built { bytes, pointer, auxv } = stack::build(&content, bottom + stack_size);
+        space.expect_stores(&(pointer..bottom + stack_size));
         space.store(UserAddr(pointer), &bytes)?;
         let registers = UserRegisters {
             rip: interpreter.map_or(program.entry, |interpreter| interpreter.entry),

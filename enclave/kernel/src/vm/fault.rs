@@ -1,7 +1,7 @@
 //! Demand paging.
 //!
-//! A fault commits the page and some neighbours that are not committed yet: a block of 64 KiB, and twice as much
-//! each time that the next fault comes where the last one ended.
+//! A fault commits the page and some neighbours that are not committed yet: a block of 64 KiB, or all of a range that is no longer,
+//! and twice as much each time that the next fault comes where the last one ended.
 
 use super::leftovers::Found;
 use super::pages::PageSet;
@@ -84,7 +84,9 @@ fn window(start: u64, vma: &mut Vma, page: u64, committed: &PageSet) -> Range<u6
     let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
     let most = if matches!(vma.backing, Backing::Anonymous) { MAX_WINDOW } else { MAX_FILE_WINDOW };
     let is_sequential = vma.next_fault == page * PAGE_SIZE;
-    let (low, size) = if is_sequential {
+    let (low, size) = if end - first <= START_WINDOW {
+        (first, START_WINDOW)
+    } else if is_sequential {
         (page, (vma.window * 2).clamp(START_WINDOW, most))
     } else {
         (first.max(page - page % START_WINDOW), START_WINDOW)
@@ -268,6 +270,14 @@ impl AddressSpace {
         self.backend.statistics.committed_pages.fetch_add(pages.end - pages.start, Ordering::Relaxed);
         committed.insert(pages);
         Ok(())
+    }
+
+    /// A range is about to be stored to: spares it the faults, if one would commit all of it anyway. What fails here fails again
+    /// at the store.
+    pub(crate) fn expect_stores(&self, range: &Range<u64>) {
+        if range.end - range.start <= START_WINDOW * PAGE_SIZE {
+            let _ = self.populate(range, Protection::WRITE);
+        }
     }
 
     /// Commits what is not committed in `range`, as far as it is accessible.

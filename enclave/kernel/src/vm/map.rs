@@ -84,7 +84,15 @@ impl AddressSpace {
             return Ok(start);
         }
         let share = if request.is_shared { self.backend.next_share() } else { 0 };
-        self.map_as(request, share)
+        // Loaders alone make these, and store to them next: to relocate, or to clear what follows the data.
+        let is_data =
+            !request.is_shared && request.file.is_some() && request.protection.contains(Protection::WRITE);
+        let len = request.len;
+        let start = self.map_as(request, share)?;
+        if is_data {
+            self.expect_stores(&(start..start + len));
+        }
+        Ok(start)
     }
 
     /// The same for a shared mapping that others have too: `share` is the number of that.
@@ -303,9 +311,13 @@ impl AddressSpace {
         }
     }
 
-    /// Sets where the heap begins, and the bytes that it may have.
+    /// Sets where the heap begins, behind what is mapped at `start` (stubs may be), and the bytes that it may have.
     pub(crate) fn start_heap(&self, start: u64, limit: u64) {
         let mut state = self.state.lock();
+        let mut start = start;
+        while let Some((_, vma)) = state.map.find(start) {
+            start = vma.end;
+        }
         state.heap_start = start;
         state.heap_end = start;
         state.heap_limit = limit;

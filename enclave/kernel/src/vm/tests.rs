@@ -183,6 +183,17 @@ fn remapping_keeps_the_content() {
 }
 
 #[test]
+fn the_heap_begins_behind_what_the_loader_put_after_the_program() {
+    World::new().with_ctx(|ctx| {
+        let stubs = ctx.call(MMAP, &[0x100_0000, PAGE, 1, 0x32, u64::MAX, 0]);
+        assert_eq!(stubs, Ok(0x100_0000));
+        ctx.space.start_heap(0x100_0000, 1 << 20);
+        assert_eq!(ctx.call(BRK, &[0]), Ok(0x100_1000));
+        assert_eq!(ctx.call(BRK, &[0x100_2000]), Ok(0x100_2000));
+    });
+}
+
+#[test]
 fn the_heap_grows_and_shrinks() {
     World::new().with_ctx(|ctx| {
         ctx.space.start_heap(0x100_0000, 1 << 20);
