@@ -101,6 +101,11 @@ fn signals_are_delivered_as_by_linux() {
 }
 
 #[test]
+fn event_counters_count_and_make_wait_as_by_linux() {
+    same("counters", &BOTH, |case| case);
+}
+
+#[test]
 fn pending_signals_are_limited_and_awaited_as_by_linux() {
     same("pending", &BOTH, |case| case);
 }

@@ -4,7 +4,7 @@ use crate::net::Net;
 use crate::{FakePlatform, lock};
 use linux_abi::Errno;
 use platform::{HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
@@ -48,6 +48,8 @@ pub(crate) struct Files {
     open: BTreeMap<i32, Open>,
     streams: [Vec<u8>; 3],
     next_ino: u64,
+    /// What the next writes to streams come to: so many bytes, or EINTR.
+    cut_writes: VecDeque<usize>,
 }
 
 fn fail<T>(errno: Errno) -> HostResult<T> {
@@ -72,8 +74,13 @@ fn parent(path: &[u8]) -> &[u8] {
 
 impl Files {
     pub(crate) fn new() -> Self {
-        let mut files =
-            Self { nodes: BTreeMap::new(), open: BTreeMap::new(), streams: Default::default(), next_ino: 1 };
+        let mut files = Self {
+            nodes: BTreeMap::new(),
+            open: BTreeMap::new(),
+            streams: Default::default(),
+            next_ino: 1,
+            cut_writes: VecDeque::new(),
+        };
         files.insert(b"/", 0o755, Kind::Directory);
         files
     }
@@ -112,6 +119,10 @@ impl Files {
 
     pub(crate) fn output(&self, fd: i32) -> Vec<u8> {
         usize::try_from(fd).ok().and_then(|fd| self.streams.get(fd)).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn cut_writes(&mut self, lens: &[usize]) {
+        self.cut_writes.extend(lens);
     }
 
     pub(crate) fn set_input(&mut self, bytes: &[u8]) {
@@ -250,8 +261,12 @@ impl HostFiles for FakePlatform {
     fn host_write(&self, fd: HostFd, from: &[u8]) -> HostResult<usize> {
         let mut files = lock(&self.files);
         if let Ok(stream @ 1..=2) = usize::try_from(fd.0) {
-            files.streams[stream].extend_from_slice(from);
-            return Ok(from.len());
+            let len = files.cut_writes.pop_front().map_or(from.len(), |most| most.min(from.len()));
+            if len == 0 && !from.is_empty() {
+                return fail(Errno::EINTR);
+            }
+            files.streams[stream].extend_from_slice(&from[..len]);
+            return Ok(len);
         }
         let open = files.opened(fd)?;
         let position = if open.flags & O_APPEND != 0 { files.bytes(fd)?.len() } else { open.position };

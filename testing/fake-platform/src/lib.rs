@@ -33,6 +33,9 @@ thread_local! {
 }
 
 /// Locks even if another test thread panicked while it held the lock.
+/// How long a test thread waits for another before the test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,6 +48,8 @@ pub type Scheduled = (u32, u32, i32, Vec<u64>);
 struct Sleepers {
     /// Tokens of `unpark`.
     tokens: BTreeSet<u32>,
+    /// Those who sleep in `park` without a deadline.
+    asleep: BTreeSet<u32>,
     /// Pending interrupts.
     interrupts: BTreeSet<u32>,
     /// Requests of `interrupt_at`.
@@ -119,6 +124,15 @@ impl FakePlatform {
         lock(&self.code).insert(CURRENT.with(Cell::get), Box::new(code));
     }
 
+    /// Waits until the thread of this number sleeps in `park` without a deadline. Returns whether it does within ten seconds.
+    #[must_use]
+    pub fn falls_asleep(&self, number: u32) -> bool {
+        let awake = |sleepers: &mut Sleepers| !sleepers.asleep.contains(&number);
+        let sleepers = lock(&self.sleepers);
+        let waited = self.woken.wait_timeout_while(sleepers, PATIENCE, awake);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Moves the clock.
     pub fn advance(&self, ns: u64) {
         self.now_ns.fetch_add(ns, Ordering::SeqCst);
@@ -140,6 +154,11 @@ impl FakePlatform {
     #[must_use]
     pub fn output(&self, fd: i32) -> Vec<u8> {
         lock(&self.files).output(fd)
+    }
+
+    /// Has the next writes to standard descriptors end after so many bytes each, or with EINTR before the first.
+    pub fn cut_writes(&self, lens: &[usize]) {
+        lock(&self.files).cut_writes(lens);
     }
 
     /// What standard input will give.
@@ -287,17 +306,16 @@ impl Threads for FakePlatform {
             let woken = lock(&self.sleepers).tokens.remove(&me);
             return if woken { Park::Woken } else { Park::TimedOut };
         }
-        loop {
-            let (guard, timeout) = self
-                .woken
-                .wait_timeout(sleepers, Duration::from_secs(10))
-                .unwrap_or_else(PoisonError::into_inner);
-            sleepers = guard;
-            if sleepers.tokens.remove(&me) {
-                return Park::Woken;
-            }
-            assert!(!timeout.timed_out(), "thread {me} sleeps and nobody wakes it");
-        }
+        sleepers.asleep.insert(me);
+        self.woken.notify_all();
+        let is_not_woken = |sleepers: &mut Sleepers| !sleepers.tokens.contains(&me);
+        let waited = self.woken.wait_timeout_while(sleepers, PATIENCE, is_not_woken);
+        let (mut sleepers, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        sleepers.asleep.remove(&me);
+        sleepers.tokens.remove(&me);
+        drop(sleepers);
+        assert!(!timeout.timed_out(), "thread {me} sleeps and nobody wakes it");
+        Park::Woken
     }
 
     fn unpark(&self, thread: ThreadHandle) {

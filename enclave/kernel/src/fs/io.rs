@@ -53,15 +53,10 @@ pub(super) fn read_with(
     is_blocking: bool,
     mut read: impl FnMut(&mut dyn ByteSink) -> Result<usize>,
 ) -> Result<usize> {
-    let result = loop {
-        match read(into) {
-            Err(error) if is_blocking && error.errno() == Errno::EAGAIN => {
-                if let Err(error) = wait::wait_for(ctx, &**open.file(), Readiness::IN) {
-                    break Err(error);
-                }
-            }
-            result => break result,
-        }
+    let result = if is_blocking {
+        wait::persist(ctx, &**open.file(), Readiness::IN, || read(into))
+    } else {
+        read(into)
     };
     told(open, mask::ACCESS, result)
 }
@@ -127,21 +122,19 @@ pub(super) fn write_with(
 ) -> Result<usize> {
     let mut done = 0usize;
     let error = loop {
-        let error = match write(from) {
+        let result = if is_blocking {
+            wait::persist(ctx, &**open.file(), Readiness::OUT, || write(from))
+        } else {
+            write(from)
+        };
+        match result {
             Ok(written) => {
                 done += written;
                 if !is_blocking || from.remaining() == 0 || written == 0 {
                     return told(open, mask::MODIFY, Ok(done));
                 }
-                continue;
             }
-            Err(error) => error,
-        };
-        if !is_blocking || error.errno() != Errno::EAGAIN {
-            break error;
-        }
-        if let Err(error) = wait::wait_for(ctx, &**open.file(), Readiness::OUT) {
-            break error;
+            Err(error) => break error,
         }
     };
     told(open, mask::MODIFY, if done > 0 { Ok(done) } else { Err(error) })

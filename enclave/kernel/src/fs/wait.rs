@@ -68,6 +68,32 @@ pub(crate) fn wait_until<T>(
     }
 }
 
+/// Makes `attempt`, which does not wait, until it answers something else than EAGAIN. If that is not the first time, it sleeps
+/// until the file is ready for `events` (or has an error) before each other, as long as the file allows.
+///
+/// That a file is ready need not be enough for what is attempted: an event counter with room for something is too full for a
+/// large number, and what a pipe has may be in the hands of another reader. So who was refused is not refused again until the
+/// file tells that something changed.
+///
+/// # Errors
+/// As [`wait_for`], and what `attempt` says.
+pub(crate) fn persist<T>(
+    ctx: &Ctx<'_>,
+    file: &dyn File,
+    events: Readiness,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut unless_refused = || match attempt() {
+        Err(error) if error.errno() == Errno::EAGAIN => None,
+        result => Some(result),
+    };
+    if let Some(result) = unless_refused() {
+        return result;
+    }
+    check_signals(ctx, file, events)?;
+    wait_within_limit(ctx, file, events, unless_refused)?
+}
+
 /// Waits until `file`, which the caller just found not ready for `events`, is so (or has an error), as long as it allows.
 ///
 /// As on Linux, a signal comes before what may have changed since. So it also ends the calls of who is told again and again
@@ -76,11 +102,7 @@ pub(crate) fn wait_until<T>(
 /// # Errors
 /// ERESTARTSYS, or EINTR of a wait with a limit: a signal is to be delivered; EAGAIN the limit is over.
 pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
-    if ctx.is_interrupted() {
-        let is_limited = file.wait_limit_ns(events).is_some();
-        let errno = if is_limited { Errno::EINTR } else { Errno::ERESTARTSYS };
-        return Err(Error::new(errno, "a signal came before waiting"));
-    }
+    check_signals(ctx, file, events)?;
     wait_ready(ctx, file, events)
 }
 
@@ -89,34 +111,49 @@ pub(crate) fn wait_for(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Res
 /// # Errors
 /// As [`wait_for`].
 pub(crate) fn wait_ready(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
-    let Some(limit) = file.wait_limit_ns(events) else {
-        return wait_for_until(ctx, file, events, None).map(|_| ());
-    };
-    let deadline = ctx.platform().monotonic_ns().saturating_add(limit);
-    match wait_for_until(ctx, file, events, Some(deadline)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::new(Errno::EAGAIN, "the time limit of the file is over")),
+    wait_within_limit(ctx, file, events, || Some(()))
+}
+
+fn check_signals(ctx: &Ctx<'_>, file: &dyn File, events: Readiness) -> Result<()> {
+    if ctx.is_interrupted() {
+        let is_limited = file.wait_limit_ns(events).is_some();
+        let errno = if is_limited { Errno::EINTR } else { Errno::ERESTARTSYS };
+        return Err(Error::new(errno, "a signal came before waiting"));
+    }
+    Ok(())
+}
+
+/// Waits until `take` gives something of a file that is ready, as long as the file allows.
+fn wait_within_limit<T>(
+    ctx: &Ctx<'_>,
+    file: &dyn File,
+    events: Readiness,
+    take: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let limit = file.wait_limit_ns(events);
+    let deadline = limit.map(|limit| ctx.platform().monotonic_ns().saturating_add(limit));
+    match wait_to_take(ctx, file, events, deadline, take) {
+        Ok(Some(taken)) => Ok(taken),
+        Ok(None) => Err(Error::new(Errno::EAGAIN, "the time limit of the file is over")),
         // A call with a limit is not made again.
-        Err(error) if error.errno() == Errno::ERESTARTSYS => {
+        Err(error) if limit.is_some() && error.errno() == Errno::ERESTARTSYS => {
             Err(Error::new(Errno::EINTR, "a signal came while waiting"))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Waits until a time of CLOCK_MONOTONIC in nanoseconds. Returns whether the file is ready.
-///
-/// # Errors
-/// ERESTARTSYS a signal is to be delivered.
-pub(crate) fn wait_for_until(
+/// Waits until `take` gives something of a file that is ready; `None`: until the deadline (CLOCK_MONOTONIC, ns).
+fn wait_to_take<T>(
     ctx: &Ctx<'_>,
     file: &dyn File,
     events: Readiness,
     deadline_ns: Option<u64>,
-) -> Result<bool> {
+    mut take: impl FnMut() -> Option<T>,
+) -> Result<Option<T>> {
     let source = file.notifier().map(|notifier| Source { notifier, events });
     let mut hosts: Vec<HostPoll> = host_row(file, events).into_iter().collect();
-    let found = wait_until(
+    wait_until(
         ctx,
         source.as_slice(),
         &mut hosts,
@@ -127,10 +164,9 @@ pub(crate) fn wait_for_until(
                 Some(row) => Readiness::from_bits_truncate(row.revents),
                 None => file.ready(),
             };
-            ready.intersects(events | ALWAYS).then_some(())
+            if ready.intersects(events | ALWAYS) { take() } else { None }
         },
-    )?;
-    Ok(found.is_some())
+    )
 }
 
 /// The row of a host poll for a file that stands for a host descriptor.

@@ -18,7 +18,8 @@ use boot_config::{BootConfig, Mount, MountSource};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use fake_platform::FakePlatform;
-use kbase::{Errno, UserAddr};
+use kbase::{Errno, UserAddr, UserPtr};
+use linux_abi::signal::{SigAction, SigInfo, Signal};
 use platform::{HostFd, UserRegisters};
 
 /// Where the memory of a test program is.
@@ -110,6 +111,23 @@ impl World {
             after: Cell::new(After::Return),
             interrupted: Cell::new(None),
         })
+    }
+
+    /// Sets a handler for SIGUSR1.
+    fn handle_signals(&self) {
+        let action: Vec<u8> =
+            [0x1234u64, 0x0400_0000, 0x5678, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.poke(MEMORY, &action);
+        self.with_ctx(|ctx| {
+            let action = UserPtr::<SigAction>::new(UserAddr(MEMORY)).read(ctx.user()).unwrap();
+            crate::signal::set_action(ctx, Signal::SIGUSR1, &action).unwrap();
+        });
+    }
+
+    /// Sends SIGUSR1.
+    fn send_signal(&self) {
+        let info = SigInfo::sent(Signal::SIGUSR1, 0, 1, 0);
+        crate::signal::send_to_process(&self.process, Signal::SIGUSR1, info).unwrap();
     }
 
     /// Makes a system call.

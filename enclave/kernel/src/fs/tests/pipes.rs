@@ -100,14 +100,15 @@ fn a_bad_pointer_loses_no_bytes() {
     assert_eq!(w.call(293, [MEMORY, 1]), Err(Errno::EINVAL));
 }
 
-/// Does something on another host thread while this one waits.
+/// Does something on another host thread when this one, which waits, sleeps.
 fn meanwhile(w: &World, then: impl FnOnce(&World) + Send, wait: impl FnOnce(&World)) {
     w.process.threads()[0].attach();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             FakePlatform::become_thread(1);
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            let sleeps = w.platform.falls_asleep(0);
             then(w);
+            assert!(sleeps, "who waits sleeps");
         });
         wait(w);
     });
@@ -156,27 +157,17 @@ fn polls_and_epoll_waits_are_woken() {
     meanwhile(&w, wake, |w| assert_eq!(w.call(232, [epoll, MEMORY, 10, u64::MAX]), Ok(1)));
 }
 
+/// Sends a signal that has a handler to the process when it sleeps in `wait`.
+fn meanwhile_signalled(w: &World, wait: impl FnOnce(&World)) {
+    w.handle_signals();
+    meanwhile(w, World::send_signal, wait);
+}
+
 #[test]
 fn a_signal_ends_a_wait() {
     let w = World::new();
     let (reader, _) = pipe(&w, 0);
-    // A handler for SIGUSR1.
-    let action: Vec<u8> =
-        [0x1234u64, 0x0400_0000, 0x5678, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
-    w.poke(MEMORY, &action);
-    w.with_ctx(|ctx| {
-        let action =
-            kbase::UserPtr::<linux_abi::signal::SigAction>::new(UserAddr(MEMORY)).read(ctx.user()).unwrap();
-        crate::signal::set_action(ctx, linux_abi::signal::Signal::SIGUSR1, &action).unwrap();
-    });
-    meanwhile(
-        &w,
-        |w| {
-            let info = linux_abi::signal::SigInfo::sent(linux_abi::signal::Signal::SIGUSR1, 0, 1, 0);
-            crate::signal::send_to_process(&w.process, linux_abi::signal::Signal::SIGUSR1, info).unwrap();
-        },
-        |w| assert_eq!(w.read(reader, 9), Err(Errno::ERESTARTSYS)),
-    );
+    meanwhile_signalled(&w, |w| assert_eq!(w.read(reader, 9), Err(Errno::ERESTARTSYS)));
     assert_eq!(poll(&w, &[(reader as i32, POLLIN)], -1).0, Err(Errno::ERESTARTNOHAND));
 }
 
@@ -227,6 +218,49 @@ fn an_event_counter_counts() {
     assert_eq!(w.read(semaphore, 8), Ok(1u64.to_le_bytes().to_vec()));
     assert_eq!(w.read(semaphore, 8), Ok(1u64.to_le_bytes().to_vec()));
     assert_eq!(w.read(semaphore, 8), Err(Errno::EAGAIN));
+}
+
+#[test]
+fn who_adds_too_much_to_an_event_counter_sleeps_until_it_is_read() {
+    let w = World::new();
+    let fd = w.call(290, [0, 0]).unwrap();
+    w.write(fd, &(u64::MAX - 5).to_le_bytes()).unwrap();
+    assert_eq!(
+        poll(&w, &[(fd as i32, POLLIN | POLLOUT)], 0).1,
+        [POLLIN | POLLOUT],
+        "there is room for a little"
+    );
+    let read = |w: &World| {
+        assert_eq!(w.call(0, [fd, MEMORY + 0x8000, 8]), Ok(8));
+        assert_eq!(w.peek_u64(MEMORY + 0x8000), u64::MAX - 5);
+    };
+    meanwhile(&w, read, |w| assert_eq!(w.write(fd, &5u64.to_le_bytes()), Ok(8)));
+    assert_eq!(w.read(fd, 8), Ok(5u64.to_le_bytes().to_vec()));
+}
+
+#[test]
+fn who_adds_too_much_to_a_semaphore_counter_sleeps_until_enough_is_taken() {
+    let w = World::new();
+    let fd = w.call(290, [0, 1]).unwrap();
+    w.write(fd, &(u64::MAX - 1).to_le_bytes()).unwrap();
+    assert_eq!(poll(&w, &[(fd as i32, POLLIN | POLLOUT)], 0).1, [POLLIN], "it is full");
+    let read = |w: &World| {
+        for _ in 0..3 {
+            assert!(w.platform.falls_asleep(0), "what was taken is not enough");
+            assert_eq!(w.call(0, [fd, MEMORY + 0x8000, 8]), Ok(8));
+        }
+    };
+    meanwhile(&w, read, |w| assert_eq!(w.write(fd, &3u64.to_le_bytes()), Ok(8)));
+    assert_eq!(poll(&w, &[(fd as i32, POLLIN | POLLOUT)], 0).1, [POLLIN]);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_room_in_an_event_counter() {
+    let w = World::new();
+    let fd = w.call(290, [1, 0]).unwrap();
+    let full = (u64::MAX - 1).to_le_bytes();
+    meanwhile_signalled(&w, |w| assert_eq!(w.write(fd, &full), Err(Errno::ERESTARTSYS)));
+    assert_eq!(w.read(fd, 8), Ok(1u64.to_le_bytes().to_vec()), "nothing was added");
 }
 
 /// Adds an interest; `events` as of EPOLL*.

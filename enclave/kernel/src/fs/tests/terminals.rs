@@ -79,7 +79,7 @@ fn the_keyboard_signals_the_foreground() {
     let (master, slave) = pair(&w);
     w.call(IOCTL, [slave, TIOCSCTTY, 0]).unwrap();
     w.write(master, b"\x03").unwrap();
-    assert!(w.process.signals.pending().has(linux_abi::signal::Signal::SIGINT));
+    assert!(w.process.signals.pending().has(Signal::SIGINT));
     w.call(3, [master]).unwrap();
-    assert!(w.process.signals.pending().has(linux_abi::signal::Signal::SIGHUP));
+    assert!(w.process.signals.pending().has(Signal::SIGHUP));
 }
