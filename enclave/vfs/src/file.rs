@@ -93,6 +93,12 @@ pub trait File: Send + Sync + Any {
         None
     }
 
+    /// What the file can ever be ready for. Files that share a notifier hear of nothing else, where they differ in that: the ends of a
+    /// pipe.
+    fn possible(&self) -> Readiness {
+        Readiness::all()
+    }
+
     /// Whether its notifier tells of every event, so that O_ASYNC (`fcntl(2)`) may ask for signals.
     fn signals_events(&self) -> bool {
         false

@@ -106,6 +106,11 @@ fn event_counters_count_and_make_wait_as_by_linux() {
 }
 
 #[test]
+fn edges_of_pipes_are_those_of_linux() {
+    same("edges", &BOTH, |case| case);
+}
+
+#[test]
 fn pending_signals_are_limited_and_awaited_as_by_linux() {
     same("pending", &BOTH, |case| case);
 }

@@ -114,7 +114,7 @@ impl Interest {
         if let Some(file) = self.file.upgrade()
             && let Some(notifier) = file.notifier()
         {
-            notifier.register(self.me.clone(), self.setting().wanted());
+            notifier.register(self.me.clone(), self.setting().wanted() & file.possible());
         }
     }
 

@@ -1,4 +1,8 @@
 //! Pipes and FIFOs: a [`Ring`] with ends.
+//!
+//! Who waits for an edge is told as by Linux: readers of every write, even of one that fails for want of room; writers when
+//! there is room again, and of pages that are moved out by `splice(2)` and its relatives; and both when one side is the only one
+//! that is left.
 
 use super::io::{read_with, write_with};
 use super::ring::{ATOMIC, Marks, Ring, SEGMENT};
@@ -46,14 +50,12 @@ impl Pipe {
             writer_openings: AtomicU64::new(0),
         })
     }
-
-    /// Bytes were moved out of it: who waits for an edge hears of that whether it was full or not, as from Linux.
-    fn tell_moved(&self, count: usize) {
-        if count > 0 {
-            self.changed.broadcast(&Readiness::OUT);
-        }
-    }
 }
+
+/// What an end that reads can be ready for, and what tells all of those, whatever they wait for.
+const OF_READERS: Readiness = Readiness::IN.union(Readiness::HUP);
+/// The same of ends that write.
+const OF_WRITERS: Readiness = Readiness::OUT.union(Readiness::ERR);
 
 /// An end of a pipe; one that reads and writes where a FIFO is opened so.
 pub(crate) struct PipeEnd {
@@ -68,12 +70,13 @@ pub(crate) struct PipeEnd {
 
 impl PipeEnd {
     fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool, fifo: Option<Metadata>) -> Arc<Self> {
-        let end = {
+        let (end, is_first) = {
             let mut state = pipe.ring.state();
             let mut end = Self { pipe: Arc::clone(pipe), reads, writes, fifo, met: None };
             // Once somebody is told, the other end may be opened and closed before this thread goes on.
             let has_peer = if reads { state.writers > 0 } else { state.readers > 0 };
             end.met = (!has_peer).then(|| end.openings_of_peer());
+            let is_first = (reads && state.readers == 0) || (writes && state.writers == 0);
             state.readers = state.readers.saturating_add(reads.into());
             state.writers = state.writers.saturating_add(writes.into());
             if reads {
@@ -82,9 +85,11 @@ impl PipeEnd {
             if writes {
                 pipe.writer_openings.fetch_add(1, Ordering::SeqCst);
             }
-            end
+            (end, is_first)
         };
-        pipe.changed.broadcast(&Readiness::all());
+        if is_first {
+            pipe.changed.broadcast(&OF_READERS);
+        }
         Arc::new(end)
     }
 
@@ -94,32 +99,7 @@ impl PipeEnd {
         openings.load(Ordering::SeqCst)
     }
 
-    fn has_peer(&self) -> bool {
-        let state = self.pipe.ring.state();
-        if self.reads { state.writers > 0 } else { state.readers > 0 }
-    }
-}
-
-impl Drop for PipeEnd {
-    fn drop(&mut self) {
-        {
-            let mut state = self.pipe.ring.state();
-            state.readers = state.readers.saturating_sub(self.reads.into());
-            state.writers = state.writers.saturating_sub(self.writes.into());
-        }
-        self.pipe.changed.broadcast(&Readiness::all());
-    }
-}
-
-impl File for PipeEnd {
-    fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
-        self.pipe.ring.read_with(into, Marks::Packets).map(|(read, _)| read)
-    }
-
-    fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
-        if !self.pipe.has_packets.load(Ordering::Relaxed) {
-            return self.pipe.ring.write(from, &mut None);
-        }
+    fn write_packets(&self, from: &mut dyn ByteSource) -> Result<usize> {
         let mut done = 0;
         while from.remaining() > 0 {
             let len = from.remaining().min(ATOMIC);
@@ -131,6 +111,43 @@ impl File for PipeEnd {
             }
         }
         Ok(done)
+    }
+
+    fn has_peer(&self) -> bool {
+        let state = self.pipe.ring.state();
+        if self.reads { state.writers > 0 } else { state.readers > 0 }
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let is_one_sided = {
+            let mut state = self.pipe.ring.state();
+            state.readers = state.readers.saturating_sub(self.reads.into());
+            state.writers = state.writers.saturating_sub(self.writes.into());
+            (state.readers == 0) != (state.writers == 0)
+        };
+        if is_one_sided {
+            self.pipe.changed.broadcast(&OF_READERS.union(OF_WRITERS));
+        }
+    }
+}
+
+impl File for PipeEnd {
+    fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+        self.pipe.ring.read_with(into, Marks::Packets).map(|(read, _)| read)
+    }
+
+    fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
+        let result = if self.pipe.has_packets.load(Ordering::Relaxed) {
+            self.write_packets(from)
+        } else {
+            self.pipe.ring.write(from, &mut None)
+        };
+        if result.is_err() {
+            self.pipe.changed.broadcast(&Readiness::IN);
+        }
+        result
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -145,17 +162,22 @@ impl File for PipeEnd {
         let mut ready = Readiness::empty();
         if self.reads {
             ready.set(Readiness::IN, state.readable() > 0);
-            // A FIFO that no writer ever opened has not been hung up.
-            ready.set(
-                Readiness::HUP,
-                state.writers == 0 && self.pipe.writer_openings.load(Ordering::SeqCst) > 0,
-            );
+            // A FIFO has not been hung up that no writer opened since this end was.
+            let has_met = self.met.is_none_or(|before| self.openings_of_peer() != before);
+            ready.set(Readiness::HUP, state.writers == 0 && has_met);
         }
         if self.writes {
             ready.set(Readiness::OUT, state.room() >= ATOMIC);
             ready.set(Readiness::ERR, state.readers == 0);
         }
         ready
+    }
+
+    fn possible(&self) -> Readiness {
+        let mut possible = Readiness::empty();
+        possible.set(OF_READERS, self.reads);
+        possible.set(OF_WRITERS, self.writes);
+        possible
     }
 
     fn signals_events(&self) -> bool {
@@ -269,7 +291,6 @@ pub(crate) fn relay(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usiz
         let bytes = buffer.get(..read).unwrap_or_default();
         done += to.ring.write(&mut SliceSource::new(bytes), &mut mark)?;
     }
-    from.tell_moved(done);
     Ok(done)
 }
 
@@ -296,7 +317,6 @@ pub(crate) fn take(
                 Err(error) => return Err(error),
             }
         }
-        end.pipe.tell_moved(done);
         Ok(done)
     })
 }
@@ -445,20 +465,23 @@ pub(crate) fn pipe_size(open: &OpenFile, wanted: Option<u32>) -> Result<u64> {
     let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else {
         kbase::bail!(EBADF, "not a pipe");
     };
-    let mut state = end.pipe.ring.state();
-    if let Some(wanted) = wanted {
-        if wanted > 1 << 31 {
-            kbase::bail!(EINVAL, "larger than any pipe");
-        }
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        if wanted > MAX_CAPACITY {
-            kbase::bail!(EPERM, "the pipe would be too large");
-        }
-        let wanted = wanted.max(1).next_multiple_of(ATOMIC).next_power_of_two();
+    let pipe = &end.pipe;
+    let Some(wanted) = wanted else { return Ok(pipe.ring.state().capacity as u64) };
+    if wanted > 1 << 31 {
+        kbase::bail!(EINVAL, "larger than any pipe");
+    }
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if wanted > MAX_CAPACITY {
+        kbase::bail!(EPERM, "the pipe would be too large");
+    }
+    let wanted = wanted.max(1).next_multiple_of(ATOMIC).next_power_of_two();
+    {
+        let mut state = pipe.ring.state();
         if wanted < state.used() {
             kbase::bail!(EBUSY, "more is in the pipe");
         }
         state.capacity = wanted;
     }
-    Ok(state.capacity as u64)
+    pipe.changed.broadcast(&OF_WRITERS);
+    Ok(wanted as u64)
 }

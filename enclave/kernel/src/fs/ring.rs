@@ -30,7 +30,8 @@ pub(crate) enum Marks {
     Apart,
     /// A segment that is marked is a packet: the read stops behind it, and what it leaves of it is lost.
     Packets,
-    /// As [`Marks::Apart`], but the rest keeps the mark.
+    /// As [`Marks::Apart`], but the rest keeps the mark: what `splice(2)` does. Who waits for room hears of every page that it
+    /// empties, as from Linux.
     Parts,
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct RingState<M> {
     promised: usize,
     /// Somebody found nothing while another reader had all in its hands.
     is_missed: bool,
+    /// Somebody found no room while another writer had been promised some.
+    is_refused: bool,
     pub(crate) capacity: usize,
     /// Who may read, and who may write.
     pub(crate) readers: u32,
@@ -106,10 +109,25 @@ impl<M> RingState<M> {
         }
     }
 
-    /// Turns promised bytes into queued ones; those that did not come are free again.
-    const fn keep_promise(&mut self, promised: usize, came: usize) {
+    /// Queues a small write: in the last segment, or in a new one.
+    fn queue_small(&mut self, bytes: &[u8], mark: &mut Option<M>) {
+        if mark.is_none() && self.segments.back_mut().is_some_and(|last| last.append(bytes)) {
+            return;
+        }
+        let spare = if mark.is_none() { self.spares.pop() } else { None };
+        let buffer = spare.unwrap_or_else(|| alloc::vec![0; ATOMIC].into_boxed_slice());
+        let mut segment = Segment { buffer, start: 0, end: 0, mark: None };
+        segment.append(bytes);
+        segment.mark = mark.take();
+        self.segments.push_back(segment);
+    }
+
+    /// Turns promised bytes into queued ones; those that did not come are free again. Returns whether somebody was refused who
+    /// would have had room.
+    const fn keep_promise(&mut self, promised: usize, came: usize) -> bool {
         self.promised = self.promised.saturating_sub(promised);
         self.len = self.len.saturating_sub(promised.saturating_sub(came));
+        came < promised && core::mem::replace(&mut self.is_refused, false)
     }
 }
 
@@ -126,6 +144,7 @@ impl<M> Ring<M> {
             len: 0,
             promised: 0,
             is_missed: false,
+            is_refused: false,
             capacity,
             readers: 0,
             writers: 0,
@@ -184,7 +203,9 @@ impl<M> Ring<M> {
             let wanted = segment.bytes().len().min(into.remaining());
             let result = into.put(segment.bytes()).and_then(|put| whole_pages(put, wanted));
             let taken = *result.as_ref().unwrap_or(&0);
+            let page = segment.start / ATOMIC;
             segment.start += taken;
+            let empties_page = segment.start == segment.end || segment.start / ATOMIC > page;
             let mut lost = 0;
             if taken > 0 {
                 mark = segment.mark.take();
@@ -210,7 +231,7 @@ impl<M> Ring<M> {
                 }
                 was_full
             };
-            if was_full {
+            if was_full || (marks == Marks::Parts && empties_page) {
                 self.writer.broadcast(&Readiness::OUT);
             }
             match result {
@@ -279,7 +300,9 @@ impl<M> Ring<M> {
             } else {
                 self.write_large(from, promised, spare, mark)
             };
-            self.reader.broadcast(&Readiness::IN);
+            if let Ok(1..) = result {
+                self.reader.broadcast(&Readiness::IN);
+            }
             match result {
                 Ok(0) => break,
                 Ok(written) => done += written,
@@ -298,6 +321,7 @@ impl<M> Ring<M> {
         }
         let room = state.room();
         if room == 0 || (wanted <= ATOMIC && room < wanted) {
+            state.is_refused |= state.promised > 0;
             kbase::bail!(EAGAIN, "there is no room");
         }
         let promised = wanted.min(room).min(SEGMENT);
@@ -311,20 +335,15 @@ impl<M> Ring<M> {
         let mut bounce = [0u8; ATOMIC];
         let result = take_pages(from, bounce.get_mut(..promised).unwrap_or_default());
         let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();
-        let mut state = self.state.lock();
-        state.keep_promise(promised, bytes.len());
-        if bytes.is_empty() {
-            return result;
-        }
-        let is_appended = mark.is_none() && state.segments.back_mut().is_some_and(|last| last.append(bytes));
-        if !is_appended {
-            let spare = if mark.is_none() { state.spares.pop() } else { None };
-            let buffer = spare.unwrap_or_else(|| alloc::vec![0; ATOMIC].into_boxed_slice());
-            let mut segment = Segment { buffer, start: 0, end: 0, mark: None };
-            segment.append(bytes);
-            segment.mark = mark.take();
-            state.segments.push_back(segment);
-        }
+        let is_refused = {
+            let mut state = self.state.lock();
+            let is_refused = state.keep_promise(promised, bytes.len());
+            if !bytes.is_empty() {
+                state.queue_small(bytes, mark);
+            }
+            is_refused
+        };
+        self.tell_refused(is_refused);
         result
     }
 
@@ -338,14 +357,24 @@ impl<M> Ring<M> {
         let mut buffer = spare.unwrap_or_else(|| alloc::vec![0; SEGMENT].into_boxed_slice());
         let result = take_pages(from, buffer.get_mut(..promised).unwrap_or_default());
         let taken = *result.as_ref().unwrap_or(&0);
-        let mut state = self.state.lock();
-        state.keep_promise(promised, taken);
-        if taken > 0 {
-            state.segments.push_back(Segment { buffer, start: 0, end: taken, mark: mark.take() });
-        } else {
-            state.recycle(buffer);
-        }
+        let is_refused = {
+            let mut state = self.state.lock();
+            if taken > 0 {
+                state.segments.push_back(Segment { buffer, start: 0, end: taken, mark: mark.take() });
+            } else {
+                state.recycle(buffer);
+            }
+            state.keep_promise(promised, taken)
+        };
+        self.tell_refused(is_refused);
         result
+    }
+
+    /// Tells who found no room because of a promise that was not kept.
+    fn tell_refused(&self, is_refused: bool) {
+        if is_refused {
+            self.writer.broadcast(&Readiness::OUT);
+        }
     }
 }
 
