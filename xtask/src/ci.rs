@@ -1,6 +1,6 @@
 //! Everything that must hold before a change goes in, in the order in which it fails fastest.
 
-use crate::{image, layers, licences, models, reproducible, unsafety, workspace};
+use crate::{image, layers, licences, models, reproducible, sleeps, unsafety, workspace};
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("layers", layers::run)?;
     step("unsafe code", unsafety::run)?;
+    step("sleeps", sleeps::run)?;
     step("licences", licences::run)?;
     step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     let build = step("enclave image", || {

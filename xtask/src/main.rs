@@ -9,6 +9,7 @@ mod layers;
 mod licences;
 mod models;
 mod reproducible;
+mod sleeps;
 mod unsafety;
 mod workspace;
 
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   licences        no dependency from elsewhere than crates.io or under a licence that deny.toml does not allow
   models          no wake-up is lost in any interleaving of a few threads
   reproducible    the enclave image is the same bytes when it is built in another folder
+  sleeps          nothing in the kernel sleeps except through a waiter
   unsafe          no unsafe code outside the crates that may have it, and no more of it than the budget
 ";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["licences"] => licences::run(),
         ["models"] => models::run(),
         ["reproducible"] => image::build().and_then(|build| reproducible::run(&build)),
+        ["sleeps"] => sleeps::run(),
         ["unsafe"] => unsafety::run(),
         _ => {
             eprint!("{USAGE}");

@@ -91,12 +91,12 @@ fn count(source: &str) -> usize {
     total
 }
 
-fn is_word_char(character: char) -> bool {
+pub(crate) fn is_word_char(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
 /// Removes line comments, block comments (not nested) and string literals (raw strings with one `#` at most).
-fn code_only(source: &str) -> String {
+pub(crate) fn code_only(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(character) = rest.chars().next() {
