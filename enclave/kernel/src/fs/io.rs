@@ -4,7 +4,7 @@ use super::{OpenFile, limit, tty, wait};
 use crate::Ctx;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::inotify::mask;
-use vfs::{Node, Readiness};
+use vfs::{File, Node, Readiness};
 
 /// `read(2)`: from the position, which moves.
 ///
@@ -36,7 +36,8 @@ fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_block
     }
     if is_blocking && file.host_fd().is_some() && into.remaining() > 0 {
         // Waits here, where a signal can end it, and not in the host.
-        let result = wait::wait_ready(ctx, file, Readiness::IN).and_then(|()| file.read(into, false));
+        let result = wait::wait_ready(ctx, file, Readiness::IN);
+        let result = result.and_then(|()| in_host(ctx, || file.read(into, false)));
         return told(open, mask::ACCESS, result);
     }
     read_with(ctx, open, into, is_blocking, |into| file.read(into, true))
@@ -104,9 +105,50 @@ fn write_stream(
     }
     let file = &**open.file();
     if file.notifier().is_none() {
-        return told(open, mask::MODIFY, file.write(from, !is_blocking));
+        let waits_in_host = is_blocking && file.host_fd().is_some();
+        let result =
+            if waits_in_host { write_in_host(ctx, file, from) } else { file.write(from, !is_blocking) };
+        return told(open, mask::MODIFY, result);
     }
     write_with(ctx, open, from, is_blocking, |from| file.write(from, true))
+}
+
+/// Makes a call that may block in the host, and makes it again when the host ends it for nothing: whatever a thread is
+/// interrupted for ends its system calls there.
+///
+/// # Errors
+/// ERESTARTSYS a signal is to be delivered; and what `call` says.
+fn in_host<T>(ctx: &Ctx<'_>, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.errno() == Errno::EINTR => {
+                if ctx.is_interrupted() {
+                    return Err(Error::new(Errno::ERESTARTSYS, "a signal came while the host was busy"));
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Writes everything to a file of the host that may block, unless a signal or an error comes first.
+///
+/// # Errors
+/// ERESTARTSYS; and what the file says.
+fn write_in_host(ctx: &Ctx<'_>, file: &dyn File, from: &mut dyn ByteSource) -> Result<usize> {
+    let mut done = 0usize;
+    loop {
+        match in_host(ctx, || file.write(from, false)) {
+            Ok(written) => {
+                done += written;
+                if from.remaining() == 0 || written == 0 || ctx.is_interrupted() {
+                    return Ok(done);
+                }
+            }
+            Err(_) if done > 0 => return Ok(done),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Writes by `write`, which does not wait. A blocking write to a file of the kernel takes everything, in parts if it must.

@@ -84,6 +84,7 @@ impl File for HostStream {
             if nonblocking && !self.is_regular() {
                 let all = Readiness::OUT | Readiness::HUP | Readiness::ERR;
                 if !self.poll_now(Readiness::OUT).intersects(all) {
+                    from.give_back(taken);
                     if done > 0 {
                         break;
                     }
@@ -94,11 +95,17 @@ impl File for HostStream {
                 Ok(written) => {
                     done += written;
                     if written < taken {
+                        from.give_back(taken - written);
                         break;
                     }
                 }
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    from.give_back(taken);
+                    if done > 0 {
+                        break;
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(done)

@@ -15,6 +15,21 @@ fn standard_output_reaches_the_host() {
 }
 
 #[test]
+fn what_the_host_cuts_short_for_nothing_is_written_nevertheless() {
+    let w = World::new();
+    w.platform.cut_writes(&[0, 3, 0, 0, 1]);
+    assert_eq!(w.write(1, b"standard output"), Ok(15));
+    assert_eq!(w.platform.output(1), b"standard output");
+    w.handle_signals();
+    w.send_signal();
+    w.platform.cut_writes(&[0]);
+    assert_eq!(w.write(1, b"more"), Err(Errno::ERESTARTSYS));
+    w.platform.cut_writes(&[3, 0]);
+    assert_eq!(w.write(1, b"more"), Ok(3));
+    assert_eq!(w.platform.output(1), b"standard outputmor");
+}
+
+#[test]
 fn standard_input_comes_from_the_host() {
     let w = World::new();
     w.platform.set_input(b"typed");
