@@ -4,6 +4,7 @@ use crate::error::PalError;
 use crate::pool::Pool;
 use crate::readiness::Readiness;
 use crate::slot::{Slot, Slots};
+use crate::sweep::{Found, Sweeper};
 use crate::timer::Timer;
 use crate::{cpuid, ocalls, signals};
 use edge_abi::EDGE_VERSION;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) readiness: Readiness,
     pub(crate) slots: Slots,
+    sweeper: Sweeper,
     counts: Vec<AtomicU64>,
     image: Mapping,
     /// Why the enclave stopped. No thread enters it again.
@@ -120,6 +122,7 @@ impl Enclave {
             pool: Pool::default(),
             readiness: Readiness::default(),
             slots,
+            sweeper: Sweeper::new(),
             counts: (0..=highest_ocall()).map(|_| AtomicU64::new(0)).collect(),
             image: Mapping::of(image).map_err(host("map the image file"))?,
             lost: OnceLock::new(),
@@ -341,7 +344,10 @@ impl Shared {
         call: Ecall,
         args: [u64; 2],
     ) -> Result<Result<u64, Errno>, PalError> {
+        let _entered = slot.begin();
         slot.channel.set_frame([args[0], args[1], 0, 0, 0, 0]);
+        // Whether the enclave looks at what happened to it, and whether more has happened since it began.
+        let (mut is_looking, mut must_look_again) = (false, false);
         let mut run = EnclaveRun {
             tcs: slot.tcs,
             leaf: Leaf::Eenter,
@@ -362,17 +368,28 @@ impl Shared {
                     run.rdi = ENTER_OCALL_RETURN;
                     run.rdx = slot.take_interrupt().into();
                 }
-                Exit::Eexit if run.rdi == EXIT_RESUME => run.leaf = Leaf::Eresume,
+                Exit::Eexit if run.rdi == EXIT_RESUME => {
+                    is_looking = std::mem::take(&mut must_look_again);
+                    run.leaf = if is_looking { Leaf::Eenter } else { Leaf::Eresume };
+                    run.rdi = 0;
+                }
                 Exit::Eexit if run.rdi == EXIT_DONE => break,
                 Exit::Eexit if run.rdi == EXIT_ABORT => return Err(self.lose(abort_reason(slot))),
                 Exit::Eexit => {
                     return Err(self.lose(format!("it left with an unknown code {}", run.rdi)));
                 }
+                // One interrupt in another, and so on, would need SSA frames without end.
+                Exit::Interrupt if is_looking => {
+                    slot.take_interrupt();
+                    must_look_again = true;
+                    run.leaf = Leaf::Eresume;
+                }
                 // The enclave looks at what happened in its SSA.
                 exit @ (Exit::Exception { .. } | Exit::Interrupt) => {
-                    if matches!(exit, Exit::Interrupt) {
+                    if exit == Exit::Interrupt {
                         slot.take_interrupt();
                     }
+                    is_looking = true;
                     run.leaf = Leaf::Eenter;
                     run.rdi = 0;
                 }
@@ -386,8 +403,24 @@ impl Shared {
         })
     }
 
+    /// Interrupts the thread of a slot, in user code or asleep.
+    pub(crate) fn interrupt(self: &Arc<Self>, index: u64) {
+        if let Some(slot) = self.slots.get(index) {
+            slot.interrupt();
+            let weak = Arc::downgrade(self);
+            self.sweeper.note(move || weak.upgrade().map_or(Found::TheEnd, |shared| shared.sweep()));
+        }
+    }
+
+    /// Interrupts again who has not heard of it.
+    fn sweep(&self) -> Found {
+        let slots = (0..self.slots.len()).filter_map(|index| self.slots.get(index));
+        let again = slots.filter(|slot| slot.interrupt_again()).count();
+        if again > 0 { Found::Somebody } else { Found::Nothing }
+    }
+
     /// Ends all that run in an enclave that stopped: what one thread left undone, the others would wait for without end.
-    fn lose(&self, reason: String) -> PalError {
+    fn lose(self: &Arc<Self>, reason: String) -> PalError {
         let first = self.lost.get_or_init(|| reason).clone();
         for index in 0..self.slots.len() {
             self.interrupt(index);
@@ -452,127 +485,4 @@ impl Drop for Mapping {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::park::FOREVER;
-    use sgx_arch::Secinfo;
-    use std::sync::Mutex;
-    use std::time::{Duration, Instant};
-
-    const SLEEPER: u64 = 1;
-    /// From here on, threads end at once.
-    const SHORT: u64 = 100;
-
-    /// The host threads that short threads ran on.
-    static RAN_ON: Mutex<Vec<std::thread::ThreadId>> = Mutex::new(Vec::new());
-
-    /// An enclave whose first thread sleeps for ever in an OCALL and whose other threads find that the LibOS is broken.
-    struct Stopping;
-
-    impl SgxEnclave for Stopping {
-        fn enter(&self, run: &mut EnclaveRun) -> Exit {
-            // SAFETY: the frame of the slot that `Shared::enter` passes, or left there.
-            let frame = unsafe { &mut *(run.rsi as *mut edge_abi::ocall::EdgeFrame) };
-            if run.rdi == ENTER_OCALL_RETURN || frame.args[0] == SLEEPER {
-                frame.number = Ocall::Park as u64;
-                frame.args = [FOREVER, 0, 0, 0, 0, 0];
-                run.rdi = EXIT_OCALL;
-            } else if frame.args[0] >= SHORT {
-                RAN_ON.lock().unwrap().push(std::thread::current().id());
-                frame.result = 0;
-                run.rdi = EXIT_DONE;
-            } else {
-                run.rdi = EXIT_ABORT;
-            }
-            Exit::Eexit
-        }
-
-        fn add_pages(&self, _: &[u8], _: u64, _: &Secinfo, _: bool) -> io::Result<()> {
-            Ok(())
-        }
-        fn init(&self, _: &sgx_arch::Sigstruct) -> io::Result<()> {
-            Ok(())
-        }
-        fn restrict_permissions(&self, _: u64, _: u64, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-        fn modify_types(&self, _: u64, _: u64, _: u8) -> io::Result<()> {
-            Ok(())
-        }
-        fn remove_pages(&self, _: u64, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-        fn map_permissions(&self, _: u64, _: u64, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-        fn prepare_thread(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn shared(threads: u64) -> Arc<Shared> {
-        let slots = Slots::new(threads);
-        slots.grow(threads).unwrap();
-        Arc::new(Shared {
-            enclave: Box::new(Stopping),
-            log: Box::new(|_, _| ()),
-            timer: Timer::new(),
-            pool: Pool::default(),
-            readiness: Readiness::default(),
-            slots,
-            counts: Vec::new(),
-            image: Mapping { address: std::ptr::null_mut(), len: 0 },
-            lost: OnceLock::new(),
-        })
-    }
-
-    #[test]
-    fn host_threads_are_kept_for_the_threads_that_follow() {
-        const ROUNDS: usize = 50;
-        let shared = shared(8);
-        for round in 0..ROUNDS {
-            shared.pool.start(&shared, SHORT + round as u64).unwrap();
-            let start = Instant::now();
-            while RAN_ON.lock().unwrap().len() <= round {
-                assert!(start.elapsed() < Duration::from_secs(10), "thread {round} does not run");
-                std::thread::yield_now();
-            }
-            // It parks a moment after its thread has ended.
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let ran_on = RAN_ON.lock().unwrap();
-        let distinct: std::collections::HashSet<_> = ran_on.iter().collect();
-        assert_eq!(ran_on.len(), ROUNDS);
-        // One, and another where it was slow to park.
-        assert!(
-            distinct.len() < ROUNDS / 5,
-            "{} host threads for {ROUNDS} that ran one by one",
-            distinct.len()
-        );
-    }
-
-    #[test]
-    fn a_thread_that_sleeps_learns_that_the_enclave_stopped() {
-        let shared = shared(2);
-        // What the machine would do with the signal that ends a sleep.
-        // SAFETY: the disposition of a signal that nothing else here uses.
-        unsafe { libc::signal(ocalls::INTERRUPT_SIGNAL, libc::SIG_IGN) };
-        let sleeper = Arc::clone(&shared);
-        let sleeper = std::thread::spawn(move || sleeper.ecall("RunThread", Ecall::RunThread, [SLEEPER, 0]));
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(matches!(shared.ecall("RunThread", Ecall::RunThread, [2, 0]), Err(PalError::Lost(_))));
-        let start = Instant::now();
-        while !sleeper.is_finished() {
-            assert!(start.elapsed() < Duration::from_secs(10), "it sleeps on");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(matches!(sleeper.join().unwrap(), Err(PalError::Lost(_))));
-    }
-
-    #[test]
-    fn a_wait_status_becomes_what_a_shell_shows() {
-        assert_eq!(WaitStatus(0x2a00).shell_code(), 42);
-        assert_eq!(WaitStatus(9).shell_code(), 137);
-        assert_eq!(WaitStatus(0x80 | 11).shell_code(), 139);
-    }
-}
+mod tests;

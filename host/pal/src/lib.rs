@@ -25,6 +25,7 @@ mod schedule;
 mod signals;
 mod slot;
 mod sockets;
+mod sweep;
 mod threads;
 mod timer;
 

@@ -158,13 +158,4 @@ fn read(slot: &Slot, buffer: &mut [u8], fd: u64, len: u64) -> Result<u64, i32> {
     files::checked(unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) } as i64)
 }
 
-impl Shared {
-    /// Interrupts the thread of a slot, in user code or asleep.
-    pub(crate) fn interrupt(&self, index: u64) {
-        if let Some(slot) = self.slots.get(index) {
-            slot.interrupt();
-        }
-    }
-}
-
 const _: () = assert!(Errno::EINTR.number() as i32 == libc::EINTR);

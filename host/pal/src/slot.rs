@@ -110,6 +110,19 @@ pub(crate) struct Slot {
     pub(crate) is_scheduled: AtomicBool,
     /// Whether it was interrupted and the enclave may not have seen it.
     is_interrupted: AtomicBool,
+    /// Whether its thread is in an ECALL.
+    is_entered: AtomicBool,
+}
+
+/// An ECALL on a slot.
+pub(crate) struct Entered<'a>(&'a Slot);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.is_entered.store(false, Ordering::SeqCst);
+        // What was for the thread that has ended is not for the next.
+        self.0.is_interrupted.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Slot {
@@ -127,6 +140,7 @@ impl Slot {
             host_tid: AtomicI32::new(0),
             is_scheduled: AtomicBool::new(false),
             is_interrupted: AtomicBool::new(false),
+            is_entered: AtomicBool::new(false),
         })
     }
 
@@ -135,10 +149,29 @@ impl Slot {
         // Before it can wake, so that it takes the news along.
         self.is_interrupted.store(true, Ordering::SeqCst);
         self.parker.unpark();
+        self.signal();
+    }
+
+    /// Signals its thread again, if the enclave has not heard yet that it was interrupted. Returns whether that is so.
+    pub(crate) fn interrupt_again(&self) -> bool {
+        let is_due = self.is_interrupted.load(Ordering::SeqCst) && self.is_entered.load(Ordering::SeqCst);
+        if is_due {
+            self.signal();
+        }
+        is_due
+    }
+
+    fn signal(&self) {
         let tid = self.host_tid.load(Ordering::Acquire);
         if tid != 0 {
             signal_thread(tid, INTERRUPT_SIGNAL);
         }
+    }
+
+    /// An ECALL begins, and ends when the result is dropped.
+    pub(crate) fn begin(&self) -> Entered<'_> {
+        self.is_entered.store(true, Ordering::SeqCst);
+        Entered(self)
     }
 
     /// Whether there was an interrupt since the last call.

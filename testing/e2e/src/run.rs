@@ -20,6 +20,7 @@ pub struct Case {
     environment: Vec<(OsString, OsString)>,
     folder: PathBuf,
     input: Vec<u8>,
+    runner: Option<PathBuf>,
 }
 
 /// What a run left.
@@ -45,6 +46,7 @@ impl Case {
             environment: environment.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
             folder: "/".into(),
             input: Vec::new(),
+            runner: None,
         }
     }
 
@@ -83,6 +85,13 @@ impl Case {
         self
     }
 
+    /// Has `runner`, which takes a command line, run the `occlum` command.
+    #[must_use]
+    pub fn run_by(mut self, runner: &Path) -> Self {
+        self.runner = Some(runner.to_owned());
+        self
+    }
+
     /// Runs it natively.
     pub fn native(&self) -> Run {
         let mut command = Command::new(&self.program);
@@ -92,8 +101,16 @@ impl Case {
 
     /// Runs it in an enclave.
     pub fn enclave(&self) -> Run {
-        let mut command = Command::new(occlum());
-        command.arg("try").args(&self.flags).arg(&self.program).args(&self.arguments);
+        let mut command = match &self.runner {
+            Some(runner) => Command::new(runner),
+            None => Command::new(occlum()),
+        };
+        command
+            .args(self.runner.iter().map(|_| occlum()))
+            .arg("try")
+            .args(&self.flags)
+            .arg(&self.program)
+            .args(&self.arguments);
         self.finish(command)
     }
 

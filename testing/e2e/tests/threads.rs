@@ -38,6 +38,18 @@ fn timers_reach_a_program_that_is_mostly_outside() {
     same("alarms");
 }
 
+/// Whatever the host's signal meets (user code, the kernel, the exception handler, a system call of the host, a helper), the
+/// program does not notice.
+#[test]
+fn interrupts_from_outside_change_nothing() {
+    let folder = folder();
+    let Some(pepper) = Toolchain::Glibc.compile("pepper", Linked::Dynamic, folder.path()) else { return };
+    for name in ["storm", "signals", "threads", "pipes", "counters", "registers", "busy", "peppered"] {
+        let Some(program) = Toolchain::Glibc.compile(name, Linked::Dynamic, folder.path()) else { return };
+        Case::new(&program).run_by(&pepper).same();
+    }
+}
+
 /// Twenty-five calls a round. What is left does not grow with the rounds: pages, and the first of each kind.
 #[test]
 fn what_programs_tell_each_other_is_no_matter_for_the_host() {

@@ -2,7 +2,8 @@
 //!
 //! The vDSO executes ENCLU and turns exceptions in the enclave into returns. What it does not do is to return on
 //! an interrupt: it resumes by itself. So the handler of signal 64, if it finds the thread about to ERESUME, moves it
-//! past that instruction; the vDSO then takes it for an EEXIT, and [`enter`] knows better by a flag of the thread.
+//! past that instruction; the vDSO then takes it for an EEXIT, and [`enter`] knows better by a flag of the thread, which is set
+//! there and nowhere else: an interrupt on the way in or out changes nothing about an EEXIT.
 //! Enclave state is not affected: an ERESUME that was not executed has consumed nothing.
 
 use super::vdso::Vdso;
@@ -38,6 +39,8 @@ const _: () = assert!(size_of::<SgxEnclaveRun>() == 256);
 thread_local! {
     /// An interrupt came since the thread last looked.
     static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+    /// The vDSO was moved past an ERESUME: what it says of an EEXIT is an interrupt.
+    static SKIPPED: Cell<bool> = const { Cell::new(false) };
 }
 
 static VDSO: OnceLock<Vdso> = OnceLock::new();
@@ -131,7 +134,12 @@ pub(super) unsafe fn enter(function: usize, run: &mut EnclaveRun) -> Exit {
     let exit = if result != 0 {
         Exit::Failed
     } else if state.function == EEXIT {
-        if INTERRUPTED.take() { Exit::Interrupt } else { Exit::Eexit }
+        if SKIPPED.take() {
+            INTERRUPTED.set(false);
+            Exit::Interrupt
+        } else {
+            Exit::Eexit
+        }
     } else if state.function == Leaf::Eresume as u32 {
         Exit::Exception {
             vector: state.exception_vector.to_le_bytes()[0],
@@ -174,18 +182,22 @@ extern "C" fn on_interrupt(_: c_int, _: *const siginfo_t, context: *mut ucontext
     let _ = INTERRUPTED.try_with(|interrupted| interrupted.set(true));
     // SAFETY: the kernel passes a valid ucontext, which it reads again only after this returns.
     let context = unsafe { &mut *context };
-    skip_eresume(&mut context.uc_mcontext.gregs);
+    if skip_eresume(&mut context.uc_mcontext.gregs) {
+        let _ = SKIPPED.try_with(|skipped| skipped.set(true));
+    }
 }
 
-/// Moves a thread that is about to execute ERESUME in the vDSO past it.
-fn skip_eresume(registers: &mut [i64; 23]) {
+/// Moves a thread that is about to execute ERESUME in the vDSO past it. Returns whether it was.
+fn skip_eresume(registers: &mut [i64; 23]) -> bool {
     const RAX: usize = libc::REG_RAX.unsigned_abs() as usize;
     const RIP: usize = libc::REG_RIP.unsigned_abs() as usize;
-    let Some(vdso) = VDSO.get() else { return };
+    let Some(vdso) = VDSO.get() else { return false };
     let rip = registers[RIP].cast_unsigned();
-    if registers[RAX] == Leaf::Eresume as i64 && vdso.code_at(rip) == Some(ENCLU) {
+    let is_next = registers[RAX] == Leaf::Eresume as i64 && vdso.code_at(rip) == Some(ENCLU);
+    if is_next {
         registers[RIP] = registers[RIP].wrapping_add(3);
     }
+    is_next
 }
 
 #[cfg(test)]
@@ -253,5 +265,35 @@ mod tests {
         let mut exit = || unsafe { enter(fake_vdso as *const () as usize, &mut run) };
         assert_eq!(exit(), Exit::Interrupt);
         assert!(matches!(exit(), Exit::Exception { .. }));
+    }
+    /// As [`fake_vdso`] for EENTER, but an interrupt comes on the way.
+    #[unsafe(naked)]
+    unsafe extern "C" fn interrupted_vdso() {
+        naked_asm!(
+            "push rbx",
+            "mov rbx, [rsp + 16]", // state
+            "call {interrupt}",
+            "mov dword ptr [rbx + 8], 4",
+            "pop rbx",
+            "xor eax, eax",
+            "ret",
+            interrupt = sym interrupt,
+        )
+    }
+
+    extern "C" fn interrupt() {
+        // SAFETY: takes numbers only.
+        unsafe { libc::raise(INTERRUPT) };
+    }
+
+    #[test]
+    fn an_interrupt_on_the_way_in_or_out_leaves_an_eexit_one() {
+        install_handler().unwrap();
+        let mut run = run(Leaf::Eenter);
+        // SAFETY: the stand-in keeps the vDSO's contract.
+        assert_eq!(unsafe { enter(interrupted_vdso as *const () as usize, &mut run) }, Exit::Eexit);
+        run.leaf = Leaf::Eresume;
+        // SAFETY: as above.
+        assert_eq!(unsafe { enter(fake_vdso as *const () as usize, &mut run) }, Exit::Interrupt);
     }
 }
