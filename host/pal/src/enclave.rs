@@ -319,8 +319,18 @@ impl Shared {
         let Some(slot) = self.slots.take() else {
             return Err(PalError::Ecall { call: "an ECALL (no thread slot is free)", errno: Errno::EAGAIN });
         };
+        self.on_slot(slot, body)
+    }
+
+    /// Runs `body` with a slot that was taken, and gives it back.
+    pub(crate) fn on_slot<T>(
+        self: &Arc<Self>,
+        slot: &Slot,
+        body: impl FnOnce(&Slot) -> Result<T, PalError>,
+    ) -> Result<T, PalError> {
         let result = body(slot);
         self.slots.give_back(slot);
+        self.pool.start_due(self);
         result
     }
 

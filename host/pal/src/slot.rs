@@ -244,6 +244,11 @@ impl Slots {
         Some(slot)
     }
 
+    /// Whether one can be taken now.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.lock().unwrap_or_else(PoisonError::into_inner).indices.is_empty()
+    }
+
     /// Gives a slot back.
     pub(crate) fn give_back(&self, slot: &Slot) {
         slot.host_tid.store(0, Ordering::Release);

@@ -99,6 +99,27 @@ fn host_threads_are_kept_for_the_threads_that_follow() {
 }
 
 #[test]
+fn a_thread_for_which_no_slot_is_free_runs_when_one_is() {
+    let (send, runs) = std::sync::mpsc::channel();
+    let shared = shared(1, move |run: &mut EnclaveRun| {
+        send.send(()).unwrap();
+        run.rdi = EXIT_DONE;
+        Exit::Eexit
+    });
+    let held = shared.with_slot(|_| {
+        shared.pool.start(&shared, SHORT).unwrap();
+        let start = Instant::now();
+        while !shared.pool.has_due() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it finds a slot");
+            std::thread::yield_now();
+        }
+        Ok(())
+    });
+    assert!(held.is_ok());
+    assert_eq!(runs.recv_timeout(Duration::from_secs(10)), Ok(()), "it runs");
+}
+
+#[test]
 fn a_thread_that_sleeps_learns_that_the_enclave_stopped() {
     let shared = shared(2, stopping);
     ignore_interrupts();
