@@ -213,6 +213,11 @@ static void with_waiter(int index) {
     printf("a waiter for %s%s", for_zero ? "zero" : "more", undoes ? " with undo" : "");
     if (success(CALL(semctl, id, 0, SETVAL, for_zero ? 1 : 0)) != 0)
         return;
+    /* Who may change the set may not be allowed to look at it. */
+    if (CALL(semctl, id, 0, GETNCNT, 0) < 0) {
+        result(-1);
+        return;
+    }
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
@@ -222,13 +227,6 @@ static void with_waiter(int index) {
     }
     while (CALL(semctl, id, 0, for_zero ? GETZCNT : GETNCNT, 0) == 0)
         usleep(200);
-    if (errno) {
-        /* Who may change the set may not be allowed to look at it. */
-        result(-1);
-        kill(child, SIGKILL);
-        waitpid(child, NULL, 0);
-        return;
-    }
     switch (end) {
     case 0:
         printf(" removed");

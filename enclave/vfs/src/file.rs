@@ -41,6 +41,15 @@ impl EventFilter<Readiness> for Readiness {
 /// Tells those who wait for a file what may have become possible. Who registers adds ERR and HUP to what it waits for.
 pub type ReadinessNotifier = Notifier<Readiness, Readiness>;
 
+/// Which ways bytes may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfers {
+    /// Out of the file.
+    pub read: bool,
+    /// Into it.
+    pub write: bool,
+}
+
 /// An open file of any kind. The default of each method is what Linux answers for files that cannot.
 ///
 /// Access mode, status flags and the position of seekable files live in the open file description around it, once,
@@ -60,6 +69,11 @@ pub trait File: Send + Sync + Any {
     /// EAGAIN, EINTR, EPIPE nobody reads any more, EINVAL not for this kind.
     fn write(&self, _from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {
         Err(Error::new(Errno::EINVAL, "this kind of file cannot be written"))
+    }
+
+    /// Whether there is anything to read from it, or to write to it, ever. If not, a call says so before it looks at its buffer.
+    fn can_transfer(&self) -> Transfers {
+        Transfers { read: true, write: true }
     }
 
     /// The node, when it has one; a regular node makes the file seekable.

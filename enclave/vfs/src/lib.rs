@@ -26,7 +26,7 @@ mod walk;
 mod watch;
 
 pub use dentry::{Dentry, PathName};
-pub use file::{File, NodeFile, Readiness, ReadinessNotifier};
+pub use file::{File, NodeFile, Readiness, ReadinessNotifier, Transfers};
 pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
 pub use mount::{Mount, MountOptions};
 pub use namespace::{Namespace, same_mount};

@@ -22,7 +22,7 @@ use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::fs::{EpollEvent, OpenFlags};
 use platform::HostPoll;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// EPOLLEXCLUSIVE. Every waiter is woken nevertheless, which `epoll_ctl(2)` allows ("one or more").
 const EXCLUSIVE: u32 = 1 << 28;
@@ -465,6 +465,10 @@ fn absent() -> Error {
 }
 
 impl File for Epoll {
+    fn can_transfer(&self) -> Transfers {
+        Transfers { read: false, write: false }
+    }
+
     fn metadata(&self) -> Result<Metadata> {
         Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
     }

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// A process as a file. It keeps the process's number from meaning another process to whoever has it.
 pub(crate) struct PidFd {
@@ -41,6 +41,10 @@ impl PidFd {
 }
 
 impl File for PidFd {
+    fn can_transfer(&self) -> Transfers {
+        Transfers { read: false, write: false }
+    }
+
     fn metadata(&self) -> Result<Metadata> {
         Ok(anonymous_metadata(self.ino, FileType::Regular, self.created_ns))
     }

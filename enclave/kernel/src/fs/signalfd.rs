@@ -17,7 +17,7 @@ use kbase::sync::Mutex;
 use kbase::{ByteSink, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
 use linux_abi::signal::{SigInfo, SignalFdInfo, SignalSet};
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 use zerocopy::IntoBytes;
 
 /// Signals as a file.
@@ -114,6 +114,10 @@ impl File for SignalFd {
             kbase::bail!(EAGAIN, "no signal is pending");
         }
         Ok(done)
+    }
+
+    fn can_transfer(&self) -> Transfers {
+        Transfers { read: true, write: false }
     }
 
     fn metadata(&self) -> Result<Metadata> {

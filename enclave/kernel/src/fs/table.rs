@@ -321,13 +321,20 @@ impl FileTable {
         used.take(max).map(|(at, _)| u32::try_from(at).unwrap_or_default()).collect()
     }
 
-    /// What `mmap(2)` maps for a descriptor.
+    /// What `mmap(2)` maps for a descriptor, to be executed or not.
     ///
     /// # Errors
-    /// EBADF no such descriptor; ENODEV it cannot be mapped.
-    pub(crate) fn mappable(&self, fd: Fd) -> Result<Mappable> {
+    /// EBADF no such descriptor; ENODEV it cannot be mapped; EACCES, EPERM neither can it be read, or executed.
+    pub(crate) fn mappable(&self, fd: Fd, is_text: bool) -> Result<Mappable> {
         let open = self.get_file(fd)?;
         let Some(file) = open.regular() else {
+            if !open.is_readable() {
+                kbase::bail!(EACCES, "the descriptor does not allow it");
+            }
+            // What has no place in the tree is in file systems of the kernel, where nothing is executed.
+            if is_text && open.file().node().is_none() {
+                kbase::bail!(EPERM, "this kind of file cannot be executed");
+            }
             kbase::bail!(ENODEV, "this kind of file cannot be mapped");
         };
         let path =

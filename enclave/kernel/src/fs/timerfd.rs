@@ -12,7 +12,7 @@ use kbase::sync::Mutex;
 use kbase::{ByteSink, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
 use platform::Platform;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// When a timer expires next, and how often then. Times of CLOCK_MONOTONIC in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +118,10 @@ impl File for TimerFd {
             kbase::bail!(EAGAIN, "the timer has not expired");
         }
         into.put(&expired.to_le_bytes())
+    }
+
+    fn can_transfer(&self) -> Transfers {
+        Transfers { read: true, write: false }
     }
 
     fn metadata(&self) -> Result<Metadata> {

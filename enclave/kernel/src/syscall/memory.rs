@@ -109,7 +109,7 @@ pub(super) fn mmap(
         _ => {}
     }
     if let Some(fd) = mappable {
-        let mappable = ctx.files.mappable(fd)?;
+        let mappable = ctx.files.mappable(fd, protection.contains(Protection::EXEC))?;
         if !mappable.readable || (is_shared && protection.contains(Protection::WRITE) && !mappable.writable) {
             bail!(EACCES, "the descriptor does not allow it");
         }

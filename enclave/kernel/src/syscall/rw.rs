@@ -6,7 +6,7 @@ use crate::fs::{self, OpenFile};
 use crate::net::{self, Socket};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource};
+use kbase::{Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource, bail};
 use linux_abi::fs::{IOV_MAX, Iovec, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 use vfs::Node;
 
@@ -19,6 +19,9 @@ const USER_END: u64 = 0x7fff_ffff_f000;
 pub(super) fn read(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize) -> Result<usize> {
     let open = ctx.files.get_file(fd)?;
     open.want_read()?;
+    if !open.file().can_transfer().read {
+        bail!(EINVAL, "this kind of file cannot be read");
+    }
     let count = check_buffer(buffer, count)?;
     fs::read(ctx, &open, &mut UserSink::new(ctx.user(), buffer, count))
 }
@@ -27,6 +30,9 @@ pub(super) fn read(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize) -> Res
 pub(super) fn write(ctx: &Ctx<'_>, fd: Fd, buffer: UserAddr, count: usize) -> Result<usize> {
     let open = ctx.files.get_file(fd)?;
     open.want_write()?;
+    if !open.file().can_transfer().write {
+        bail!(EINVAL, "this kind of file cannot be written");
+    }
     let count = check_buffer(buffer, count)?;
     pipe_signal(ctx, &open, fs::write(ctx, &open, &mut UserSource::new(ctx.user(), buffer, count)))
 }

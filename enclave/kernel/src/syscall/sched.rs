@@ -158,6 +158,8 @@ struct Wish {
     /// `None`: as it is.
     nice: Option<i32>,
     resets_on_fork: bool,
+    /// Whether nothing else changes, though all of it must be allowed (SCHED_FLAG_KEEP_PARAMS).
+    keeps_params: bool,
 }
 
 /// Gives a thread a policy.
@@ -174,8 +176,11 @@ fn set_policy(ctx: &Ctx<'_>, thread: &Thread, wish: &Wish) -> Result<()> {
         bail!(EPERM, "more than the limits allow");
     }
     change(ctx, thread, |settings| {
-        (settings.policy, settings.priority) = (policy, wish.priority);
         settings.resets_on_fork = wish.resets_on_fork;
+        if wish.keeps_params {
+            return;
+        }
+        (settings.policy, settings.priority) = (policy, wish.priority);
         if let Some(nice) = wish.nice
             && matches!(policy, Policy::Other | Policy::Batch)
         {
@@ -238,6 +243,7 @@ pub(super) fn sched_setscheduler(ctx: &Ctx<'_>, tid: i32, policy: i32, from: Use
         priority: priority(given)?,
         nice: None,
         resets_on_fork: policy & SCHED_RESET_ON_FORK != 0,
+        keeps_params: false,
     };
     set_policy(ctx, &thread, &wish)
 }
@@ -259,6 +265,7 @@ pub(super) fn sched_setparam(ctx: &Ctx<'_>, tid: i32, from: UserPtr<i32>) -> Res
         priority: priority(given)?,
         nice: None,
         resets_on_fork: now.resets_on_fork,
+        keeps_params: false,
     };
     set_policy(ctx, &thread, &wish)
 }
@@ -365,6 +372,7 @@ pub(super) fn sched_setattr(ctx: &Ctx<'_>, tid: i32, from: UserPtr<u32>, flags: 
         priority,
         nice: Some(nice.cast_signed().clamp(-20, 19)),
         resets_on_fork: keeps(RESET_ON_FORK),
+        keeps_params: keeps(KEEP_PARAMS),
     };
     if keeps(KEEP_PARAMS) {
         // As Linux, which keeps what the policy of the thread has and not what the new one would have.
@@ -500,6 +508,21 @@ mod tests {
             assert_eq!(ctx.call(145, &[0]), Ok(0x4000_0003));
             assert_eq!(ctx.call(315, &[0, SCRATCH, 64, 0]), Ok(0));
             assert_eq!(ctx.peek::<[u32; 6]>(SCRATCH), [56, 3, 1, 0, 4, 0]);
+        });
+    }
+
+    #[test]
+    fn who_keeps_its_parameters_keeps_its_policy() {
+        World::new().with_ctx(|ctx| {
+            const BATCH: u64 = 3;
+            const KEEP_PARAMS: u64 = 0x10;
+            // Size and policy, flags, nice and priority, and what deadlines need.
+            ctx.poke(SCRATCH, [48 | BATCH << 32, KEEP_PARAMS, 5, 0, 0, 0]);
+            assert_eq!(ctx.call(314, &[0, SCRATCH, 0]), Ok(0));
+            assert_eq!(ctx.call(145, &[0]), Ok(0));
+            ctx.poke(SCRATCH + 8, 0u64);
+            assert_eq!(ctx.call(314, &[0, SCRATCH, 0]), Ok(0));
+            assert_eq!(ctx.call(145, &[0]), Ok(BATCH));
         });
     }
 }

@@ -100,6 +100,22 @@ fn a_bad_pointer_loses_no_bytes() {
     assert_eq!(w.call(293, [MEMORY, 1]), Err(Errno::EINVAL));
 }
 
+#[test]
+fn what_cannot_be_read_written_or_executed_says_so_before_it_looks_at_more() {
+    let w = World::new();
+    let outside = 0xffff_8000_0000_0000;
+    let epoll = w.call(291, [0]).unwrap();
+    let timer = w.call(283, [1, O_NONBLOCK]).unwrap();
+    assert_eq!(w.call(0, [epoll, outside, 8]), Err(Errno::EINVAL));
+    assert_eq!(w.call(1, [timer, outside, 8]), Err(Errno::EINVAL));
+    assert_eq!(w.call(0, [timer, outside, 8]), Err(Errno::EFAULT));
+    let (reader, writer) = pipe(&w, 0);
+    // mmap with PROT_READ, and PROT_EXEC or not, MAP_PRIVATE.
+    assert_eq!(w.call(9, [0, 4096, 1, 2, reader, 0]), Err(Errno::ENODEV));
+    assert_eq!(w.call(9, [0, 4096, 5, 2, reader, 0]), Err(Errno::EPERM));
+    assert_eq!(w.call(9, [0, 4096, 5, 2, writer, 0]), Err(Errno::EACCES));
+}
+
 /// Does something on another host thread when this one, which waits, sleeps.
 fn meanwhile(w: &World, then: impl FnOnce(&World) + Send, wait: impl FnOnce(&World)) {
     w.process.threads()[0].attach();
