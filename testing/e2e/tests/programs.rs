@@ -187,6 +187,11 @@ fn the_loopback_interface_behaves_as_on_linux() {
 }
 
 #[test]
+fn connections_are_dissolved_and_leave_their_ports_as_on_linux() {
+    same("tcpstates", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn urgent_data_is_signalled_and_marked_as_on_linux() {
     same("urgent", &BOTH[..1], |case| case);
 }

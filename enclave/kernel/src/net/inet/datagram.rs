@@ -141,8 +141,8 @@ impl InetSocket {
             None => 0,
         };
         let ports = &self.inet.ports;
-        let given = match ports.bind(self.protocol(), at_host, self.binding(any)) {
-            Err(_) if at_host != 0 => ports.bind(self.protocol(), 0, self.binding(any))?,
+        let given = match self.take_port(any, at_host) {
+            Err(_) if at_host != 0 => self.take_port(any, 0)?,
             result => result?,
         };
         let address = SocketAddr::new(any, given);
@@ -213,7 +213,7 @@ impl InetSocket {
         self.inet.ports.change(self.protocol(), local.address.port(), &self.me, |binding| {
             binding.peer = peer;
             if let Some(ip) = own {
-                binding.ip = ip;
+                binding.claim.ip = ip;
             }
         })
     }

@@ -57,7 +57,7 @@ use linux_abi::net::option::{SOL_SOCKET, ipv6, socket as so};
 use linux_abi::net::{MessageFlags, family, ioctl, kind, protocol};
 use option::Options;
 use platform::{HostFd, Platform};
-use ports::{Binding, Ports};
+use ports::{Binding, Claim, Ports};
 use readiness::HostSockets;
 use stream::Stream;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
@@ -243,16 +243,23 @@ impl InetSocket {
         self.family == family::INET6 && self.options.is_on(protocol::IPV6, ipv6::V6ONLY)
     }
 
-    fn binding(&self, ip: IpAddr) -> Binding {
-        Binding {
-            socket: self.me.clone(),
+    fn claim(&self, ip: IpAddr) -> Claim {
+        Claim {
             ip,
             is_v6only: self.is_v6only(),
             reuses_address: self.options.is_on(SOL_SOCKET, so::REUSEADDR),
             reuses_port: self.options.is_on(SOL_SOCKET, so::REUSEPORT),
-            listens: false,
-            peer: None,
         }
+    }
+
+    fn binding(&self, ip: IpAddr) -> Binding {
+        Binding { socket: self.me.clone(), claim: self.claim(ip), listens: false, peer: None }
+    }
+
+    /// Takes a port at an address; 0: one that is free. Returns the port.
+    fn take_port(&self, ip: IpAddr, port: u16) -> Result<u16> {
+        let now_ns = self.inet.platform.monotonic_ns();
+        self.inet.ports.bind(self.protocol(), port, self.binding(ip), now_ns)
     }
 
     /// `bind(2)`.
@@ -284,7 +291,7 @@ impl InetSocket {
         let is_shared = ip.is_unspecified() || self.inet.policy.publish.contains(protocol, address.port());
         let mut port = address.port();
         if !is_shared || port != 0 {
-            port = self.inet.ports.bind(protocol, port, self.binding(ip))?;
+            port = self.take_port(ip, port)?;
         }
         let local = |port| Local {
             address: SocketAddr::new(ip, port),
@@ -300,7 +307,7 @@ impl InetSocket {
                     return Ok(port);
                 }
                 let given = endpoint::parse(self.family, host.name(false)?.as_bytes())?.port();
-                self.inet.ports.bind(protocol, given, self.binding(ip))
+                self.take_port(ip, given)
             };
             match at_host() {
                 Ok(given) => port = given,
@@ -325,7 +332,7 @@ impl InetSocket {
             }
             return Ok(local.address);
         }
-        let port = self.inet.ports.bind(self.protocol(), 0, self.binding(source))?;
+        let port = self.take_port(source, 0)?;
         let address = SocketAddr::new(source, port);
         *local = Some(Local { address, is_in_table: true, given: None, is_on_host: false });
         Ok(address)
@@ -360,11 +367,9 @@ impl InetSocket {
 
 impl Drop for InetSocket {
     fn drop(&mut self) {
-        self.stream.close(self.options.aborts());
-        if let Some(local) = *self.local.get_mut()
-            && local.is_in_table
-        {
-            self.inet.ports.release(self.protocol(), local.address.port(), &self.me);
+        let waits = self.stream.close(self.options.aborts());
+        if let Some(local) = *self.local.get_mut() {
+            self.leave_port(&local, waits);
         }
     }
 }

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, tcp, udp};
-use linux_abi::net::{family, kind, protocol};
+use linux_abi::net::{Ucred, family, kind, protocol};
 use linux_abi::time::Timeval;
 use vfs::Readiness;
 use zerocopy::{FromBytes, IntoBytes};
@@ -256,7 +256,7 @@ impl InetSocket {
             socket::TYPE => Some(self.kind),
             socket::PROTOCOL => Some(self.protocol),
             socket::DOMAIN => Some(self.family.into()),
-            socket::PASSCRED | socket::PASSSEC => Some(0),
+            socket::PASSCRED | socket::PASSSEC | socket::DEBUG | socket::INCOMING_NAPI_ID => Some(0),
             _ => None,
         }
     }
@@ -273,6 +273,16 @@ impl InetSocket {
             && let Some(number) = self.own_number(option)
         {
             return Ok(put_option(value, &number.to_le_bytes()));
+        }
+        match (level, option) {
+            // Nobody is known to be on the other side.
+            (SOL_SOCKET, socket::PEERCRED) => {
+                let nobody = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+                return Ok(put_option(value, nobody.as_bytes()));
+            }
+            // There are none, and a server may want to know that of who connects.
+            (protocol::IP, ip::OPTIONS) => return Ok(0),
+            _ => {}
         }
         if self.is_hosts() {
             return self.attach()?.get_option(level, option, value);

@@ -1,14 +1,16 @@
 //! TCP between programs of one enclave.
 //!
 //! Connecting makes the other side's socket, which waits at the listener to be accepted; where too many wait, the one that
-//! connects waits in a second queue, as its SYN would. No segment is lost, so there is nothing to retransmit, and who closes is
-//! gone at once: no port is in TIME_WAIT.
+//! connects waits in a second queue, as its SYN would. No segment is lost, so there is nothing to retransmit. How connections
+//! end is [`end`].
 //!
 //! Lock order: [`Stream::listener`], then [`Stream::progress`] of those that connect. No notifier is told under either.
 
+mod end;
 mod look;
 mod urgent;
 
+use super::ports::Claim;
 use super::{InetSocket, endpoint};
 use crate::Ctx;
 use crate::fs::wait;
@@ -17,7 +19,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use kbase::sync::{Mutex, Once};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink, bail};
 use linux_abi::net::{MessageFlags, family, kind, shut};
@@ -45,6 +47,8 @@ pub(super) struct Link {
     peer_urgent: Arc<UrgentInbox>,
     peer: SocketAddr,
     void: AtomicU32,
+    /// Whether this side ended sending before the other one did.
+    ended_first: AtomicBool,
 }
 
 /// How far connecting is.
@@ -60,13 +64,15 @@ enum Progress {
     Failed(Errno),
     /// It failed, and the program heard of it as the error of the socket.
     Dead,
+    /// There was a connection, which the program dissolved; that is the error of the socket until it is told.
+    Dissolved,
 }
 
 /// What a socket that listens has.
 struct Listener {
     backlog: Backlog<Arc<InetSocket>>,
-    /// Who connects while too many wait.
-    connecting: VecDeque<Weak<InetSocket>>,
+    /// Who connects while too many wait, and at which of its attempts.
+    connecting: VecDeque<(Weak<InetSocket>, u64)>,
     /// Whether the host's socket listens too.
     is_on_host: bool,
 }
@@ -78,7 +84,10 @@ pub(super) struct Stream {
     progress: Mutex<Progress>,
     /// Where it connects to while it waits.
     target: Mutex<Option<SocketAddr>>,
-    link: Once<Link>,
+    attempt: AtomicU64,
+    link: Mutex<Option<Arc<Link>>>,
+    /// What it keeps of its listener's port, as an accepted socket.
+    accepted: Once<Claim>,
     urgent: Arc<UrgentInbox>,
     /// Nobody accepted it yet.
     is_embryo: AtomicBool,
@@ -87,33 +96,19 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// The connection.
+    fn link(&self) -> Option<Arc<Link>> {
+        self.link.lock().clone()
+    }
+
     pub(super) fn peer(&self) -> Option<SocketAddr> {
-        self.link.get().map(|link| link.peer)
+        self.link.lock().as_ref().map(|link| link.peer)
     }
-
-    /// The socket is closed.
-    pub(super) fn close(&mut self, aborts: bool) {
-        if let Some(listener) = self.listener.get_mut().take() {
-            refuse(listener);
-        }
-        if let Some(link) = self.link.get() {
-            link.incoming.abandon(*self.is_embryo.get_mut() || aborts);
-            link.outgoing.close(false, true);
-        }
-    }
-}
-
-/// Ends listening: who was not accepted is reset, and who waits to be is refused.
-fn refuse(listener: Listener) {
-    for client in listener.connecting.iter().filter_map(Weak::upgrade) {
-        client.finish(Progress::Failed(Errno::ECONNREFUSED));
-    }
-    drop(listener);
 }
 
 impl InetSocket {
     pub(super) fn has_link(&self) -> bool {
-        self.stream.link.get().is_some()
+        self.stream.link.lock().is_some()
     }
 
     pub(super) fn listens(&self) -> bool {
@@ -237,9 +232,11 @@ impl InetSocket {
             while !listener.backlog.is_full()
                 && let Some(client) = listener.connecting.pop_front()
             {
+                let (client, attempt) = client;
                 let Some(client) = client.upgrade() else { continue };
+                let is_same = client.stream.attempt.load(Ordering::SeqCst) == attempt;
                 match (client.progress(), client.local(), client.target()) {
-                    (Progress::Waiting, Some(local), Some(target)) => {
+                    (Progress::Waiting, Some(local), Some(target)) if is_same => {
                         client.join(self, listener, (local.address, target));
                         made.push(client);
                     }
@@ -273,7 +270,7 @@ impl InetSocket {
         let progress = {
             let mut now = self.stream.progress.lock();
             let before = *now;
-            if matches!(before, Progress::Made | Progress::Failed(_) | Progress::Dead) {
+            if before != Progress::Waiting {
                 *now = Progress::Idle;
             }
             before
@@ -283,7 +280,7 @@ impl InetSocket {
             Progress::Failed(errno) => return Err(Error::new(errno, "the connection failed")),
             Progress::Waiting if is_blocking => return self.wait_connected(ctx),
             Progress::Waiting => bail!(EALREADY, "the connection is not made yet"),
-            Progress::Idle | Progress::Dead => {}
+            Progress::Idle | Progress::Dead | Progress::Dissolved => {}
         }
         if self.has_link() {
             bail!(EISCONN, "the socket is connected");
@@ -333,21 +330,6 @@ impl InetSocket {
         result
     }
 
-    /// `connect(2)` to no family.
-    fn disconnect(&self, ctx: &Ctx<'_>, bytes: &[u8], is_blocking: bool) -> Result<()> {
-        if self.is_hosts() {
-            let wait = &mut |events| {
-                if is_blocking { wait::wait_for(ctx, self, events) } else { super::no_wait(events) }
-            };
-            return self.attach()?.connect(bytes, wait);
-        }
-        if self.has_link() {
-            bail!(EOPNOTSUPP, "a connection inside of the enclave ends when the socket is closed");
-        }
-        *self.stream.progress.lock() = Progress::Idle;
-        Ok(())
-    }
-
     fn fail(&self, errno: Errno, is_blocking: bool) -> Result<()> {
         if is_blocking {
             return Err(Error::new(errno, "nobody listens"));
@@ -372,6 +354,7 @@ impl InetSocket {
                         return Err(Error::new(errno, "the connection failed"));
                     }
                     Progress::Idle | Progress::Dead => return Ok(()),
+                    Progress::Dissolved => bail!(ECONNABORTED, "another thread dissolved it"),
                     Progress::Waiting => {}
                 }
             }
@@ -407,7 +390,8 @@ impl InetSocket {
             }
             if listener.backlog.is_full() || !listener.connecting.is_empty() {
                 *self.stream.target.lock() = Some(target);
-                listener.connecting.push_back(self.me.clone());
+                let attempt = self.stream.attempt.fetch_add(1, Ordering::SeqCst) + 1;
+                listener.connecting.push_back((self.me.clone(), attempt));
                 return Ok(());
             }
             self.join(to, listener, (source, target));
@@ -434,9 +418,12 @@ impl InetSocket {
             peer_urgent: Arc::clone(&to.stream.urgent),
             peer,
             void: AtomicU32::new(THERE),
+            ended_first: AtomicBool::new(false),
         };
-        self.stream.link.call_once(|| side(&back, &there, &other, target));
-        other.stream.link.call_once(|| side(&there, &back, self, source));
+        let claim = other.claim(target.ip());
+        to.inet.ports.open(target.port(), *other.stream.accepted.call_once(|| claim));
+        *other.stream.link.lock() = Some(Arc::new(side(&there, &back, self, source)));
+        *self.stream.link.lock() = Some(Arc::new(side(&back, &there, &other, target)));
         other.stream.is_embryo.store(true, Ordering::SeqCst);
         listener.backlog.push(other);
     }
@@ -449,13 +436,13 @@ impl InetSocket {
             shut::RDWR => (true, true),
             _ => bail!(EINVAL, "no such direction"),
         };
-        if let Some(link) = self.stream.link.get() {
+        if let Some(link) = self.stream.link() {
             if receiving {
                 self.stream.shut.fetch_or(RECEIVING, Ordering::SeqCst);
             }
             if sending {
                 self.stream.shut.fetch_or(SENDING, Ordering::SeqCst);
-                link.outgoing.close(false, true);
+                link.end();
             }
         } else if self.listens() {
             if receiving {
@@ -468,33 +455,14 @@ impl InetSocket {
         Ok(())
     }
 
-    fn stop_listening(&self) -> Result<()> {
-        let listener = self.stream.listener.lock().take();
-        let Some(listener) = listener else { return Ok(()) };
-        if listener.is_on_host
-            && let Some(host) = self.host()
-        {
-            host.shutdown(shut::RD)?;
-        }
-        refuse(listener);
-        if let Some(local) = self.local() {
-            let stop = |binding: &mut super::Binding| binding.listens = false;
-            self.inet.ports.change(self.protocol(), local.address.port(), &self.me, stop)?;
-        }
-        Ok(())
-    }
-
     /// The connection inside.
-    fn link(&self) -> Result<&Link> {
-        if let Some(link) = self.stream.link.get() {
+    fn link(&self) -> Result<Arc<Link>> {
+        if let Some(link) = self.stream.link() {
             return Ok(link);
         }
-        match self.progress() {
-            Progress::Waiting => bail!(EAGAIN, "the connection is not made yet"),
-            Progress::Failed(errno) => {
-                *self.stream.progress.lock() = Progress::Dead;
-                Err(Error::new(errno, "the connection failed"))
-            }
+        match (self.progress(), self.take_progress_error()) {
+            (Progress::Waiting, _) => bail!(EAGAIN, "the connection is not made yet"),
+            (_, Some(errno)) => Err(Error::new(errno, "the connection failed, or was dissolved")),
             _ => bail!(ENOTCONN, "the socket is not connected"),
         }
     }
@@ -539,7 +507,7 @@ impl InetSocket {
         }
         let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(0) };
         match ring.write(from, &mut None) {
-            Err(error) if error.errno() == Errno::EPIPE => self.send_to_nobody(link, from, error),
+            Err(error) if error.errno() == Errno::EPIPE => self.send_to_nobody(&link, from, error),
             result => result,
         }
     }

@@ -313,6 +313,13 @@ impl Ctx<'_> {
         (fd, self.call(CONNECT, &[fd, ADDRESS, 16]))
     }
 
+    /// Binds a new socket to [`PORT`].
+    fn bound(&self) -> Result<u64, Errno> {
+        let fd = self.socket(1).unwrap();
+        self.poke(ADDRESS, address(PORT));
+        self.call(BIND, &[fd, ADDRESS, 16])
+    }
+
     fn revents(&self, fd: u64) -> u16 {
         // pollfd: POLLIN | POLLOUT
         self.poke(SCRATCH + 0x100, [u32::try_from(fd).unwrap(), 5]);
@@ -346,9 +353,60 @@ fn a_connection_inside_needs_no_socket_of_the_host() {
         let (_, refused) = ctx.connected(PORT + 1, 0);
         assert_eq!(refused, Err(Errno::ECONNREFUSED));
         assert_eq!(world.platform.open_sockets(), 0);
-        // As soon as it is closed, another has the port.
+        // As soon as both are closed, the client first, another has the port.
         ctx.call(CLOSE, &[listener]).unwrap();
+        assert_eq!(ctx.bound(), Err(Errno::EADDRINUSE));
+        ctx.call(CLOSE, &[server]).unwrap();
         ctx.listener(0);
+    });
+}
+
+#[test]
+fn who_closes_first_keeps_the_port_for_a_minute() {
+    let world = alone();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        let (client, _) = ctx.connected(PORT, 0);
+        let server = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        for fd in [server, client, listener] {
+            ctx.call(CLOSE, &[fd]).unwrap();
+        }
+        assert_eq!(ctx.bound(), Err(Errno::EADDRINUSE));
+        world.platform.advance(59_999_000_000);
+        assert_eq!(ctx.bound(), Err(Errno::EADDRINUSE));
+        world.platform.advance(1_000_000);
+        assert!(ctx.bound().is_ok());
+    });
+}
+
+#[test]
+fn a_connection_that_is_dissolved_is_reset_and_the_socket_is_as_new() {
+    let world = alone();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        let (client, _) = ctx.connected(PORT, 0);
+        let server = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        ctx.poke(ADDRESS, [0u64; 2]);
+        assert_eq!(ctx.call(CONNECT, &[client, ADDRESS, 16]), Ok(0));
+        assert_eq!(ctx.call(READ, &[server, DATA, 1]), Err(Errno::ECONNRESET));
+        assert_eq!(ctx.call(READ, &[client, DATA, 1]), Err(Errno::ECONNRESET));
+        assert_eq!(ctx.call(READ, &[client, DATA, 1]), Err(Errno::ENOTCONN));
+        ctx.call(CLOSE, &[server]).unwrap();
+        ctx.poke(ADDRESS, address(PORT));
+        assert_eq!(ctx.call(CONNECT, &[client, ADDRESS, 16]), Ok(0));
+        let server = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        assert_eq!(ctx.call(WRITE, &[client, DATA, 3]), Ok(3));
+        assert_eq!(ctx.call(READ, &[server, DATA, 9]), Ok(3));
+        // Who waits at a listener that has no room any more is not connected later.
+        ctx.call(LISTEN, &[listener, 0]).unwrap();
+        let (_first, _) = ctx.connected(PORT, NONBLOCK);
+        let (second, _) = ctx.connected(PORT, NONBLOCK);
+        assert_eq!(ctx.revents(second), 0);
+        ctx.poke(ADDRESS, [0u64; 2]);
+        assert_eq!(ctx.call(CONNECT, &[second, ADDRESS, 16]), Ok(0));
+        ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        assert_eq!(ctx.call(WRITE, &[second, DATA, 1]), Err(Errno::ECONNRESET));
+        assert_eq!(world.platform.open_sockets(), 0);
     });
 }
 

@@ -75,9 +75,10 @@ impl<A: Clone, N: Clone> Channel<A, N> {
         }
     }
 
-    /// The receiver goes and drops what it has not received.
-    pub(crate) fn abandon(&self, is_reset: bool) {
-        if is_reset || self.is_readable() {
+    /// The receiver goes and drops what it has not received. Returns whether the sender is to hear of a reset.
+    pub(crate) fn abandon(&self, is_reset: bool) -> bool {
+        let is_reset = is_reset || self.is_readable();
+        if is_reset {
             self.is_reset.store(true, Ordering::SeqCst);
             self.was_reset.store(true, Ordering::SeqCst);
         }
@@ -86,6 +87,7 @@ impl<A: Clone, N: Clone> Channel<A, N> {
             Queue::Bytes(ring) => ring.clear(),
             Queue::Messages(packets) => packets.clear(),
         }
+        is_reset
     }
 
     /// Whether the sender is to hear of a reset.

@@ -18,8 +18,8 @@ impl InetSocket {
     }
 
     pub(in crate::net::inet) fn ready_stream(&self) -> Readiness {
-        if let Some(link) = self.stream.link.get() {
-            return self.ready_link(link);
+        if let Some(link) = self.stream.link() {
+            return self.ready_link(&link);
         }
         let mut ready = Readiness::empty();
         match self.progress() {
@@ -28,6 +28,7 @@ impl InetSocket {
             Progress::Dead => {
                 return Readiness::all().difference(Readiness::PRI | Readiness::ERR);
             }
+            Progress::Dissolved => return Readiness::OUT | Readiness::HUP | Readiness::ERR,
             Progress::Idle | Progress::Made => {}
         }
         let is_on_host = match &*self.stream.listener.lock() {
@@ -74,14 +75,10 @@ impl InetSocket {
         if let Some(errno) = self.datagram.take_error() {
             return Some(errno);
         }
-        {
-            let mut progress = self.stream.progress.lock();
-            if let Progress::Failed(errno) = *progress {
-                *progress = Progress::Dead;
-                return Some(errno);
-            }
+        if let Some(errno) = self.take_progress_error() {
+            return Some(errno);
         }
-        let link = self.stream.link.get()?;
+        let link = self.stream.link()?;
         if link.outgoing.take_reset() {
             return Some(Errno::ECONNRESET);
         }
@@ -89,9 +86,21 @@ impl InetSocket {
         was_void.is_ok().then_some(Errno::EPIPE)
     }
 
+    /// That connecting failed, or that the connection was dissolved, once.
+    pub(super) fn take_progress_error(&self) -> Option<Errno> {
+        let mut progress = self.stream.progress.lock();
+        let (next, errno) = match *progress {
+            Progress::Failed(errno) => (Progress::Dead, errno),
+            Progress::Dissolved => (Progress::Idle, Errno::ECONNRESET),
+            _ => return None,
+        };
+        *progress = next;
+        Some(errno)
+    }
+
     /// A buffer has another size now.
     pub(in crate::net::inet) fn resize(&self) {
-        if let Some(link) = self.stream.link.get() {
+        if let Some(link) = self.stream.link() {
             // What the peer said of its own buffer is not known any more.
             link.outgoing.set_capacity(self.options.capacity_to(&super::super::Options::new()));
         }
@@ -99,11 +108,11 @@ impl InetSocket {
 
     /// What SIOCINQ, SIOCOUTQ and SIOCATMARK tell.
     pub(in crate::net::inet) fn number(&self, request: u32) -> Result<u32> {
-        let link = self.stream.link.get();
+        let link = self.stream.link();
         if link.is_none() && self.listens() {
             bail!(EINVAL, "the socket listens");
         }
-        let number = match (request, link) {
+        let number = match (request, &link) {
             (ioctl::SIOCINQ, Some(link)) => self.readable(link),
             (ioctl::SIOCOUTQ, Some(_)) => 0,
             (ioctl::SIOCATMARK, Some(link)) => match &link.incoming.queue {
@@ -117,7 +126,7 @@ impl InetSocket {
 
     /// One of [`state`].
     pub(in crate::net::inet) fn tcp_state(&self) -> u8 {
-        match self.stream.link.get() {
+        match self.stream.link() {
             Some(link) if link.outgoing.was_reset() => state::CLOSE,
             Some(link) => match (self.is_shut(SENDING), link.incoming.is_over()) {
                 (false, false) => state::ESTABLISHED,

@@ -24,6 +24,13 @@ pub(in crate::net::inet) struct UrgentInbox {
     owner: Mutex<Weak<SignalDriven>>,
 }
 
+impl UrgentInbox {
+    /// There is no connection any more.
+    pub(super) fn clear(&self) {
+        *self.byte.lock() = None;
+    }
+}
+
 impl InetSocket {
     pub(super) fn is_urgent_inline(&self) -> bool {
         self.options.is_urgent_inline.load(Ordering::Relaxed)
