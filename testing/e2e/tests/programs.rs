@@ -197,6 +197,11 @@ fn urgent_data_is_signalled_and_marked_as_on_linux() {
 }
 
 #[test]
+fn urgent_data_of_the_unix_domain_is_that_of_linux() {
+    same("unixurgent", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn datagrams_are_put_together_and_lost_ones_counted_as_on_linux() {
     same("corked", &BOTH[..1], |case| case);
 }

@@ -5,6 +5,7 @@ use super::epoll::Interest;
 use super::sigio::SignalDriven;
 use crate::Kernel;
 use crate::net::inet::InetSocket;
+use crate::net::unix::UnixSocket;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -252,6 +253,8 @@ impl OpenFile {
         let driven = self.driven.lock().get_or_insert_with(|| SignalDriven::new(kernel, self)).clone();
         if let Some(socket) = self.file.as_any().downcast_ref::<InetSocket>() {
             // Urgent data is told of whether or not O_ASYNC is set.
+            socket.tell_of_urgent(Arc::downgrade(&driven));
+        } else if let Some(socket) = self.file.as_any().downcast_ref::<UnixSocket>() {
             socket.tell_of_urgent(Arc::downgrade(&driven));
         }
         driven

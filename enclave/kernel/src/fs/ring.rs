@@ -51,6 +51,8 @@ pub(crate) struct RingState<M> {
     len: usize,
     /// Of those, bytes promised to writers.
     promised: usize,
+    /// Bytes that were ever read.
+    received: u64,
     /// Somebody found nothing while another reader had all in its hands.
     is_missed: bool,
     /// Somebody found no room while another writer had been promised some.
@@ -98,6 +100,11 @@ impl<M> RingState<M> {
         self.len.saturating_sub(self.promised)
     }
 
+    /// Bytes that were ever read.
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Bytes for which there is no room any more.
     pub(crate) const fn used(&self) -> usize {
         self.len
@@ -143,6 +150,7 @@ impl<M> Ring<M> {
             spares: Vec::new(),
             len: 0,
             promised: 0,
+            received: 0,
             is_missed: false,
             is_refused: false,
             capacity,
@@ -224,6 +232,7 @@ impl<M> Ring<M> {
                 let mut state = self.state.lock();
                 let was_full = state.room() < ATOMIC;
                 state.len = state.len.saturating_sub(taken + lost);
+                state.received = state.received.saturating_add((taken + lost) as u64);
                 if segment.start < segment.end {
                     state.segments.push_front(segment);
                 } else {

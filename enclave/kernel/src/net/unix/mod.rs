@@ -9,6 +9,7 @@
 //! * [`ancillary`]: descriptors and credentials along with data.
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
+//! * [`urgent`]: MSG_OOB.
 //! * [`outside`]: connected to a socket of the host.
 //! * [`option`]: options, all of them kept here.
 //!
@@ -25,6 +26,7 @@ mod outside;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod urgent;
 
 use crate::Ctx;
 use crate::fs::anonymous_metadata;
@@ -44,6 +46,7 @@ use linux_abi::net::{MessageFlags, Ucred, family, ioctl, kind, shut};
 use name::{Name, Names};
 use option::Options;
 use platform::{HostFd, Platform};
+use urgent::UrgentInbox;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// Permission bits of a socket.
@@ -75,6 +78,7 @@ type Packet = local::Packet<Ancillary, Arc<Name>>;
 struct Link {
     incoming: Arc<Channel>,
     outgoing: Arc<Channel>,
+    peer_urgent: Arc<UrgentInbox>,
     /// Whether this side, and the other one, want to know who sends (SO_PASSCRED).
     wants_credentials: Arc<AtomicBool>,
     peer_wants_credentials: Arc<AtomicBool>,
@@ -102,6 +106,7 @@ pub(crate) struct UnixSocket {
     connectors: Arc<ReadinessNotifier>,
     /// Of a stream or sequenced-packet socket that is connected.
     link: Once<Link>,
+    urgent: Arc<UrgentInbox>,
     /// Of a socket that is connected to one of the host.
     outside: Once<Arc<HostSocket>>,
     /// Of a datagram socket.
@@ -145,6 +150,7 @@ impl UnixSocket {
             listener: Mutex::new(None),
             connectors: Arc::default(),
             link: Once::new(),
+            urgent: Arc::default(),
             outside: Once::new(),
             inbox: Arc::new(Packets::new(Arc::clone(&notifier))),
             notifier,
@@ -178,6 +184,7 @@ impl UnixSocket {
         let link = self.link.call_once(|| Link {
             incoming: Arc::clone(&back),
             outgoing: Arc::clone(&there),
+            peer_urgent: Arc::clone(&other.urgent),
             wants_credentials: Arc::clone(&here_wants),
             peer_wants_credentials: Arc::clone(&there_wants),
             peer_name: Arc::clone(&other.name),
@@ -189,6 +196,7 @@ impl UnixSocket {
         other.link.call_once(|| Link {
             incoming: there,
             outgoing: back,
+            peer_urgent: Arc::clone(&self.urgent),
             wants_credentials: there_wants,
             peer_wants_credentials: here_wants,
             peer_name: Arc::clone(&self.name),
@@ -261,7 +269,8 @@ impl UnixSocket {
         ready.set(Readiness::ERR, link.outgoing.is_reset());
         ready.set(Readiness::HUP, is_over && is_deaf);
         ready.set(Readiness::RDHUP, is_over);
-        ready.set(Readiness::IN, is_over || link.incoming.is_readable());
+        ready.set(Readiness::IN, is_over || link.incoming.is_readable() || self.urgent.has_any());
+        ready.set(Readiness::PRI, self.urgent.has_urgent());
         ready.set(Readiness::OUT, is_deaf || link.outgoing.has_room(self.link_limit(), &self.notifier));
         ready
     }
@@ -311,7 +320,7 @@ impl Drop for UnixSocket {
         drop(listener);
         self.connectors.broadcast(&Readiness::all());
         if let Some(link) = self.link.get() {
-            link.incoming.abandon(*self.is_embryo.get_mut());
+            link.incoming.abandon(*self.is_embryo.get_mut() || self.urgent.len() > 0);
             link.outgoing.close(false, true);
         }
         self.inbox.close(true, true);
@@ -480,12 +489,13 @@ impl File for UnixSocket {
         }
         let len = match (request, self.link.get()) {
             (ioctl::SIOCINQ, _) if self.is_datagram() => self.inbox.lengths().1,
-            (ioctl::SIOCINQ, Some(link)) => link.incoming.len(),
+            (ioctl::SIOCINQ, Some(link)) => link.incoming.len().saturating_add(self.urgent.len()),
+            (ioctl::SIOCATMARK, Some(link)) => self.is_at_mark(link).into(),
             (ioctl::SIOCINQ, None) if self.listener.lock().is_some() => {
                 bail!(EINVAL, "the socket listens")
             }
             (ioctl::SIOCOUTQ, Some(link)) => link.outgoing.len(),
-            (ioctl::SIOCINQ | ioctl::SIOCOUTQ, _) => 0,
+            (ioctl::SIOCINQ | ioctl::SIOCOUTQ | ioctl::SIOCATMARK, _) => 0,
             _ => {
                 return crate::net::inet::interfaces::ioctl(&*self.domain.platform, request, argument, space);
             }

@@ -68,6 +68,11 @@ impl Options {
         self.passes_credentials.load(Ordering::Relaxed)
     }
 
+    /// SO_OOBINLINE.
+    pub(super) fn is_inline(&self) -> bool {
+        self.switches.load(Ordering::Relaxed) & (1 << socket::OOBINLINE) != 0
+    }
+
     /// How long a wait may take.
     pub(super) fn limit_ns(&self, events: Readiness) -> Option<u64> {
         let limit = if events.contains(Readiness::IN) { &self.receive_limit_ns } else { &self.send_limit_ns };

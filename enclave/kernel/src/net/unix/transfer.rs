@@ -50,7 +50,7 @@ impl UnixSocket {
         };
         let result = match &link.incoming.queue {
             Queue::Bytes(ring) => {
-                let result = if is_peek { ring.peek(into) } else { ring.read(into) };
+                let result = self.urgent.read(ring, into, is_peek, self.options.is_inline());
                 result.map(|(len, mark)| Taken {
                     len,
                     ancillary: mark.unwrap_or_default(),
@@ -76,6 +76,9 @@ impl UnixSocket {
             return self.receive_outside(ctx, host, wanted);
         }
         let Incoming { data, control_room, flags, is_blocking } = wanted;
+        if flags.contains(MessageFlags::OOB) {
+            return self.receive_urgent(data, flags);
+        }
         if !RECEIVABLE.contains(flags) {
             bail!(EOPNOTSUPP, "a flag that receiving does not have here");
         }
@@ -190,6 +193,9 @@ impl UnixSocket {
             && message.to.is_empty()
         {
             return self.send_outside(ctx, host, message);
+        }
+        if message.flags.contains(MessageFlags::OOB) {
+            return self.send_urgent(ctx, message);
         }
         let Outgoing { data, to, control, flags, is_blocking } = message;
         if !SENDABLE.contains(flags) {
