@@ -16,6 +16,9 @@ const LENGTHS: [u64; 16] =
     [0, 1, 2, 4, 8, 16, 28, 56, 64, 100, 4096, 5000, 70_000, 0x1_c000, 1 << 20, u64::MAX >> 1];
 const PATHS: [&[u8]; 4] = [b"/mnt/a\0", b"/mnt\0", b"/mnt/a/b\0", b"/mnt/program\0"];
 
+/// Where the addresses of two of the host's socket files are.
+const NAMED: u64 = MEMORY + 220 * SLOT;
+
 /// Slots of the timer that ends the program: what it does, where its number goes, when.
 const EVENT: u64 = 210;
 const TIMER: u64 = 211;
@@ -123,6 +126,11 @@ const CALLS: &[(u64, &[Kind])] = &[
     (285, &[Fd, Small, Any, Length]),
     (9, &[Of(&[0]), Length, Of(&[1, 3]), Of(&[1, 2]), Fd, Of(&[0, 4096])]),
     (26, &[Any, Length, Small]),
+    // Sockets of the Unix domain, which connect to the host's.
+    (41, &[Of(&[1]), Of(&[1, 2, 5, 0x801, 0x802, 0x805]), Of(&[0])]),
+    (42, &[Fd, Of(&[NAMED, NAMED + SLOT]), Of(&[9, 16])]),
+    (44, &[Fd, Bytes, Length, FLAGS, Of(&[NAMED]), Of(&[9, 0])]),
+    (53, &[Of(&[1]), Of(&[1, 2, 5, 0x801]), Of(&[0]), At]),
 ];
 
 /// Bytes of a program that is never looked at: an ELF header and a segment.
@@ -233,6 +241,11 @@ fn furnish(fake: &FakePlatform) {
     // IP_TTL, IP_PKTINFO
     put(60, &[20, 0x2_0000_0000, 64]);
     put(61, &[28, 0x8_0000_0000, 0, 0]);
+    // SCM_RIGHTS
+    put(62, &[20, 0x1_0000_0001, 3]);
+    for (at, path) in (NAMED..).step_by(SLOT as usize).zip([b"\x01\0/mnt/a\0", b"\x01\0/mnt/b\0"]) {
+        fake.user_store(at, path).expect("the memory is there");
+    }
     // SIGEV_SIGNAL with SIGKILL, after three seconds
     put(EVENT, &[0, 9]);
     put(TIME, &[0, 0, 3, 0]);
