@@ -1,5 +1,6 @@
 /* Signals for files that become ready: O_ASYNC, F_SETOWN, F_SETSIG. */
 #include "check.h"
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -28,6 +29,13 @@ static int last(void) {
 static void look(const char *what) {
     int number = last();
     printf("%s: %s\n", what, number == 0 ? "nothing" : number == SIGIO ? "SIGIO" : number == SIGRTMIN + 3 ? "SIGRTMIN+3" : "another");
+}
+
+/* Waits for a signal. */
+static void await_signal(const char *what) {
+    for (int i = 0; i < 60000 && !came; i++)
+        usleep(1000);
+    look(what);
 }
 
 static void follow(int fd, int on) {
@@ -87,6 +95,28 @@ int main(void) {
     look("a byte for a thread");
     close(pair[1]);
     look("the other end is closed");
+
+    /* A connection of TCP: what comes may take a while. */
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof name;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), here = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&name, len);
+    getsockname(listener, (struct sockaddr *)&name, &len);
+    listen(listener, 1);
+    connect(here, (struct sockaddr *)&name, len);
+    int there = accept(listener, NULL, NULL);
+    works("F_SETOWN", fcntl(here, F_SETOWN, getpid()));
+    works("F_SETSIG", fcntl(here, F_SETSIG, SIGRTMIN + 3));
+    follow(here, 1);
+    last();
+    write(there, block, 1);
+    await_signal("a byte over TCP");
+    holds("says what happened, and where", code == POLL_IN && fd_told == here && band & POLLIN);
+    read(here, block, 1);
+    works("F_SETSIG", fcntl(here, F_SETSIG, 0));
+    close(there);
+    await_signal("the other end is closed");
+    close(here), close(listener);
 
     int up[2], down[2];
     if (pipe(up) || pipe(down))

@@ -1,8 +1,8 @@
 //! Signals for files that become ready: O_ASYNC, F_SETOWN, F_SETSIG (`fcntl(2)`).
 //!
-//! An open file description that has an owner observes its own file. Pipes, Unix sockets, pseudo-terminals and inotify have this.
-//! What the host has does not: nobody looks at the host's events while all threads run their programs. A connection of TCP inside of
-//! the enclave has SIGURG alone.
+//! An open file description that has an owner observes its own file. Pipes, Unix sockets, pseudo-terminals, inotify, and connections
+//! and listeners of TCP that are inside of the enclave have this. What the host has does not: nobody looks at the host's events
+//! while all threads run their programs.
 
 use super::OpenFile;
 use crate::{Ctx, Kernel, Process, signal};

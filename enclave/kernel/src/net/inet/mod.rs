@@ -416,6 +416,11 @@ impl File for InetSocket {
         }
     }
 
+    fn signals_events(&self) -> bool {
+        // Of what the host has, nobody hears while all threads run their programs.
+        self.has_link() || (self.listens() && self.host().is_none())
+    }
+
     fn wait_limit_ns(&self, events: Readiness) -> Option<u64> {
         self.options.limit_ns(events)
     }

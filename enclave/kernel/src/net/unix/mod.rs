@@ -9,7 +9,7 @@
 //! * [`ancillary`]: descriptors and credentials along with data.
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
-//! * [`urgent`]: MSG_OOB.
+//! * [`urgent`]: what is sent with MSG_OOB.
 //! * [`outside`]: connected to a socket of the host.
 //! * [`option`]: options, all of them kept here.
 //!
