@@ -158,9 +158,8 @@ pub trait HostNet {
     /// `send(2)`; of a stream, as much as the channel to the host takes at most.
     fn host_send(&self, fd: HostFd, data: &[u8], flags: u32) -> HostResult<usize>;
 
-    /// `recv(2)`: replaces the content of `into` by at most `wanted` bytes. Returns what `recv` does: more than came only
-    /// with MSG_TRUNC.
-    fn host_receive(&self, fd: HostFd, wanted: usize, flags: u32, into: &mut Vec<u8>) -> HostResult<usize>;
+    /// `recv(2)`. Returns what that does: more than there is room for only with MSG_TRUNC.
+    fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize>;
 
     /// `sendmsg(2)`.
     fn host_send_message(&self, fd: HostFd, message: &HostMessage<'_>) -> HostResult<usize>;

@@ -231,13 +231,13 @@ impl HostNet for Runtime {
         })
     }
 
-    fn host_receive(&self, fd: HostFd, wanted: usize, flags: u32, into: &mut Vec<u8>) -> HostResult<usize> {
+    fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize> {
         patiently(|| {
             let channel = channel()?;
-            let wanted = wanted.min(channel.capacity());
+            let wanted = into.len().min(channel.capacity());
             let args = [raw(fd), wanted as u64, u64::from(flags), 0, 0, 0];
             let len = channel.call(Ocall::Receive, args, most_received(wanted, flags))? as usize;
-            take_data(channel, 0, len.min(wanted), into)?;
+            channel.take(0, into.get_mut(..len.min(wanted)).unwrap_or_default())?;
             Ok(len)
         })
     }

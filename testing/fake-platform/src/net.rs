@@ -439,9 +439,9 @@ impl HostNet for FakePlatform {
         self.net(|net| net.send(fd, &HostAddress::NONE, data))
     }
 
-    fn host_receive(&self, fd: HostFd, wanted: usize, flags: u32, into: &mut Vec<u8>) -> HostResult<usize> {
-        let received = self.net(|net| net.receive(fd, wanted, flags))?;
-        *into = received.data;
+    fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize> {
+        let received = self.net(|net| net.receive(fd, into.len(), flags))?;
+        into[..received.data.len()].copy_from_slice(&received.data);
         Ok(received.len)
     }
 

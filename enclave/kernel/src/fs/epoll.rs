@@ -360,7 +360,9 @@ impl Epoll {
     /// Looks at the interests that are queued, each once.
     fn collect(&self, max: usize, events: &mut Vec<EpollEvent>) {
         let mut left = self.queue.lock().len();
-        let mut back = Vec::new();
+        let most = left.min(max);
+        events.reserve(most);
+        let mut back = Vec::with_capacity(most);
         while left > 0 && events.len() < max {
             let Some(interest) = self.queue.lock().pop_front() else { break };
             left -= 1;

@@ -7,6 +7,7 @@ use crate::fs::{self, Epoll};
 use kbase::{Errno, Error, Result, UserAddr, UserPtr};
 use linux_abi::fs::{EpollEvent, OpenFlags};
 use linux_abi::time::Timespec;
+use zerocopy::IntoBytes;
 
 /// Most events of one wait.
 const MAX_EVENTS: i32 = i32::MAX / 12;
@@ -117,8 +118,8 @@ fn wait_for(
     }
     let max = usize::try_from(max).unwrap_or_default();
     let events = Epoll::of(&open)?.wait(ctx, max, deadline(ctx, timeout_ns))?;
-    for (index, event) in (0u64..).zip(&events) {
-        into.index(index)?.write(ctx.user(), event)?;
+    if !events.is_empty() {
+        ctx.user().store(into.address(), events.as_slice().as_bytes())?;
     }
     Ok(events.len())
 }

@@ -2,6 +2,7 @@
 //!
 //! Its calls never wait: who may wait passes a function that does ([`Wait`]). Time limits are the [`super::InetSocket`]'s.
 
+use super::bounce::Bounce;
 use super::readiness::{HostSockets, Pollee};
 use crate::fs::wait::ALWAYS;
 use alloc::sync::{Arc, Weak};
@@ -81,6 +82,11 @@ impl HostSocket {
 
     pub(super) const fn notifier(&self) -> &Arc<ReadinessNotifier> {
         &self.notifier
+    }
+
+    /// A buffer for data.
+    pub(super) fn bounce(&self) -> Bounce<'_> {
+        self.sockets.bounces().take()
     }
 
     pub(super) fn is_stream(&self) -> bool {

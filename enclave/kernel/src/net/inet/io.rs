@@ -1,8 +1,8 @@
 //! Sending and receiving.
 
+use super::bounce::Bounce;
 use super::host::{HostSocket, Wait};
 use crate::net::{Received, local};
-use alloc::vec::Vec;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::{MessageFlags, control};
 use platform::HostMessage;
@@ -44,24 +44,24 @@ impl HostSocket {
         flags: MessageFlags,
         wait: Wait<'_>,
     ) -> Result<usize> {
-        let mut bounce = Vec::new();
+        let mut bounce = self.bounce();
         self.fill(&mut bounce, from)?;
         self.send_all(bounce, 0, from, sendable(flags)?, wait)
     }
 
     /// Takes what crosses the border at once.
-    fn fill(&self, bounce: &mut Vec<u8>, from: &mut dyn ByteSource) -> Result<()> {
+    fn fill(&self, bounce: &mut Bounce<'_>, from: &mut dyn ByteSource) -> Result<()> {
         let room = if self.is_stream() { CHUNK } else { DATAGRAM };
-        bounce.resize(from.remaining().min(room), 0);
-        let taken = from.take(bounce)?;
-        bounce.truncate(taken);
+        bounce.set_len(from.remaining().min(room));
+        let taken = from.take(bounce.bytes_mut())?;
+        bounce.set_len(taken);
         Ok(())
     }
 
     /// Sends `bounce` from `start` on, and then, of a stream, all that `from` has.
     fn send_all(
         &self,
-        mut bounce: Vec<u8>,
+        mut bounce: Bounce<'_>,
         start: usize,
         from: &mut dyn ByteSource,
         flags: MessageFlags,
@@ -70,7 +70,7 @@ impl HostSocket {
         let mut done = 0usize;
         let mut rest = start;
         loop {
-            let part = bounce.get(rest..).unwrap_or_default();
+            let part = bounce.bytes().get(rest..).unwrap_or_default();
             let left = part.len();
             let before = self.pollee.before();
             let error = match self.platform.host_send(self.fd, part, flags.bits()) {
@@ -102,7 +102,7 @@ impl HostSocket {
                 Err(Error::new(error, "the host could not send"))
             };
             if let Err(error) = result {
-                from.give_back(bounce.len().saturating_sub(rest));
+                from.give_back(bounce.bytes().len().saturating_sub(rest));
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
         }
@@ -126,10 +126,10 @@ impl HostSocket {
         let flags = sendable(flags)?;
         check_control(control)?;
         let to = self.address_of_program(to)?;
-        let mut data = Vec::new();
+        let mut data = self.bounce();
         self.fill(&mut data, from)?;
         let sent = loop {
-            let message = HostMessage { to, control, data: &data, flags: flags.bits() };
+            let message = HostMessage { to, control, data: data.bytes(), flags: flags.bits() };
             let before = self.pollee.before();
             match self.platform.host_send_message(self.fd, &message) {
                 Ok(sent) => break sent,
@@ -140,7 +140,7 @@ impl HostSocket {
                 Err(error) => return Err(error.into()),
             }
         };
-        if self.is_stream() && (sent < data.len() || from.remaining() > 0) {
+        if self.is_stream() && (sent < data.bytes().len() || from.remaining() > 0) {
             // The rest needs neither address nor control messages again.
             return Ok(sent.saturating_add(self.send_all(data, sent, from, flags, wait).unwrap_or(0)));
         }
@@ -161,20 +161,22 @@ impl HostSocket {
         let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB | MessageFlags::ERRQUEUE);
         let wants_all = flags.contains(MessageFlags::WAITALL) && self.is_stream() && takes;
         let mut done = 0usize;
-        let mut bounce = Vec::new();
+        let mut bounce = self.bounce();
         loop {
             let room = if self.is_stream() { CHUNK } else { DATAGRAM };
             let wanted = into.remaining().min(room);
             let before = self.pollee.before();
-            let error = match self.platform.host_receive(self.fd, wanted, host_flags.bits(), &mut bounce) {
+            bounce.set_len(wanted);
+            let error = match self.platform.host_receive(self.fd, host_flags.bits(), bounce.bytes_mut()) {
                 Ok(len) => {
                     if self.is_stream() && flags.contains(MessageFlags::TRUNC) {
                         // TCP throws away what it is asked for, and copies nothing.
                         self.pollee.is_unsure(before);
                         return Ok(len);
                     }
-                    let put = match into.put(&bounce) {
-                        Ok(put) if put < bounce.len() && !self.is_stream() => {
+                    bounce.set_len(len.min(wanted));
+                    let put = match into.put(bounce.bytes()) {
+                        Ok(put) if put < bounce.bytes().len() && !self.is_stream() => {
                             bail!(EFAULT, "a part of the message could not be copied")
                         }
                         Ok(put) => put,

@@ -16,6 +16,7 @@
 //! * [`ports`]: who has which port.
 //! * [`stream`], [`datagram`], [`cork`]: TCP and UDP inside the enclave; datagrams that are put together.
 //! * [`host`], [`io`], [`batch`]: a socket of the host; sending and receiving on it; several datagrams at once.
+//! * [`bounce`]: buffers for that.
 //! * [`option`]: options, here and of the host.
 //! * [`socket`]: the calls of `socket(2)`.
 //! * [`readiness`]: what a host's socket is ready for, and who is told.
@@ -25,6 +26,7 @@
 //! Lock order: a listener; then the leaves: how far a connection is, a name, the options, a table of ports, a queue.
 
 mod batch;
+mod bounce;
 mod cork;
 mod datagram;
 mod endpoint;

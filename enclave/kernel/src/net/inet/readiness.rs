@@ -15,6 +15,7 @@
 //!
 //! Lock order: [`HostSockets::watched`] alone; it is not held while a notifier tells.
 
+use super::bounce::Bounces;
 use super::host::HostSocket;
 use crate::Ctx;
 use alloc::sync::Weak;
@@ -33,6 +34,7 @@ pub(crate) struct HostSockets {
     next_token: AtomicU64,
     /// How often nobody asked the host since somebody did.
     unasked: AtomicU32,
+    bounces: Bounces,
 }
 
 /// How many times in a row somebody may be content with what is known to be ready.
@@ -42,6 +44,10 @@ impl HostSockets {
     /// Whether a thread that waits may wait for the host.
     pub(crate) fn are_watched(&self) -> bool {
         self.count.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) const fn bounces(&self) -> &Bounces {
+        &self.bounces
     }
 
     /// Starts to watch a socket: the token for the host, which is not 0.
