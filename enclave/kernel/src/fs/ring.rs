@@ -1,8 +1,8 @@
 //! A queue of bytes between threads: what pipes and stream sockets are made of.
 //!
 //! Bytes travel in segments. A writer copies from user memory into a segment of its own and then queues it, a reader
-//! takes a segment out of the queue and then copies from it: one copy each way for large transfers, and no
-//! lock over user memory. Small writes are gathered in the last segment.
+//! takes a segment out of the queue and then copies from it: one copy each way, and no lock over user memory. Small writes are
+//! gathered in the last segment.
 //!
 //! A write may carry a mark, which goes with its first byte. What a read does about that is [`Marks`].
 //!
@@ -20,8 +20,10 @@ use vfs::{Readiness, ReadinessNotifier};
 pub(crate) const ATOMIC: usize = 4096;
 /// Bytes of the largest segment.
 pub(crate) const SEGMENT: usize = 64 * 1024;
-/// Buffers that are kept for reuse.
-const SPARES: usize = 2;
+/// Writes of less are gathered.
+const SMALL: usize = 1024;
+/// Buffers of each size that are kept for reuse: of [`ATOMIC`] and of [`SEGMENT`] bytes.
+const SPARES: [usize; 2] = [8, 2];
 
 /// What a read does about marks. A small write that is marked is a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +47,8 @@ pub(crate) struct Ring<M = ()> {
 
 pub(crate) struct RingState<M> {
     segments: VecDeque<Segment<M>>,
-    /// Buffers of [`SEGMENT`] bytes.
-    spares: Vec<Box<[u8]>>,
+    /// Buffers of [`ATOMIC`] and of [`SEGMENT`] bytes.
+    spares: [Vec<Box<[u8]>>; 2],
     /// Bytes queued, in the hands of a reader, or promised to a writer.
     len: usize,
     /// Of those, bytes promised to writers.
@@ -111,9 +113,18 @@ impl<M> RingState<M> {
     }
 
     fn recycle(&mut self, buffer: Box<[u8]>) {
-        if buffer.len() == SEGMENT && self.spares.len() < SPARES {
-            self.spares.push(buffer);
+        let ([pages, large], [most_pages, most_large]) = (&mut self.spares, SPARES);
+        match buffer.len() {
+            ATOMIC if pages.len() < most_pages => pages.push(buffer),
+            SEGMENT if large.len() < most_large => large.push(buffer),
+            _ => {}
         }
+    }
+
+    /// A buffer that was used before, for so many bytes.
+    fn spare(&mut self, len: usize) -> Option<Box<[u8]>> {
+        let [pages, large] = &mut self.spares;
+        if len <= ATOMIC { pages.pop() } else { large.pop() }
     }
 
     /// Queues a small write: in the last segment, or in a new one.
@@ -121,8 +132,9 @@ impl<M> RingState<M> {
         if mark.is_none() && self.segments.back_mut().is_some_and(|last| last.append(bytes)) {
             return;
         }
-        let spare = if mark.is_none() { self.spares.pop() } else { None };
-        let buffer = spare.unwrap_or_else(|| alloc::vec![0; ATOMIC].into_boxed_slice());
+        // What others will be appended to had better be large.
+        let large = if mark.is_none() { self.spare(SEGMENT) } else { None };
+        let buffer = large.or_else(|| self.spare(ATOMIC)).unwrap_or_else(|| new_buffer(ATOMIC));
         let mut segment = Segment { buffer, start: 0, end: 0, mark: None };
         segment.append(bytes);
         segment.mark = mark.take();
@@ -147,7 +159,7 @@ impl<M> Ring<M> {
     ) -> Self {
         let state = RingState {
             segments: VecDeque::new(),
-            spares: Vec::new(),
+            spares: [const { Vec::new() }; 2],
             len: 0,
             promised: 0,
             received: 0,
@@ -304,7 +316,7 @@ impl<M> Ring<M> {
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
             };
-            let result = if promised <= ATOMIC {
+            let result = if promised < SMALL {
                 self.write_small(from, promised, mark)
             } else {
                 self.write_large(from, promised, spare, mark)
@@ -336,12 +348,12 @@ impl<M> Ring<M> {
         let promised = wanted.min(room).min(SEGMENT);
         state.len += promised;
         state.promised += promised;
-        let spare = if promised > ATOMIC { state.spares.pop() } else { None };
+        let spare = if promised < SMALL { None } else { state.spare(promised) };
         Ok((promised, spare))
     }
 
     fn write_small(&self, from: &mut dyn ByteSource, promised: usize, mark: &mut Option<M>) -> Result<usize> {
-        let mut bounce = [0u8; ATOMIC];
+        let mut bounce = [0u8; SMALL];
         let result = take_pages(from, bounce.get_mut(..promised).unwrap_or_default());
         let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();
         let is_refused = {
@@ -363,7 +375,8 @@ impl<M> Ring<M> {
         spare: Option<Box<[u8]>>,
         mark: &mut Option<M>,
     ) -> Result<usize> {
-        let mut buffer = spare.unwrap_or_else(|| alloc::vec![0; SEGMENT].into_boxed_slice());
+        let mut buffer =
+            spare.unwrap_or_else(|| new_buffer(if promised <= ATOMIC { ATOMIC } else { SEGMENT }));
         let result = take_pages(from, buffer.get_mut(..promised).unwrap_or_default());
         let taken = *result.as_ref().unwrap_or(&0);
         let is_refused = {
@@ -385,6 +398,10 @@ impl<M> Ring<M> {
             self.writer.broadcast(&Readiness::OUT);
         }
     }
+}
+
+fn new_buffer(len: usize) -> Box<[u8]> {
+    alloc::vec![0; len].into_boxed_slice()
 }
 
 /// Takes bytes to queue.
