@@ -1,9 +1,11 @@
 /* Children: fork, exec, wait, pipes between them, signals from and to them. */
 #include "check.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -135,5 +137,18 @@ int main(int argc, char **argv) {
     show("WNOHANG", waitpid(pid, &status, WNOHANG));
     kill(pid, SIGTERM);
     wait_for("after WNOHANG", pid);
+
+    /* Where the number cannot be stored there is a child nevertheless; where its descriptor cannot, there is none. */
+    long flags[] = {CLONE_PARENT_SETTID, CLONE_CHILD_SETTID, CLONE_PIDFD};
+    for (int i = 0; i < 3; i++) {
+        pid = (pid_t)syscall(SYS_clone, SIGCHLD | flags[i], 0, 8, 8, 0);
+        if (pid == 0)
+            _exit(23);
+        show("clone", pid < 0 ? pid : 0);
+        if (pid > 0)
+            wait_for("its child", pid);
+    }
+    int descriptor = dup(0);
+    show("the next descriptor", descriptor);
     return 0;
 }

@@ -5,6 +5,7 @@ use super::{NewProcess, Origin, Process};
 use crate::Ctx;
 use crate::fs::FileTable;
 use crate::ipc::segment;
+use crate::syscall::Fd;
 use crate::thread::NewThread;
 use crate::vm::AddressSpace;
 use alloc::sync::Arc;
@@ -98,31 +99,29 @@ fn first_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> NewThread {
     }
 }
 
-/// Stores the number where both sides want it, before the child runs.
-fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u32) -> Result<()> {
+/// Stores the number where both sides want it, before the child runs. As on Linux, nobody hears of a fault.
+fn store_tid(ctx: &Ctx<'_>, request: &CloneRequest, child: &AddressSpace, tid: u32) {
     if request.flags.contains(CloneFlags::PARENT_SETTID) {
-        request.parent_tid.write(ctx.user(), &tid)?;
+        let _ = request.parent_tid.write(ctx.user(), &tid);
     }
     if request.flags.contains(CloneFlags::CHILD_SETTID) {
-        // Linux does this in the child, whose fault nobody hears of.
         if child.id() == ctx.space.id() {
             let _ = request.child_tid.write(ctx.user(), &tid);
         } else {
             child.store_while_away(ctx.space, request.child_tid.address().0, &tid.to_le_bytes());
         }
     }
-    Ok(())
 }
 
 /// Makes the descriptor of the child that the caller asked for.
-fn store_pidfd(ctx: &Ctx<'_>, request: &CloneRequest, child: &Arc<Process>) -> Result<()> {
+fn store_pidfd(ctx: &Ctx<'_>, request: &CloneRequest, child: &Arc<Process>) -> Result<Option<Fd>> {
     if !request.flags.contains(CloneFlags::PIDFD) {
-        return Ok(());
+        return Ok(None);
     }
     let open = crate::fs::pidfd(ctx.kernel.mounts.shared(), child.clone(), OpenFlags::empty());
     let fd = ctx.files.insert(open, true)?;
     let told = request.pidfd.write(ctx.user(), &fd.0);
-    told.or_else(|error| ctx.files.close(fd).and(Err(error)))
+    told.map(|()| Some(fd)).or_else(|error| ctx.files.close(fd).and(Err(error)))
 }
 
 /// Asks for a host thread.
@@ -138,8 +137,8 @@ fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let max = kernel.config().limits.max_threads;
     let thread =
         kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
-    let started = store_tid(ctx, request, ctx.space, thread.tid()).and_then(|()| start(ctx, thread.tid()));
-    if let Err(error) = started {
+    store_tid(ctx, request, ctx.space, thread.tid());
+    if let Err(error) = start(ctx, thread.tid()) {
         ctx.process.state.lock().threads.retain(|other| other.tid() != thread.tid());
         kernel.processes.remove_thread(thread.tid());
         return Err(error);
@@ -185,10 +184,14 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
         child.signals.reset_for_exec();
     }
-    let described = store_pidfd(ctx, request, &child);
-    let started = described
-        .and_then(|()| store_tid(ctx, request, &space, child.pid))
-        .and_then(|()| start(ctx, child.pid));
+    let started = store_pidfd(ctx, request, &child).and_then(|pidfd| {
+        store_tid(ctx, request, &space, child.pid);
+        start(ctx, child.pid).inspect_err(|_| {
+            if let Some(fd) = pidfd {
+                let _ = ctx.files.close(fd);
+            }
+        })
+    });
     if let Err(error) = started {
         kernel.processes.remove_thread(child.pid);
         kernel.processes.remove_process(child.pid);
