@@ -32,10 +32,10 @@ thread_local! {
     static CURRENT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Locks even if another test thread panicked while it held the lock.
 /// How long a test thread waits for another before the test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Locks even if another test thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

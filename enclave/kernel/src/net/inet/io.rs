@@ -305,7 +305,15 @@ pub(super) fn check_control(chain: &[u8]) -> Result<()> {
     if chain.len() > CONTROL {
         bail!(ENOBUFS, "too many control messages");
     }
-    for message in control::messages(chain) {
+    sendable_messages(chain).try_for_each(|message| message.map(drop))
+}
+
+/// The control messages of a chain, which may be sent.
+///
+/// # Errors
+/// EINVAL the chain is broken, or has what cannot be sent.
+pub(super) fn sendable_messages(chain: &[u8]) -> impl Iterator<Item = Result<control::ControlMessage<'_>>> {
+    control::messages(chain).map(|message| {
         let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
         let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
             bail!(EINVAL, "this control message cannot be sent");
@@ -313,6 +321,6 @@ pub(super) fn check_control(chain: &[u8]) -> Result<()> {
         if !(least..=most).contains(&message.data.len()) {
             bail!(EINVAL, "a control message of another length");
         }
-    }
-    Ok(())
+        Ok(message)
+    })
 }

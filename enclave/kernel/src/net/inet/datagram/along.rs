@@ -1,12 +1,13 @@
 //! What goes along with a datagram in the enclave: the control messages that are sent with it and those that are received.
 
 use super::super::InetSocket;
+use super::super::io::sendable_messages;
 use crate::net::local::Chain;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use kbase::{Result, bail};
+use kbase::Result;
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, udp};
-use linux_abi::net::{MessageFlags, control, family, protocol};
+use linux_abi::net::{MessageFlags, family, protocol};
 use linux_abi::time::{Timespec, Timeval};
 use zerocopy::IntoBytes;
 
@@ -42,14 +43,8 @@ impl Wishes {
     /// EINVAL it is broken, or has what cannot be sent.
     pub(super) fn read(chain: &[u8]) -> Result<Self> {
         let mut wishes = Self::default();
-        for message in control::messages(chain) {
-            let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
-            let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
-                bail!(EINVAL, "this control message cannot be sent");
-            };
-            if !(least..=most).contains(&message.data.len()) {
-                bail!(EINVAL, "a control message of another length");
-            }
+        for message in sendable_messages(chain) {
+            let message = message?;
             let number = match *message.data {
                 [byte] => byte.into(),
                 [low, high] => u16::from_le_bytes([low, high]).into(),
