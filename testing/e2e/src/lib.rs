@@ -11,7 +11,7 @@ mod run;
 mod server;
 
 pub use compile::{Linked, Toolchain, cplusplus, go, rust};
-pub use run::{Case, Run, occlum_command, occlum_in};
+pub use run::{Case, Run, occlum_command, occlum_in, run_to_end, watch};
 pub use server::{PATIENCE, Server, client, free_port, noise};
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer, natively or not.
@@ -152,7 +152,7 @@ impl Case {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.folder);
-        run(command, &self.input)
+        run(&mut command, &self.input)
     }
 
     fn line(&self) -> String {
@@ -207,11 +207,23 @@ impl Run {
     }
 }
 
+/// Kills a child that a test talks to when it has not ended after five minutes, so that a test never waits for ever.
+pub fn watch(child: &Child) {
+    let pid = child.id();
+    std::thread::spawn(move || {
+        std::thread::sleep(3 * PATIENCE);
+        // What has ended is a zombie of the test, or its number is that of a stranger by now.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if status.contains(&format!("\nPPid:\t{}\n", std::process::id())) && !status.contains("\nState:\tZ") {
+            eprintln!("process {pid} does not end:\n{status}");
+            drop(Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status());
+        }
+    });
+}
+
 /// Runs the `occlum` command itself in `folder`.
 pub fn occlum_in(folder: &Path, arguments: &[&str]) -> Run {
-    let mut command = occlum_command();
-    command.args(arguments).current_dir(folder);
-    run(command, &[])
+    run_to_end(occlum_command().args(arguments).current_dir(folder))
 }
 
 /// The `occlum` command with the cache and the key of the tests.
@@ -221,8 +233,13 @@ pub fn occlum_command() -> Command {
     command
 }
 
+/// Runs a command to its end, without input, or kills it when patience is at its end.
+pub fn run_to_end(command: &mut Command) -> Run {
+    run(command, &[])
+}
+
 /// Runs `command` to its end, or kills it when patience is at its end.
-fn run(mut command: Command, input: &[u8]) -> Run {
+fn run(command: &mut Command, input: &[u8]) -> Run {
     command
         .env("XDG_CACHE_HOME", cache())
         .env("XDG_CONFIG_HOME", cache())

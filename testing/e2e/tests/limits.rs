@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{folder, installed, occlum_command, occlum_in};
+use e2e::{folder, installed, occlum_command, occlum_in, run_to_end};
 use std::fs;
 
 #[test]
@@ -27,21 +27,18 @@ fn files_in_memory_take_a_part_of_the_kernel_heap_that_the_configuration_sets() 
         let script =
             "dd if=/dev/zero of=/tmp/a bs=1M count=150 && dd if=/dev/zero of=/root/b bs=1M count=150";
         let script = format!("mkdir -p /root; {script}");
-        let output = occlum_command()
-            .args(["run", "/bin/busybox", "sh", "-c", &script])
-            .env("OCCLUM_LOG_LEVEL", "warn")
-            .current_dir(&path)
-            .output()
-            .unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let mut command = occlum_command();
+        command.args(["run", "/bin/busybox", "sh", "-c", &script]);
+        let run = run_to_end(command.env("OCCLUM_LOG_LEVEL", "warn").current_dir(&path));
+        (run.status, run.errors())
     };
     let (status, errors) = run("1GB");
-    assert_eq!(status, Some(1), "{errors}");
+    assert_eq!(status, 1, "{errors}");
     assert!(errors.contains("No space left on device"), "{errors}");
     assert!(
         errors.contains("raise") && errors.contains("resource_limits.kernel_space_heap_max_size"),
         "{errors}"
     );
     let (status, errors) = run("2GB");
-    assert_eq!(status, Some(0), "{errors}");
+    assert_eq!(status, 0, "{errors}");
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Run, Toolchain, folder, occlum_command, occlum_in};
+use e2e::{Case, Linked, Run, Toolchain, folder, occlum_command, occlum_in, watch};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -49,6 +49,7 @@ impl Server {
         let mut command = occlum_command();
         command.args(["run", "/bin/reach", "serve"]).args(addresses).current_dir(instance);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        watch(&child);
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "serving\n");

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Toolchain, folder, occlum_command};
+use e2e::{Case, Linked, Toolchain, folder, occlum_command, watch};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
@@ -84,6 +84,7 @@ fn leave_nothing_behind(linked: Linked, in_a_row: usize) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    watch(&child);
     let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
     let mut many = Many { child, to, from, said: Vec::new() };
     let warm = many.next("warm");

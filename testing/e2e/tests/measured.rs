@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Toolchain, folder, occlum_command, occlum_in};
+use e2e::{Case, Linked, Toolchain, folder, occlum_command, occlum_in, run_to_end};
 use std::fs;
 
 /// A program in the current folder is a file of the host too. Only the measured one has a table of its system calls, so
@@ -34,15 +34,11 @@ fn a_release_enclave_logs_nothing_whatever_the_host_says() {
         let after = after.trim_start_matches(char::is_alphabetic);
         fs::write(path.join("Occlum.json"), format!("{before}\"debuggable\": {debuggable}{after}")).unwrap();
         assert_eq!(occlum_in(&path, &["build"]).status, 0);
-        let output = occlum_command()
-            .args(["run", "--strace", "--stats", "/bin/missing"])
-            .env("OCCLUM_LOG_LEVEL", "trace")
-            .env("SGX_MODE", "SIM")
-            .current_dir(&path)
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "system call 9999: ENOSYS\n");
-        let errors = String::from_utf8_lossy(&output.stderr);
+        let mut command = occlum_command();
+        command.args(["run", "--strace", "--stats", "/bin/missing"]).current_dir(&path);
+        let run = run_to_end(command.env("OCCLUM_LOG_LEVEL", "trace").env("SGX_MODE", "SIM"));
+        assert_eq!(run.text(), "system call 9999: ENOSYS\n");
+        let errors = run.errors();
         assert_eq!(errors.contains("9999"), logs, "debuggable {debuggable}: {errors}");
         // It is said once that nothing is protected, where the user may think otherwise.
         let warnings =

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Toolchain, folder, installed, occlum_command, occlum_in};
+use e2e::{Case, Linked, Toolchain, folder, installed, occlum_command, occlum_in, watch};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 /// `occlum try` of a shell script, with its streams piped.
 fn start(script: &str) -> Child {
-    occlum_command()
+    let child = occlum_command()
         .args(["try", "/bin/dash", "-c", script])
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap()
+        .unwrap();
+    watch(&child);
+    child
 }
 
 fn status_of(mut child: Child) -> i32 {
@@ -69,6 +71,7 @@ fn a_closed_pipe_ends_the_program() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    watch(&child);
     let mut start = [0; 10];
     child.stdout.take().unwrap().read_exact(&mut start).unwrap();
     assert_eq!(&start, b"1\n2\n3\n4\n5\n");

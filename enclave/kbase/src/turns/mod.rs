@@ -23,7 +23,7 @@ mod models;
 use crate::event::Waker;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
@@ -41,10 +41,8 @@ pub struct Seat {
     id: u64,
     /// Threads that are inside.
     inside: AtomicU32,
-    /// Its threads that wait to get inside.
+    /// Its threads that wait to get inside. The first is the one that is woken, and looks at the clock.
     tickets: Mutex<Vec<Arc<Ticket>>>,
-    /// One of these looks at the clock.
-    has_asker: AtomicBool,
 }
 
 /// What a thread that waits holds.
@@ -58,12 +56,7 @@ impl Seat {
     /// The seat of a member with a number that no other has, and that is not 0.
     #[must_use]
     pub fn new(id: u64) -> Self {
-        Self {
-            id,
-            inside: AtomicU32::new(0),
-            tickets: Mutex::new(Vec::new()),
-            has_asker: AtomicBool::new(false),
-        }
+        Self { id, inside: AtomicU32::new(0), tickets: Mutex::new(Vec::new()) }
     }
 
     /// The number.
@@ -99,7 +92,7 @@ pub struct Turns<M> {
     state: Mutex<State>,
     /// The first of those who wait, to be read without the lock.
     first: AtomicU64,
-    members: Mutex<Vec<(u64, Weak<M>)>>,
+    members: Mutex<BTreeMap<u64, Weak<M>>>,
 }
 
 struct State {
@@ -157,18 +150,23 @@ impl<M: Member> Turns<M> {
                 waiting: VecDeque::new(),
             }),
             first: AtomicU64::new(NOBODY),
-            members: Mutex::new(alloc::vec![(id, Arc::downgrade(resident))]),
+            members: Mutex::new(BTreeMap::from([(id, Arc::downgrade(resident))])),
         }
     }
 
     /// Adds a member, which is not resident.
     pub fn add(&self, member: &Arc<M>) {
-        self.members.lock().push((member.seat().id, Arc::downgrade(member)));
+        self.members.lock().insert(member.seat().id, Arc::downgrade(member));
     }
 
     /// The members that live. To be dropped without a lock: with the last reference a member leaves for good.
     pub fn members(&self) -> Vec<Arc<M>> {
-        self.members.lock().iter().filter_map(|(_, member)| member.upgrade()).collect()
+        self.members.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A member, if it lives. To be dropped without a lock, like all of them.
+    fn member(&self, id: u64) -> Option<Arc<M>> {
+        self.members.lock().get(&id).and_then(Weak::upgrade)
     }
 
     /// Waits until the calling thread is inside: in `wait`, which returns when `waker` is woken, or earlier. `switch` as for
@@ -184,8 +182,7 @@ impl<M: Member> Turns<M> {
         if self.try_enter(me, &clock, &switch) == Entry::Inside {
             return;
         }
-        let Seat { tickets, has_asker, .. } = me.seat();
-        let mut is_asker = false;
+        let tickets = &me.seat().tickets;
         let ticket = Arc::new(Ticket { waker: waker.clone(), is_inside: AtomicBool::new(false) });
         tickets.lock().push(ticket.clone());
         // Pairs with the fence of `leave`.
@@ -193,8 +190,7 @@ impl<M: Member> Turns<M> {
         while !ticket.is_inside.load(Ordering::SeqCst)
             && let Entry::Taken(stay) = self.attempt(me, Some(&ticket), &clock, &switch)
         {
-            is_asker = is_asker || (stay.is_some() && !has_asker.swap(true, Ordering::SeqCst));
-            wait(stay.filter(|_| is_asker));
+            wait(stay.filter(|_| tickets.lock().first().is_some_and(|first| Arc::ptr_eq(first, &ticket))));
         }
     }
 
@@ -220,31 +216,27 @@ impl<M: Member> Turns<M> {
         let seat = me.seat();
         // Declared before the guard, so that they are dropped after it.
         let members: Vec<Arc<M>>;
+        let resident: Option<Arc<M>>;
         let mut state = self.state.lock();
         if ticket.is_some_and(|ticket| ticket.is_inside.load(Ordering::SeqCst)) {
             return Entry::Inside;
         }
         let is_switching = state.is_switching;
-        if state.resident == seat.id && !is_switching {
+        let is_resident = state.resident == seat.id;
+        let is_turn = state.waiting.front().is_none_or(|&first| first == seat.id);
+        if is_resident && !is_switching {
             if state.waiting.is_empty() && ticket.is_none() {
                 seat.count_in();
                 return Entry::Inside;
             }
-            if state.waiting.is_empty() || clock() < state.slice_end_ns {
+            if is_turn || clock() < state.slice_end_ns {
                 return self.admit(state, seat, ticket, false);
             }
         }
-        members = self.members();
-        let find = |id: u64| members.iter().find(|member| member.seat().id == id);
-        // Who waits may have ended meanwhile.
-        state.waiting.retain(|&id| find(id).is_some());
-        let is_turn = state.waiting.front().is_none_or(|&first| first == seat.id);
+        resident = if is_resident { None } else { self.member(state.resident) };
         // A resident that cannot be had any more is about to leave for good, and puts another in its place.
-        let resident = if state.resident == seat.id { Some(me) } else { find(state.resident) };
-        let is_free = |resident: &&Arc<M>| {
-            !is_switching && (resident.seat().id == seat.id || resident.seat().inside() == 0)
-        };
-        let Some(resident) = resident.filter(is_free).filter(|_| is_turn) else {
+        let is_free = |resident: &&Arc<M>| is_turn && !is_switching && resident.seat().inside() == 0;
+        let Some(resident) = resident.as_ref().filter(is_free) else {
             if !state.waiting.contains(&seat.id) {
                 state.waiting.push_back(seat.id);
             }
@@ -254,12 +246,10 @@ impl<M: Member> Turns<M> {
             let stay = Stay { resident: state.resident, until_ns };
             let next = self.note_first(&state);
             drop(state);
-            self.wake(next.filter(|&next| next != seat.id));
+            self.wake(next);
             return Entry::Taken(is_first.then_some(stay));
         };
-        if state.resident == seat.id {
-            return self.admit(state, seat, ticket, false);
-        }
+        members = self.members();
         let begin = clock();
         let mut state = self.switched(state, seat.id, || switch(resident, &members));
         let end = clock();
@@ -305,7 +295,6 @@ impl<M: Member> Turns<M> {
         let next = if has_switched { state.waiting.front().copied() } else { changed };
         drop(state);
         self.wake(next);
-        seat.has_asker.store(false, Ordering::SeqCst);
         for other in others {
             other.waker.wake();
         }
@@ -348,22 +337,23 @@ impl<M: Member> Turns<M> {
     /// which it gets with all of them, in its place.
     pub fn leave_for_good(&self, me: &M, switch: impl FnOnce(&M, &[Arc<M>])) -> Farewell {
         let id = me.seat().id;
-        self.members.lock().retain(|&(member, _)| member != id);
+        self.members.lock().remove(&id);
         // Declared before the guard, so that they are dropped after it.
         let others: Vec<Arc<M>>;
         let mut state = self.state.lock();
-        others = self.members();
         state.waiting.retain(|&waiting| waiting != id);
         let was_resident = state.resident == id;
+        let lives = |member: &Weak<M>| member.strong_count() != 0;
+        others = if was_resident { self.members() } else { Vec::new() };
         let first = state.waiting.front();
         let next = others.iter().find(|other| Some(&other.seat().id) == first).or(others.first());
-        let farewell = match next {
-            Some(next) if was_resident => {
-                state = self.switched(state, next.seat().id, || switch(next, &others));
-                Farewell::Replaced
-            }
-            Some(_) => Farewell::Away,
-            None => Farewell::Last { was_resident },
+        let farewell = if let Some(next) = next {
+            state = self.switched(state, next.seat().id, || switch(next, &others));
+            Farewell::Replaced
+        } else if !was_resident && self.members.lock().values().any(lives) {
+            Farewell::Away
+        } else {
+            Farewell::Last { was_resident }
         };
         self.note_first(&state);
         let first = state.waiting.front().copied();
@@ -382,12 +372,7 @@ impl<M: Member> Turns<M> {
 
     /// Wakes a thread of a member that waits to get inside.
     fn wake(&self, member: Option<u64>) {
-        let Some(id) = member else { return };
-        let member = {
-            let members = self.members.lock();
-            members.iter().find(|(member, _)| *member == id).and_then(|(_, member)| member.upgrade())
-        };
-        let Some(member) = member else { return };
+        let Some(member) = member.and_then(|id| self.member(id)) else { return };
         let first = member.seat().tickets.lock().first().cloned();
         if let Some(first) = first {
             first.waker.wake();
