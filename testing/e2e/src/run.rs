@@ -1,6 +1,7 @@
 //! Running a command both ways.
 
 use crate::{cache, occlum};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -207,17 +208,28 @@ impl Run {
     }
 }
 
-/// Kills a child that a test talks to when it has not ended after five minutes, so that a test never waits for ever.
+/// Kills a child that a test talks to when it has not ended after five minutes, so that a test never waits for ever, and says
+/// what its threads did.
 pub fn watch(child: &Child) {
     let pid = child.id();
     std::thread::spawn(move || {
         std::thread::sleep(3 * PATIENCE);
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let status = read(&format!("/proc/{pid}/status"));
         // What has ended is a zombie of the test, or its number is that of a stranger by now.
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if status.contains(&format!("\nPPid:\t{}\n", std::process::id())) && !status.contains("\nState:\tZ") {
-            eprintln!("process {pid} does not end:\n{status}");
-            drop(Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status());
+        if !status.contains(&format!("\nPPid:\t{}\n", std::process::id())) || status.contains("\nState:\tZ") {
+            return;
         }
+        let mut threads = BTreeMap::<String, u32>::new();
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let of = |file: &str| read(&thread.path().join(file).to_string_lossy());
+            // The number of the system call, or that it runs, and where it waits in the kernel.
+            let call = of("syscall").split(' ').next().unwrap_or_default().trim().to_owned();
+            *threads.entry(format!("system call {call}, {}", of("wchan"))).or_default() += 1;
+        }
+        let times = read(&format!("/proc/{pid}/stat"));
+        eprintln!("process {pid} does not end; threads: {threads:?}\n{times}{status}");
+        drop(Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status());
     });
 }
 
