@@ -50,7 +50,7 @@ bitflags! {
         const POPULATE = 0x8000;
         /// MAP_NONBLOCK.
         const NONBLOCK = 0x1_0000;
-        /// MAP_STACK: ignored.
+        /// MAP_STACK: a hint.
         const STACK = 0x2_0000;
         /// MAP_HUGETLB.
         const HUGETLB = 0x4_0000;

@@ -62,8 +62,13 @@ fn what_programs_tell_each_other_is_no_matter_for_the_host() {
         run.exits()
     };
     let (few, many) = (exits(1), exits(ROUNDS));
-    let sum = |exits: &[(String, u64)]| exits.iter().map(|(_, count)| count).sum::<u64>();
-    assert!(sum(&many) < sum(&few) + ROUNDS / 20, "{few:?}\n{many:?}");
+    // How often the host is asked for the time depends on how long it takes and on how often it runs something else meanwhile.
+    let is_time = |name: &str| ["Clock", "ThreadCpu"].contains(&name);
+    let sum = |exits: &[(String, u64)], of_time: bool| {
+        exits.iter().filter(|(name, _)| is_time(name) == of_time).map(|(_, count)| count).sum::<u64>()
+    };
+    assert!(sum(&many, false) < sum(&few, false) + ROUNDS / 20, "{few:?}\n{many:?}");
+    assert!(sum(&many, true) < sum(&few, true) + ROUNDS / 2, "{few:?}\n{many:?}");
 }
 
 #[test]

@@ -123,12 +123,15 @@ pub(super) fn mmap(
         request.file = Some((Arc::new(MappedFile { file, path: mappable.path }), offset));
     }
     let start = ctx.space.map(request)?;
+    let range = start..start.saturating_add(len).next_multiple_of(PAGE_SIZE);
+    let is_writable = protection.contains(Protection::WRITE);
     if flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK) && !protection.is_empty() {
-        let access =
-            if protection.contains(Protection::WRITE) { Protection::WRITE } else { Protection::READ };
-        let end = start.saturating_add(len).next_multiple_of(PAGE_SIZE);
+        let access = if is_writable { Protection::WRITE } else { Protection::READ };
         // It is only advice: what cannot be populated faults later.
-        let _ = ctx.space.populate(&(start..end), access);
+        let _ = ctx.space.populate(&range, access);
+    } else if flags.contains(MapFlags::STACK) && is_writable {
+        // That of a child that is about to be started (posix_spawn(3)): a small one is committed with its first page anyway.
+        ctx.space.expect_stores(&range);
     }
     Ok(start)
 }

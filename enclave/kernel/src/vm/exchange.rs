@@ -159,6 +159,7 @@ impl AddressSpace {
             copies: Some(copies),
             exchanges: 0,
             is_broken: state.is_broken,
+            is_loading: false,
             heap_start: state.heap_start,
             heap_end: state.heap_end,
             heap_limit: state.heap_limit,

@@ -273,10 +273,14 @@ impl AddressSpace {
     }
 
     /// A range is about to be stored to: spares it the faults, if one would commit all of it anyway. What fails here fails again
-    /// at the store.
+    /// at the store. Nobody else accesses the range meanwhile if the space is loading.
     pub(crate) fn expect_stores(&self, range: &Range<u64>) {
         if range.end - range.start <= START_WINDOW * PAGE_SIZE {
             let _ = self.populate(range, Protection::WRITE);
+        }
+        let state = self.state.lock();
+        if state.is_loading {
+            self.conceal_leftovers(&state, range);
         }
     }
 

@@ -6,19 +6,25 @@
 //! the same addresses again and again, and map the same libraries at the same places: what fits a new mapping is taken as it
 //! is, what does not goes when its page is needed.
 //!
-//! Invariants: a page here is committed, belongs to no address space, has the protection that its [`Vma`] says, and is
-//! concealed: an access to it faults. There are at most [`MOST`] of them, and none once memory is short.
+//! The same program again takes most of it while it is loaded. So pages are accessible as long as nobody runs at their
+//! addresses, and those that a program has not taken when it begins to run, or that are at addresses which it claims later, are
+//! *concealed*: its accesses to them fault.
+//!
+//! Invariants: a page here is committed, belongs to no address space and has the protection that its [`Vma`] says. It is
+//! concealed if it is in a mapping, or its addresses are those of a space in which a program runs. There are at most [`MOST`] of
+//! them, and none once memory is short.
 //!
 //! Lock order: the state of an address space, then this one, then nothing. Pages are revealed and given back without it, but
-//! for those that go because memory is short: these belong to nobody who would do that.
+//! for those that go because memory is short, and pages are concealed under it where others may take them: nobody has them who
+//! would wait.
 
 use super::pages::{PageSet, pages};
 use super::vma::{Backing, Role, Vma, VmaMap};
 use super::{AddressSpace, Backend, State, page_range};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
-use kbase::sync::Mutex;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kbase::sync::{Mutex, MutexGuard};
 use linux_abi::mm::PAGE_SIZE;
 use platform::{OutOfMemory, Protection};
 use vfs::Page;
@@ -31,8 +37,8 @@ const NEAR: u64 = 256;
 /// What was left behind.
 #[derive(Default)]
 pub(super) struct Leftovers {
-    /// Pages concealed; while there are none, nobody needs the lock.
-    concealed: AtomicU64,
+    /// Whether there are pages here or concealed ones; while there are none, nobody needs the lock.
+    is_any: AtomicBool,
     state: Mutex<Left>,
 }
 
@@ -58,7 +64,7 @@ pub(super) enum Found {
 
 impl Leftovers {
     fn is_empty(&self) -> bool {
-        self.concealed.load(Ordering::SeqCst) == 0
+        !self.is_any.load(Ordering::SeqCst)
     }
 
     /// The part of `window` around `page`, where nothing is left, in which nothing is left either.
@@ -71,27 +77,29 @@ impl Leftovers {
         left.committed.clear_down(page, window.start)..high
     }
 
-    /// Takes the pages in `range` that fit a mapping as they are.
-    fn take_fitting(&self, start: u64, vma: &Vma) -> Vec<Range<u64>> {
-        let mut taken = Vec::new();
+    /// Takes the pages that fit a mapping as they are, each run with whether it is concealed.
+    fn take_fitting(&self, start: u64, vma: &Vma) -> Vec<(Range<u64>, bool)> {
         if self.is_empty() {
-            return taken;
+            return Vec::new();
         }
         let mut left = self.state.lock();
+        let mut runs = Vec::new();
         for (left_start, left_vma) in left.map.overlapping(start..vma.end) {
             let both = start.max(left_start)..vma.end.min(left_vma.end);
-            if fits(start, vma, left_start, left_vma, both.start) {
+            if fits(start, vma, left_start, left_vma, both.start) || fits_zeros(vma, left_vma) {
                 let mut rest = pages(&both);
                 while let Some(run) = left.committed.next_run(rest.clone()) {
                     rest.start = run.end;
-                    taken.push(run);
+                    runs.push(run);
                 }
             }
         }
-        for run in &taken {
-            left.remove(run);
-        }
-        self.count(&left);
+        let take = |run| {
+            let is_concealed = left.remove(&run);
+            (run, is_concealed)
+        };
+        let taken = runs.into_iter().map(take).collect();
+        self.note(&left);
         taken
     }
 
@@ -100,16 +108,39 @@ impl Leftovers {
         MOST.saturating_sub(self.state.lock().committed.len())
     }
 
-    fn count(&self, left: &Left) {
-        self.concealed.store(left.concealed.len(), Ordering::SeqCst);
+    fn note(&self, left: &Left) {
+        self.is_any.store(left.committed.len() + left.concealed.len() != 0, Ordering::SeqCst);
     }
 }
 
 impl Left {
-    fn remove(&mut self, run: &Range<u64>) {
+    /// Returns whether some of the pages were concealed.
+    fn remove(&mut self, run: &Range<u64>) -> bool {
+        let is_concealed = self.concealed.next_run(run.clone()).is_some();
         self.committed.remove(run.clone());
         self.concealed.remove(run.clone());
         self.map.carve(&(run.start * PAGE_SIZE..run.end * PAGE_SIZE));
+        is_concealed
+    }
+
+    /// The runs of kept pages in `range` that are not concealed. With the pages between two of them, if these are few and
+    /// `is_free` says that nothing else is there.
+    fn accessible(&self, range: &Range<u64>, is_free: impl Fn(&Range<u64>) -> bool) -> Vec<Range<u64>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let mut rest = range.clone();
+        while let Some(kept) = self.committed.next_run(rest.clone()) {
+            let start = self.concealed.next_clear(kept.start, kept.end);
+            let end = self.concealed.next_run(start..kept.end).map_or(kept.end, |run| run.start);
+            rest.start = end;
+            if start == end {
+                continue;
+            }
+            match found.last_mut() {
+                Some(last) if start - last.end < NEAR && is_free(&(last.end..start)) => last.end = end,
+                _ => found.push(start..end),
+            }
+        }
+        found
     }
 }
 
@@ -123,6 +154,16 @@ fn fits(start: u64, vma: &Vma, left_start: u64, left: &Vma, address: u64) -> boo
 
 const fn is_zeros(left: &Vma) -> bool {
     matches!(left.backing, Backing::Anonymous)
+}
+
+/// Whether zeros that were left have the protection that a private mapping needs.
+fn takes_zeros(vma: &Vma, left: &Vma) -> bool {
+    is_zeros(left) && vma.hardware() == left.hardware() && !vma.tracks_dirty()
+}
+
+/// Whether zeros that were left are what a mapping shows.
+fn fits_zeros(vma: &Vma, left: &Vma) -> bool {
+    is_zeros(vma) && takes_zeros(vma, left)
 }
 
 /// What becomes of the pages of a range whose program is over.
@@ -157,9 +198,8 @@ impl Backend {
                 rest.start = run.end;
                 gone.push(run);
             }
-            let is_concealed = left.concealed.next_run(range.clone()).is_some();
-            left.remove(range);
-            self.leftovers.count(&left);
+            let is_concealed = left.remove(range);
+            self.leftovers.note(&left);
             is_concealed
         };
         if is_concealed {
@@ -180,7 +220,7 @@ impl Backend {
             self.platform.decommit(page_range(&run));
             left.remove(&run);
         }
-        self.leftovers.count(&left);
+        self.leftovers.note(&left);
     }
 
     /// Takes pages that no member of a group has in place any more, and which `map` describes: those that have for sure the content
@@ -217,32 +257,28 @@ impl Backend {
             rest.start = run.end;
             self.platform.decommit(page_range(&run));
         }
-        // What lies in between is in place for somebody.
-        self.leave(kept, 1);
+        // The next member runs at these addresses. What lies in between is in place for it.
+        let mut left = self.keep(kept);
+        self.conceal_in(&mut left, &pages(range), |_| false);
     }
 
-    /// Conceals and keeps pages, in order, each run with what it shows. Runs with less than `near` pages between them are concealed
-    /// together with these.
-    fn leave(&self, kept: Vec<(Range<u64>, Vma)>, near: u64) {
-        let mut clusters: Vec<Range<u64>> = Vec::new();
-        for (run, _) in &kept {
-            match clusters.last_mut() {
-                Some(last) if run.start.saturating_sub(last.end) < near => last.end = run.end,
-                _ => clusters.push(run.clone()),
-            }
-        }
-        for cluster in &clusters {
-            self.platform.conceal(page_range(cluster));
-        }
+    /// Keeps pages, each run with what it shows.
+    fn keep(&self, kept: Vec<(Range<u64>, Vma)>) -> MutexGuard<'_, Left> {
         let mut left = self.leftovers.state.lock();
         for (run, vma) in kept {
             left.committed.insert(run.clone());
             left.map.insert(run.start * PAGE_SIZE, vma);
         }
-        for cluster in clusters {
-            left.concealed.insert(cluster);
+        self.leftovers.note(&left);
+        left
+    }
+
+    /// Conceals what is accessible among the kept pages in `range`, and around it where `is_free` says that nothing else is.
+    fn conceal_in(&self, left: &mut Left, range: &Range<u64>, is_free: impl Fn(&Range<u64>) -> bool) {
+        for run in left.accessible(range, is_free) {
+            self.platform.conceal(page_range(&run));
+            left.concealed.insert(run);
         }
-        self.leftovers.count(&left);
     }
 
     /// Commits pages of zeros.
@@ -288,7 +324,7 @@ impl Backend {
         if self.leftovers.is_empty() {
             return Found::Nothing;
         }
-        let run = {
+        let (run, is_concealed) = {
             let mut left = self.leftovers.state.lock();
             if !left.committed.has(page) {
                 return Found::Nothing;
@@ -298,10 +334,7 @@ impl Backend {
             let run = left.committed.run_around(page, &both);
             let is_fit = fits(start, vma, left_start, left_vma, run.start * PAGE_SIZE);
             let gets_content = !matches!(vma.backing, Backing::Anonymous);
-            let takes_zeros = is_zeros(left_vma)
-                && vma.hardware() == left_vma.hardware()
-                && !vma.tracks_dirty()
-                && !(gets_content && is_watched);
+            let takes_zeros = takes_zeros(vma, left_vma) && !(gets_content && is_watched);
             if !is_fit && !takes_zeros {
                 drop(left);
                 self.open(&run);
@@ -310,37 +343,69 @@ impl Backend {
             if !is_fit && gets_content {
                 return Found::Zeros(run);
             }
-            left.remove(&run);
-            self.leftovers.count(&left);
-            run
+            let is_concealed = left.remove(&run);
+            self.leftovers.note(&left);
+            (run, is_concealed)
         };
-        self.platform.reveal(page_range(&run));
+        if is_concealed {
+            self.platform.reveal(page_range(&run));
+        }
         Found::Ready(run)
     }
 
     /// Takes pages of [`Found::Zeros`]; false: they are not there any more.
     pub(super) fn take_zeros(&self, range: &Range<u64>) -> bool {
-        {
+        let is_concealed = {
             let mut left = self.leftovers.state.lock();
             if left.committed.next_run(range.clone()) != Some(range.clone()) {
                 return false;
             }
-            left.remove(range);
-            self.leftovers.count(&left);
+            let is_concealed = left.remove(range);
+            self.leftovers.note(&left);
+            is_concealed
+        };
+        if is_concealed {
+            self.platform.reveal(page_range(range));
         }
-        self.platform.reveal(page_range(range));
         true
     }
 }
 
 impl AddressSpace {
-    /// Gives a mapping that was just made the pages that are there already.
+    /// Gives a mapping that was just made the pages that are there already. An access to one of the others faults, but for data that
+    /// is about to be filled: see [`AddressSpace::expect_stores`].
     pub(super) fn take_fitting(&self, state: &mut State, start: u64) {
         let Some((_, vma)) = state.map.find(start) else { return };
-        for run in self.backend.leftovers.take_fitting(start, vma) {
-            self.backend.platform.reveal(page_range(&run));
+        for (run, is_concealed) in self.backend.leftovers.take_fitting(start, vma) {
+            if is_concealed {
+                self.backend.platform.reveal(page_range(&run));
+            }
             state.committed.insert(run);
         }
+        let hardware = vma.hardware();
+        let is_data = hardware.contains(Protection::WRITE) && matches!(vma.backing, Backing::File { .. });
+        if state.is_loading && !hardware.is_empty() && !is_data {
+            self.conceal_leftovers(state, &(start..vma.end));
+        }
+    }
+
+    /// The program is in place and about to run: what was left behind at the addresses of this space is out of its reach.
+    pub(crate) fn set_loaded(&self) {
+        let mut state = self.state.lock();
+        state.is_loading = false;
+        for claim in state.claims.iter() {
+            self.conceal_leftovers(&state, claim);
+        }
+    }
+
+    /// Makes accesses to what was left behind in `range` fault.
+    pub(super) fn conceal_leftovers(&self, state: &State, range: &Range<u64>) {
+        let leftovers = &self.backend.leftovers;
+        if leftovers.is_empty() {
+            return;
+        }
+        let is_free = |gap: &Range<u64>| state.map.is_free(&(gap.start * PAGE_SIZE..gap.end * PAGE_SIZE));
+        self.backend.conceal_in(&mut leftovers.state.lock(), &pages(range), is_free);
     }
 
     /// The program is over, and its space is in place and has the addresses for itself: its pages stay for the next.
@@ -378,8 +443,9 @@ impl AddressSpace {
         state.committed = PageSet::default();
         state.dirty = PageSet::default();
         state.held = PageSet::default();
+        state.is_loading = true;
         drop(state);
-        self.backend.leave(kept, NEAR);
+        drop(self.backend.keep(kept));
     }
 }
 
@@ -470,11 +536,58 @@ mod tests {
         let at = map(&space, None, WRITE);
         space.store(UserAddr(at), &[7]).unwrap();
         space.end();
-        assert!(world.platform.user_load(at, &mut [0]).is_err(), "it is concealed");
+        let mut byte = [7];
+        assert!(world.platform.user_load(at, &mut byte).is_ok() && byte == [0], "nobody runs there");
         drop(space);
         let next = world.kernel.memory.new_space();
         assert_eq!(map(&next, None, READ), at);
         assert_eq!(first_byte(&next, at), 0);
+    }
+
+    #[test]
+    fn a_program_that_runs_reaches_only_what_it_has_taken() {
+        let world = World::new();
+        let leave_two = || {
+            let space = world.kernel.memory.new_space();
+            let both = [map(&space, None, WRITE), map(&space, None, WRITE)];
+            for at in both {
+                space.store(UserAddr(at), &[7]).unwrap();
+            }
+            both
+        };
+        let reaches = |at| world.platform.user_load(at, &mut [0]).is_ok();
+        let [taken, other] = leave_two();
+        let next = world.kernel.memory.new_space();
+        assert_eq!(map(&next, None, WRITE), taken);
+        assert!(reaches(taken) && reaches(other));
+        next.set_loaded();
+        assert!(reaches(taken) && !reaches(other), "the rest is concealed when the program begins");
+        assert_eq!(map(&next, None, WRITE), other);
+        assert!(reaches(other), "and taken all the same");
+        drop(next);
+
+        let [one, other] = leave_two();
+        let running = world.kernel.memory.new_space();
+        running.set_loaded();
+        assert!(running.claim_addresses(&(other..one + PAGE)));
+        assert!(!reaches(one) && !reaches(other), "and when one that runs comes to have the addresses");
+    }
+
+    #[test]
+    fn a_heap_takes_the_zeros_that_another_left() {
+        let world = World::new();
+        let grow = || {
+            let space = world.kernel.memory.new_space();
+            let start = space.room_for_program(PAGE).unwrap();
+            space.start_heap(start, u64::MAX);
+            space.set_loaded();
+            assert_eq!(space.move_heap_end(start + 2 * PAGE), start + 2 * PAGE);
+            let before = world.platform.committed_pages();
+            space.store(UserAddr(start + PAGE), &[7]).unwrap();
+            assert_eq!(first_byte(&space, start), 0);
+            world.platform.committed_pages() - before
+        };
+        assert_eq!((grow(), grow()), (2, 0));
     }
 
     #[test]

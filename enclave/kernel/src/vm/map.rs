@@ -205,8 +205,12 @@ impl AddressSpace {
         if state.claims.has(range) {
             return true;
         }
-        let claimed = self.backend.arena.claim(self.owner(), range);
-        claimed.map(|range| state.claims.add(range)).is_some()
+        let Some(claimed) = self.backend.arena.claim(self.owner(), range) else { return false };
+        if !state.is_loading {
+            self.conceal_leftovers(state, &claimed);
+        }
+        state.claims.add(claimed);
+        true
     }
 
     /// The highest free range of `len` bytes within `within` that is this space's, or becomes it.
@@ -218,6 +222,9 @@ impl AddressSpace {
             return Some(start);
         }
         let new = self.backend.arena.claim_any(self.owner(), len, within)?;
+        if !state.is_loading {
+            self.conceal_leftovers(state, &new);
+        }
         state.claims.add(new);
         find(state)
     }
@@ -342,6 +349,7 @@ impl AddressSpace {
             }
             let vma = Vma::anonymous(new_page, Protection::READ | Protection::WRITE, Role::Heap);
             state.map.insert(old_page, vma);
+            self.take_fitting(&mut state, old_page);
         }
         state.heap_end = wanted;
         wanted

@@ -191,6 +191,8 @@ struct State {
     exchanges: u32,
     /// Pages were lost: it may not run on.
     is_broken: bool,
+    /// No program runs in it yet, or none any more.
+    is_loading: bool,
 }
 
 /// Rounds up to whole pages.
@@ -233,6 +235,7 @@ impl AddressSpace {
                 copies: None,
                 exchanges: 0,
                 is_broken: false,
+                is_loading: true,
             }),
         }
     }
