@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Nothing here takes longer, natively or not.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// Nothing here takes longer, natively or not, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A command line with its surroundings.
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ impl Run {
 pub fn watch(child: &Child) {
     let pid = child.id();
     std::thread::spawn(move || {
-        std::thread::sleep(3 * PATIENCE);
+        std::thread::sleep(PATIENCE);
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let status = read(&format!("/proc/{pid}/status"));
         // What has ended is a zombie of the test, or its number is that of a stranger by now.
