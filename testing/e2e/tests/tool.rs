@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, Toolchain, folder, installed, occlum_command, occlum_in, watch};
+use e2e::{Case, Linked, PATIENCE, Toolchain, folder, installed, occlum_command, occlum_in, watch};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,7 @@ fn status_of(mut child: Child) -> i32 {
                 .code()
                 .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap());
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
+        assert!(start.elapsed() < PATIENCE, "it does not end");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
