@@ -156,14 +156,14 @@ const fn is_zeros(left: &Vma) -> bool {
     matches!(left.backing, Backing::Anonymous)
 }
 
-/// Whether zeros that were left have the protection that a private mapping needs.
+/// Whether zeros that were left have the protection that a mapping needs.
 fn takes_zeros(vma: &Vma, left: &Vma) -> bool {
     is_zeros(left) && vma.hardware() == left.hardware() && !vma.tracks_dirty()
 }
 
 /// Whether zeros that were left are what a mapping shows.
 fn fits_zeros(vma: &Vma, left: &Vma) -> bool {
-    is_zeros(vma) && takes_zeros(vma, left)
+    vma.share == 0 && is_zeros(vma) && takes_zeros(vma, left)
 }
 
 /// What becomes of the pages of a range whose program is over.
