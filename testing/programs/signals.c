@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
@@ -216,11 +217,51 @@ static void queue(void) {
     sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
+static void say_code(int number, siginfo_t *info, void *context) {
+    (void)context;
+    printf("signal %d code %d\n", number, info->si_code);
+}
+
+/* Sends to this thread, the only one, what may say that it comes from the kernel. */
+static void send_with(int number, int code) {
+    siginfo_t info = {.si_signo = number, .si_code = code};
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), number, &info);
+}
+
+/* Faults are delivered first, in the order in which they came: their handlers run last. */
+static void order_of_faults(void) {
+    static const int numbers[] = {SIGHUP, SIGILL, SIGFPE, SIGSEGV};
+    sigset_t set, some, old;
+    sigemptyset(&set);
+    for (int i = 0; i < 4; i++) {
+        install(numbers[i], say_code, 0);
+        sigaddset(&set, numbers[i]);
+    }
+    sigprocmask(SIG_BLOCK, &set, &old);
+    send_with(SIGHUP, SI_QUEUE);
+    send_with(SIGILL, SI_QUEUE);
+    send_with(SIGSEGV, SI_KERNEL);
+    send_with(SIGFPE, FPE_INTDIV);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    /* One that is let through takes along what is blocked and came from the kernel. */
+    sigprocmask(SIG_BLOCK, &set, &old);
+    send_with(SIGILL, SI_QUEUE);
+    send_with(SIGSEGV, SI_KERNEL);
+    send_with(SIGFPE, SI_QUEUE);
+    some = old;
+    sigaddset(&some, SIGSEGV);
+    sigaddset(&some, SIGFPE);
+    sigprocmask(SIG_SETMASK, &some, NULL);
+    printf("and then\n");
+    sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     faults();
     interrupts();
     delivery();
     queue();
+    order_of_faults();
     return 0;
 }

@@ -48,6 +48,16 @@ struct Entry {
     _slot: Option<SignalSlot>,
 }
 
+impl Entry {
+    fn signal(&self) -> Option<Signal> {
+        u64::try_from(self.info.signo).ok().and_then(Signal::new)
+    }
+
+    fn is_of(&self, signal: Signal) -> bool {
+        self.info.signo == i32::from(signal.number())
+    }
+}
+
 /// A signal that was taken.
 pub(super) struct Taken {
     pub(super) signal: Signal,
@@ -107,18 +117,42 @@ impl Queue {
         } else {
             candidates.and(SignalSet::SYNCHRONOUS).first().or(candidates.first())?
         };
-        let is_it = |entry: &Entry| entry.info.signo == i32::from(signal.number());
-        let (info, timer) = match self.entries.iter().position(is_it) {
+        let index = self.entries.iter().position(|entry| entry.is_of(signal));
+        Some(self.take_at(index, signal))
+    }
+
+    /// Takes what an instruction of this thread caused, where a signal of that kind is pending and `unblocked`: what came
+    /// first, whatever its number, so that its frame shows the instruction. Others may send the same signals, but only the
+    /// kernel (and a thread that sends details to itself) gives them a positive code.
+    ///
+    /// Linux does not ask whether the one that it finds is blocked (`dequeue_synchronous_signal`). A fault never is: it
+    /// unblocks its signal. So this shows only with details that the program made.
+    pub(super) fn take_fault(&mut self, unblocked: SignalSet) -> Option<Taken> {
+        if self.set.and(unblocked).and(SignalSet::SYNCHRONOUS).is_empty() {
+            return None;
+        }
+        let fault = |entry: &Entry| {
+            let signal = entry.signal()?;
+            (entry.info.code > si::USER && SignalSet::SYNCHRONOUS.has(signal)).then_some(signal)
+        };
+        let (index, signal) =
+            self.entries.iter().enumerate().find_map(|(index, entry)| Some((index, fault(entry)?)))?;
+        Some(self.take_at(Some(index), signal))
+    }
+
+    /// Takes an entry of `signal`, or its bit where it has none.
+    fn take_at(&mut self, index: Option<usize>, signal: Signal) -> Taken {
+        let (info, timer) = match index {
             Some(index) => {
                 let entry = self.entries.remove(index);
                 (entry.info, entry.timer)
             }
             None => (SigInfo::new(signal, si::USER), None),
         };
-        if !self.entries.iter().any(is_it) {
+        if !self.entries.iter().any(|entry| entry.is_of(signal)) {
             self.set = self.set.minus(SignalSet::of(signal));
         }
-        Some(Taken { signal, info, timer })
+        Taken { signal, info, timer }
     }
 
     /// Forgets all instances of `signals`.
@@ -128,9 +162,7 @@ impl Queue {
         }
         self.set = self.set.minus(signals);
         let set = self.set;
-        self.entries.retain(|entry| {
-            u64::try_from(entry.info.signo).ok().and_then(Signal::new).is_some_and(|signal| set.has(signal))
-        });
+        self.entries.retain(|entry| entry.signal().is_some_and(|signal| set.has(signal)));
     }
 }
 
@@ -177,6 +209,30 @@ mod tests {
         }
         let order: Vec<_> = core::iter::from_fn(|| queue.take(ALL)).map(|taken| taken.signal).collect();
         assert_eq!(order, [Signal::SIGKILL, Signal::SIGSEGV, Signal::SIGHUP]);
+    }
+
+    #[test]
+    fn a_fault_goes_before_what_others_sent_of_its_kind() {
+        let mut queue = Queue::new();
+        let quota = Quota::for_tests(9);
+        queue.push(Signal::SIGILL, queued(Signal::SIGILL, 1), &quota).unwrap();
+        queue.push(Signal::SIGSEGV, SigInfo::new(Signal::SIGSEGV, si::SEGV_MAPERR), &quota).unwrap();
+        queue.push(Signal::SIGBUS, SigInfo::new(Signal::SIGBUS, si::KERNEL), &quota).unwrap();
+        assert!(queue.take_fault(SignalSet::of(Signal::SIGUSR1)).is_none());
+        let order: Vec<_> = core::iter::from_fn(|| queue.take_fault(ALL)).map(|taken| taken.signal).collect();
+        assert_eq!(order, [Signal::SIGSEGV, Signal::SIGBUS]);
+        assert_eq!(queue.take(ALL).unwrap().signal, Signal::SIGILL);
+        assert!(queue.set().is_empty());
+    }
+
+    #[test]
+    fn an_unblocked_signal_of_a_fault_lets_blocked_ones_through_that_say_they_are_of_the_kernel() {
+        let mut queue = Queue::new();
+        let quota = Quota::for_tests(9);
+        queue.push(Signal::SIGFPE, queued(Signal::SIGFPE, 1), &quota).unwrap();
+        queue.push(Signal::SIGSEGV, SigInfo::new(Signal::SIGSEGV, si::KERNEL), &quota).unwrap();
+        assert_eq!(queue.take_fault(SignalSet::of(Signal::SIGFPE)).unwrap().signal, Signal::SIGSEGV);
+        assert_eq!(queue.set(), SignalSet::of(Signal::SIGFPE));
     }
 
     #[test]

@@ -319,14 +319,21 @@ impl ProcessSignals {
         self.with_shared(|shared| self.take_next(shared, thread, wanted))
     }
 
-    /// Takes the next signal of `wanted` to act on it: with its action, which SA_RESETHAND resets.
+    /// Takes the next signal of `wanted` to act on it, a fault first: with its action, which SA_RESETHAND resets.
     pub(super) fn take(
         &self,
         thread: &ThreadSignals,
         wanted: SignalSet,
     ) -> Option<(Signal, SigInfo, SigAction)> {
         self.with_shared(|shared| {
-            let (signal, info) = self.take_next(shared, thread, wanted)?;
+            let fault = match wanted.has(Signal::SIGKILL) {
+                true => None,
+                false => thread.with_queue(|queue| queue.take_fault(wanted)),
+            };
+            let (signal, info) = match fault {
+                Some(Taken { signal, info, .. }) => (signal, info),
+                None => self.take_next(shared, thread, wanted)?,
+            };
             let action = shared.action(signal);
             let is_caught = !matches!(action.handler, SIG_DFL | SIG_IGN);
             if is_caught && ActionFlags::from_bits_retain(action.flags).contains(ActionFlags::RESETHAND) {
