@@ -1,8 +1,8 @@
 //! How the host tells which sockets became ready.
 //!
-//! The host keeps one edge-triggered epoll instance for the enclave. [`crate::ocall::Ocall::Watch`] puts a descriptor in, with
-//! a token of the enclave's choice. Edges become records in a ring in host memory, which enclave threads empty without leaving.
-//! `pal::readiness` has the protocol of who waits in the instance; this is the ring alone.
+//! The host keeps edge-triggered epoll instances for the enclave. [`crate::ocall::Ocall::Watch`] puts a descriptor in, with
+//! a token of the enclave's choice, and says which thread waits for it. Edges become records in a ring in host memory, which enclave threads empty without leaving.
+//! `pal::readiness` has the protocol of who waits in which instance; this is the ring alone.
 //!
 //! | bytes | |
 //! |---|---|

@@ -4,7 +4,7 @@
 //! the runtime has checked what can be checked: a descriptor is not one that the host gave before, an address is of a
 //! bounded length, data is no longer than was asked for, and control messages are of kinds and lengths that a socket may get.
 
-use crate::{HostFd, HostResult, Park, PollEvents};
+use crate::{HostFd, HostResult, Park, PollEvents, ThreadHandle};
 use alloc::vec::Vec;
 use core::fmt;
 use linux_abi::Errno;
@@ -201,12 +201,15 @@ pub trait HostNet {
 /// An edge means that a socket may have become ready for the events that come with it. It is reported once. Who keeps track of
 /// a socket takes what a call found out (EAGAIN: not ready) together with the edges.
 pub trait HostReadiness {
-    /// From now on reports edges of a socket, of all events, with this token. The first one says what it is ready for now, and
-    /// so does the result: POLL* bits, untrusted. Ends when the socket is closed.
+    /// From now on reports edges of a socket, of all events, with this token, which is not 0. The first one says what it is ready for
+    /// now, and so does the result: POLL* bits, untrusted. Ends when the socket is closed.
+    ///
+    /// They end the sleep of `waiter`, and no other need hear of them; `None`: of a thread that sleeps for readiness, whichever it
+    /// is. A socket that is watched already is so for all from now on; the token is the same.
     ///
     /// # Errors
-    /// EEXIST it is watched; ENOSPC, ENOMEM the host cannot watch more.
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents>;
+    /// ENOSPC, ENOMEM, EMFILE the host cannot watch more.
+    fn watch(&self, fd: HostFd, token: u64, waiter: Option<ThreadHandle>) -> HostResult<PollEvents>;
 
     /// Stops reporting edges of a socket that stays open.
     fn unwatch(&self, fd: HostFd);

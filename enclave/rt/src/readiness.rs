@@ -16,7 +16,7 @@ use edge_abi::ocall::Ocall;
 use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use linux_abi::Errno;
 use platform::sync::Mutex;
-use platform::{HostError, HostFd, HostReadiness, HostResult, Park, PollEvents};
+use platform::{HostError, HostFd, HostReadiness, HostResult, Park, PollEvents, ThreadHandle};
 
 /// Records taken at once.
 const BATCH: usize = 32;
@@ -81,10 +81,11 @@ impl Reader {
 }
 
 impl HostReadiness for Runtime {
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
+    fn watch(&self, fd: HostFd, token: u64, waiter: Option<ThreadHandle>) -> HostResult<PollEvents> {
         find_ring()?;
         let most = u64::from(PollEvents::MAX);
-        call(Ocall::Watch, [raw(fd), token, 0, 0, 0, 0], most).map(|ready| ready as PollEvents)
+        let waiter = waiter.map_or(0, |thread| u64::from(thread.0) + 1);
+        call(Ocall::Watch, [raw(fd), token, waiter, 0, 0, 0], most).map(|ready| ready as PollEvents)
     }
 
     fn unwatch(&self, fd: HostFd) {

@@ -7,7 +7,7 @@ use bitflags::bitflags;
 use core::any::Any;
 use kbase::event::{Event, EventFilter, Notifier};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserSpace};
-use platform::HostFd;
+use platform::{HostFd, ThreadHandle};
 
 bitflags! {
     /// What could be done without blocking; the bits are those of `poll(2)`.
@@ -106,6 +106,9 @@ pub trait File: Send + Sync + Any {
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         None
     }
+
+    /// From now on its readiness is watched for by this thread, or by any (`None`), who does not look at it before it sleeps.
+    fn is_awaited_by(&self, _thread: Option<ThreadHandle>) {}
 
     /// What the file can ever be ready for. Files that share a notifier hear of nothing else, where they differ in that: the ends of a
     /// pipe.

@@ -6,7 +6,7 @@
 //! * [`Enclave::load`] builds a signed enclave on an [`sgx_device::SgxDevice`] and starts its LibOS.
 //! * [`Enclave::run`] creates a process and runs it to its end on the calling thread.
 //! * [`slot`]: one per TCS: the frame and buffer through which a thread talks, and how it sleeps.
-//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`park`]: what the enclave may ask for.
+//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`epoll`], [`park`]: what the enclave may ask for.
 //! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
 //!
 //! * [`pool`]: host threads, kept for the next LibOS thread.
@@ -15,6 +15,7 @@
 
 mod cpuid;
 mod enclave;
+mod epoll;
 mod error;
 mod files;
 mod ocalls;

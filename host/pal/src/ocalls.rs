@@ -123,7 +123,7 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         Ocall::Poll => poll(shared, slot, buffer, a0, a1),
         Ocall::Read => read(slot, buffer, a0, a1),
         Ocall::Watch | Ocall::Unwatch | Ocall::ReadinessRing => {
-            shared.readiness.answer(slot, call, &frame.args)
+            shared.readiness.answer(&shared.slots, slot, call, &frame.args)
         }
         Ocall::ParkReady => Ok(u64::from(shared.readiness.park(&shared.slots, slot, a0))),
         Ocall::Accept | Ocall::Receive | Ocall::ReceiveMessage | Ocall::ReceiveMessages => {
@@ -142,7 +142,7 @@ fn poll(shared: &Shared, slot: &Slot, buffer: &mut [u8], count: u64, deadline_ns
     let bytes = (count as usize).checked_mul(size_of::<WirePoll>()).ok_or(libc::EINVAL)?;
     let table = buffer.get_mut(..bytes).ok_or(libc::EINVAL)?;
     let rows = <[WirePoll]>::mut_from_bytes(table).map_err(|_| libc::EINVAL)?;
-    shared.readiness.poll(slot, rows, deadline_ns)
+    shared.readiness.poll(&shared.slots, slot, rows, deadline_ns)
 }
 
 /// Waits until the descriptor is readable, so that an unpark can end the wait, and reads.

@@ -1,8 +1,8 @@
 //! Sleeping: one futex word per thread, and one eventfd for each that ever slept on descriptors.
 //!
 //! An unpark is a token: it ends the current sleep, or the next one at once. A thread sleeps in a futex wait, in one
-//! `ppoll` over host descriptors and its eventfd, or as the leader of [`crate::readiness`], so that every sleep can be ended
-//! the same way.
+//! `ppoll` over host descriptors and its eventfd, or in an epoll instance that has the eventfd ([`crate::readiness`]), so that every
+//! sleep can be ended the same way.
 
 use edge_abi::ocall::WirePoll;
 use std::io;
@@ -13,9 +13,8 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 /// "No deadline" in OCALL arguments.
 pub(crate) const FOREVER: u64 = u64::MAX;
 
-/// Bits of the futex word: unparked, and asked to take the lead of [`crate::readiness`].
+/// The futex word of who was unparked.
 const TOKEN: u32 = 1;
-const PROMOTED: u32 = 2;
 /// The sleep is in the futex.
 const FUTEX: i32 = -1;
 
@@ -33,8 +32,8 @@ impl Parker {
         Self { word: AtomicU32::new(0), wake_fd: AtomicI32::new(FUTEX), event: OnceLock::new() }
     }
 
-    /// The eventfd. Only the thread that sleeps asks for it.
-    fn event(&self) -> Result<i32, i32> {
+    /// The eventfd.
+    pub(crate) fn event(&self) -> Result<i32, i32> {
         if let Some(event) = self.event.get() {
             return Ok(event.as_raw_fd());
         }
@@ -50,16 +49,7 @@ impl Parker {
 
     /// Ends the current sleep or the next one.
     pub(crate) fn unpark(&self) {
-        self.wake(TOKEN);
-    }
-
-    /// Ends a [`Self::follow`], so that the thread looks whether it is to lead.
-    pub(crate) fn promote(&self) {
-        self.wake(PROMOTED);
-    }
-
-    fn wake(&self, bit: u32) {
-        self.word.fetch_or(bit, Ordering::SeqCst);
+        self.word.store(TOKEN, Ordering::SeqCst);
         match self.wake_fd.load(Ordering::SeqCst) {
             FUTEX => {
                 // SAFETY: the futex word is valid; FUTEX_WAKE reads no memory.
@@ -78,7 +68,7 @@ impl Parker {
 
     /// Whether a token is there; takes it.
     pub(crate) fn take_token(&self) -> bool {
-        self.word.swap(0, Ordering::SeqCst) & TOKEN != 0
+        self.word.swap(0, Ordering::SeqCst) == TOKEN
     }
 
     /// Sleeps until unparked or the deadline (ns of CLOCK_MONOTONIC). Returns whether the deadline passed.
@@ -86,12 +76,6 @@ impl Parker {
         if self.take_token() {
             return false;
         }
-        let timed_out = self.follow(deadline_ns);
-        !self.take_token() && timed_out
-    }
-
-    /// Sleeps until unparked, promoted or the deadline, and takes no token. Returns whether the deadline passed.
-    pub(crate) fn follow(&self, deadline_ns: u64) -> bool {
         let until = timespec(deadline_ns);
         let until = if deadline_ns == FOREVER { std::ptr::null() } else { &raw const until };
         // SAFETY: the futex word and the timespec are valid for the call.
@@ -106,13 +90,14 @@ impl Parker {
                 u32::MAX,
             )
         };
-        result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+        let timed_out = result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT);
+        !self.take_token() && timed_out
     }
 
     /// Sleeps in `sleep`, which a write to the eventfd `fd` ends, unless a token is there.
     pub(crate) fn with_wake_fd<T>(&self, fd: i32, sleep: impl FnOnce() -> T) -> Option<T> {
         self.wake_fd.store(fd, Ordering::SeqCst);
-        let has_token = self.word.load(Ordering::SeqCst) & TOKEN != 0;
+        let has_token = self.word.load(Ordering::SeqCst) == TOKEN;
         let value = if has_token { None } else { Some(sleep()) };
         self.wake_fd.store(FUTEX, Ordering::SeqCst);
         value
@@ -161,7 +146,7 @@ fn found(rows: &mut [WirePoll], fds: &[libc::pollfd]) -> u64 {
 }
 
 /// Adds to an eventfd.
-pub(crate) fn signal(event: i32) {
+fn signal(event: i32) {
     let one = 1u64;
     // SAFETY: eight readable bytes.
     unsafe { libc::write(event, (&raw const one).cast(), 8) };

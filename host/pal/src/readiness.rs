@@ -2,66 +2,86 @@
 //!
 //! # The protocol
 //!
-//! All watched descriptors are in one edge-triggered epoll instance, put there once, when the enclave first has to wait for
-//! them. Edges go into a ring in memory that both sides see ([`edge_abi::readiness`]), which the enclave empties without an
-//! exit. So a server pays for receiving and sending, and one exit whenever it has nothing left to do, as it would natively.
+//! A thread of the enclave that sleeps for readiness ([`Ocall::ParkReady`]) sleeps in an edge-triggered epoll instance of its slot.
+//! Edges go into a ring in memory that both sides see ([`edge_abi::readiness`]), which the enclave empties without an exit. So a
+//! server pays for receiving and sending, and one exit whenever it has nothing left to do, as it would natively; and where each of
+//! several threads has its own sockets, an event wakes the thread that wants it and no other.
 //!
-//! There is no helper thread: between two threads that do the work, one more would cost a switch per event. Enclave threads
-//! that sleep for readiness ([`Ocall::ParkReady`]) wait in the instance themselves, one at a time:
+//! The enclave says who waits for a socket when it has it watched ([`Ocall::Watch`]), and that is where it is put, once:
 //!
-//! * The *leader* sleeps in `epoll_pwait2` of the instance. It writes the edges that it gets into the ring. Edges of a
-//!   descriptor that another sleeper used last wake that sleeper; for any other the leader returns into the enclave, which
-//!   tells whoever waits there.
-//! * The *followers* sleep on their futex word. A leader that goes promotes one of them, which takes its place in the
-//!   host, without an entry. A server with one thread never does any of that.
+//! * One thread: into the instance of its slot.
+//! * Any, because several do or did: into the *common* instance. That one is itself in the instance of one thread that sleeps,
+//!   the *warden*, which fetches what is there. Events of a descriptor that another sleeper used last wake that sleeper;
+//!   for any other the warden returns into the enclave, which tells whoever waits. A warden that goes puts the common
+//!   instance into that of another sleeper, which is not woken for it. The one that has slept longest has least to do.
+//!
+//! There is no helper thread: between two threads that do the work, one more would cost a switch per event.
 //!
 //! # Why nothing is lost
 //!
 //! * The enclave empties the ring before it parks; a park with records in the ring returns at once. Whoever writes a record
-//!   sees whether its addressee sleeps only afterwards, and a follower looks at the ring after it is on the list.
-//! * A leader gives up the lead before it looks for a follower; a follower is on the list before it looks for a leader.
-//! * An unpark sets the token first. The leader is woken through an eventfd in the instance, registered edge-triggered, so that
-//!   nobody has to read it. One that comes late, when another leads, costs that one a look.
-//! * A thread that has to poll other descriptors too polls the instance with them.
+//!   returns into the enclave, or wakes somebody who does.
+//! * Who waits for a socket that is another's has it watched for all first. It is put into the common instance before it is taken out of
+//!   the other, and whoever puts a descriptor in gets an edge if it is ready.
+//! * Somebody is warden whenever somebody sleeps and there is a common instance: who falls asleep looks, who goes hands it on, and
+//!   who makes the first socket common gives it to a sleeper. All under one lock.
+//! * An unpark sets the token first. A sleeper is woken through its eventfd, which is in its instance, edge-triggered, so that
+//!   nobody has to read it. One that comes late costs the next sleep a look.
+//! * A thread that has to poll other descriptors too polls its instance with them.
 //! * Edges that find no room in the ring wait in [`Producer::backlog`], and the next park moves them.
 //!
-//! Lock order: `followers` and `producer`, each alone; neither is held over a wait, and nobody is woken under one.
+//! Lock order: `sleepers` and `producer`, each alone; neither is held over a wait.
 
+use crate::epoll::{BATCH, Epoll, NO_EVENTS};
 use crate::files::{checked, descriptor};
-use crate::park::{FOREVER, Parker, monotonic_ns};
+use crate::ocalls::errno_of;
+use crate::park::{FOREVER, monotonic_ns};
 use crate::slot::{Slot, Slots};
 use edge_abi::ocall::{Ocall, WirePoll};
 use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What is known of descriptors is kept in this many parts of this many, made when they are needed.
 const PARTS: usize = 1024;
 const PART: usize = 1024;
-/// Events fetched at once.
-const BATCH: usize = 128;
-/// What the eventfd of the leader has in place of a descriptor.
+/// What an eventfd has in place of a descriptor.
 const WAKE: u64 = u64::MAX;
-/// Nobody: no leader, or no user of a descriptor.
+/// What the common instance has in place of a descriptor.
+const COMMON: u64 = u64::MAX - 1;
+/// Nobody: no warden, no user of a descriptor, or none that alone waits for it.
 const NOBODY: u32 = 0;
+/// How long a thread sleeps for which the host has no instance.
+const BLIND_NS: u64 = 10_000_000;
 
 /// What is known of a descriptor.
 #[derive(Default)]
 struct Watched {
     token: AtomicU64,
+    /// 1 + the slot in whose instance it is; [`NOBODY`]: it is in the common one.
+    home: AtomicU32,
     /// 1 + the slot whose thread used it last.
     user: AtomicU32,
 }
 
 /// The part that exists once something is watched.
 struct Instance {
-    epoll: OwnedFd,
-    wake: OwnedFd,
+    common: Epoll,
     watched: [OnceLock<Box<[Watched]>>; PARTS],
     ring: Box<[AtomicU64]>,
+}
+
+/// Who sleeps for readiness.
+#[derive(Default)]
+struct Sleepers {
+    /// 1 + their slots, the one that has slept longest first.
+    asleep: Vec<u32>,
+    /// 1 + the slot in whose instance the common one is.
+    warden: u32,
+    /// Whether something is in the common instance, or was.
+    has_common: bool,
 }
 
 /// Who writes the ring.
@@ -75,9 +95,7 @@ struct Producer {
 pub(crate) struct Readiness {
     instance: OnceLock<Box<Instance>>,
     is_used: AtomicBool,
-    /// 1 + the slot of the leader.
-    leader: AtomicU32,
-    followers: Mutex<Vec<u32>>,
+    sleepers: Mutex<Sleepers>,
     producer: Mutex<Producer>,
 }
 
@@ -85,36 +103,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// The instance in which the thread of a slot sleeps.
+fn instance_of(slot: &Slot) -> Result<&Epoll, i32> {
+    if let Some(epoll) = slot.epoll.get() {
+        return Ok(epoll);
     }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let new = Epoll::new().map_err(|error| errno_of(&error))?;
+    new.add(slot.parker.event()?, libc::EPOLLIN | libc::EPOLLET, WAKE).map_err(|error| errno_of(&error))?;
+    Ok(slot.epoll.get_or_init(|| new))
+}
+
+/// A slot by 1 + its place.
+fn numbered(slots: &Slots, number: u32) -> Option<&Slot> {
+    slots.get(number.checked_sub(1)?.into())
 }
 
 impl Instance {
     fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are involved.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: no pointers are involved.
-        let wake = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        let instance = Self {
-            epoll,
-            wake,
+        Ok(Self {
+            common: Epoll::new()?,
             watched: [const { OnceLock::new() }; PARTS],
             ring: (0..RING_LEN / 8).map(|_| AtomicU64::new(0)).collect(),
-        };
-        let edges = libc::EPOLLIN | libc::EPOLLET;
-        instance.control(libc::EPOLL_CTL_ADD, instance.wake.as_raw_fd(), edges, WAKE)?;
-        Ok(instance)
+        })
     }
 
-    fn control(&self, operation: i32, fd: i32, events: i32, data: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: data };
-        // SAFETY: a valid event.
-        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    /// The instance in which a descriptor is.
+    fn home<'a>(&'a self, slots: &'a Slots, watched: &Watched) -> &'a Epoll {
+        let own = numbered(slots, watched.home.load(Ordering::SeqCst)).and_then(|slot| slot.epoll.get());
+        own.unwrap_or(&self.common)
     }
 
     /// What is known of a descriptor, if it is watched or was.
@@ -151,44 +167,45 @@ impl Instance {
         head.store(place.wrapping_add(1), Ordering::SeqCst);
         true
     }
-
-    /// Waits for events; the deadline is as for parks, 0: does not wait.
-    fn wait(&self, events: &mut [libc::epoll_event; BATCH], deadline_ns: u64) -> usize {
-        let left = deadline_ns.saturating_sub(if deadline_ns == 0 { 0 } else { monotonic_ns() });
-        let time = crate::park::timespec(left);
-        let time = if deadline_ns == FOREVER { std::ptr::null() } else { &raw const time };
-        // SAFETY: an array of its length and a valid time; no mask is passed.
-        let count = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                self.epoll.as_raw_fd(),
-                events.as_mut_ptr(),
-                BATCH,
-                time,
-                std::ptr::null::<libc::sigset_t>(),
-                0,
-            )
-        };
-        if count < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
-            // Linux before 5.11: milliseconds, rounded up.
-            let rounded = i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX);
-            let timeout = if deadline_ns == FOREVER { -1 } else { rounded };
-            // SAFETY: an array of its length.
-            let count = unsafe {
-                libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), BATCH as i32, timeout)
-            };
-            return usize::try_from(count).unwrap_or(0);
-        }
-        usize::try_from(count).unwrap_or(0)
-    }
 }
 
-/// What a look into the instance brought.
+/// What a look into the instances brought.
+#[derive(Default)]
 struct Fetched {
-    /// Slots that used what is ready last.
+    /// 1 + the slots that used last what is ready and is common.
     users: Vec<u32>,
-    /// Whether some of it was used by nobody.
-    is_unclaimed: bool,
+    /// Whether some of it is the thread's own, or was used by nobody.
+    is_mine: bool,
+}
+
+impl Sleepers {
+    /// Has a slot's thread look after the common instance, unless one that sleeps does.
+    fn appoint(&mut self, instance: &Instance, slots: &Slots, number: u32) {
+        if !self.has_common || self.warden == number || self.asleep.contains(&self.warden) {
+            return;
+        }
+        if let Some(former) = numbered(slots, self.warden).and_then(|slot| slot.epoll.get()) {
+            let _ = former.remove(instance.common.fd());
+        }
+        self.warden = NOBODY;
+        if let Some(epoll) = numbered(slots, number).and_then(|slot| slot.epoll.get())
+            && epoll.add(instance.common.fd(), libc::EPOLLIN, COMMON).is_ok()
+        {
+            self.warden = number;
+        }
+    }
+
+    fn begin(&mut self, instance: &Instance, slots: &Slots, number: u32) {
+        self.asleep.push(number);
+        self.appoint(instance, slots, number);
+    }
+
+    fn end(&mut self, instance: &Instance, slots: &Slots, number: u32) {
+        self.asleep.retain(|&sleeper| sleeper != number);
+        if let Some(&first) = self.asleep.first() {
+            self.appoint(instance, slots, first);
+        }
+    }
 }
 
 impl Readiness {
@@ -196,32 +213,82 @@ impl Readiness {
         if let Some(instance) = self.instance.get() {
             return Ok(instance);
         }
-        let new = Instance::new().map_err(|error| crate::ocalls::errno_of(&error))?;
+        let new = Instance::new().map_err(|error| errno_of(&error))?;
         let instance = self.instance.get_or_init(|| Box::new(new));
         self.is_used.store(true, Ordering::Release);
         Ok(instance)
     }
 
     /// Serves Watch, Unwatch and ReadinessRing.
-    pub(crate) fn answer(&self, slot: &Slot, call: Ocall, args: &[u64; 6]) -> Result<u64, i32> {
+    pub(crate) fn answer(
+        &self,
+        slots: &Slots,
+        slot: &Slot,
+        call: Ocall,
+        args: &[u64; 6],
+    ) -> Result<u64, i32> {
         let instance = self.instance()?;
         match call {
             Ocall::Watch => {
                 let fd = descriptor(args[0])?;
-                let watched = instance.place(fd).ok_or(libc::ENOSPC)?;
-                watched.token.store(args[1], Ordering::SeqCst);
-                watched.user.store(slot.number(), Ordering::SeqCst);
-                let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
-                let added = instance.control(libc::EPOLL_CTL_ADD, fd, all, fd as u64);
-                added.map(|()| ready_now(slot, fd)).map_err(|error| crate::ocalls::errno_of(&error))
+                let waiter = u32::try_from(args[2]).map_err(|_| libc::EINVAL)?;
+                self.watch(instance, slots, (fd, args[1]), waiter)?;
+                if let Some(watched) = instance.watched(fd) {
+                    watched.user.store(slot.number(), Ordering::SeqCst);
+                }
+                Ok(ready_now(slot, fd))
             }
             Ocall::Unwatch => {
-                let removed = instance.control(libc::EPOLL_CTL_DEL, descriptor(args[0])?, 0, 0);
-                removed.map(|()| 0).map_err(|error| crate::ocalls::errno_of(&error))
+                let fd = descriptor(args[0])?;
+                let watched = instance.watched(fd).ok_or(libc::ENOENT)?;
+                let _moving = lock(&self.sleepers);
+                watched.token.store(0, Ordering::SeqCst);
+                let removed = instance.home(slots, watched).remove(fd);
+                removed.map(|()| 0).map_err(|error| errno_of(&error))
             }
             Ocall::ReadinessRing => Ok(instance.ring.as_ptr() as u64),
             _ => checked(-1),
         }
+    }
+
+    /// Watches a descriptor for a waiter, or one that is watched already, which is that of the token, for all.
+    fn watch(
+        &self,
+        instance: &Instance,
+        slots: &Slots,
+        (fd, token): (i32, u64),
+        waiter: u32,
+    ) -> Result<(), i32> {
+        let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLET;
+        let watched = instance.place(fd).ok_or(libc::ENOSPC)?;
+        let mut sleepers = lock(&self.sleepers);
+        let is_watched = watched.token.load(Ordering::SeqCst) == token;
+        let home = watched.home.load(Ordering::SeqCst);
+        if is_watched && home == NOBODY {
+            return Ok(());
+        }
+        let waiter = if is_watched { NOBODY } else { waiter };
+        let epoll = match numbered(slots, waiter) {
+            Some(slot) => instance_of(slot)?,
+            None => &instance.common,
+        };
+        let add = || epoll.add(fd, all, u64::from(fd.cast_unsigned()));
+        let mut added = add();
+        if is_watched {
+            let _ = instance.home(slots, watched).remove(fd);
+            // There may have been no room for both.
+            added = added.or_else(|_| add());
+        }
+        added.map_err(|error| errno_of(&error))?;
+        watched.token.store(token, Ordering::SeqCst);
+        watched.home.store(waiter, Ordering::SeqCst);
+        if waiter == NOBODY {
+            sleepers.has_common = true;
+            if let Some(&first) = sleepers.asleep.first() {
+                sleepers.appoint(instance, slots, first);
+            }
+        }
+        Ok(())
     }
 
     /// Notes who uses a descriptor.
@@ -238,12 +305,10 @@ impl Readiness {
     /// Sleeps until unparked, the deadline, or there is something in the ring. Returns whether it was the deadline.
     pub(crate) fn park(&self, slots: &Slots, slot: &Slot, deadline_ns: u64) -> bool {
         let Ok(instance) = self.instance() else { return slot.parker.park(deadline_ns) };
-        let timed_out = self.park_in(instance, slots, slot, deadline_ns);
-        self.promote(slots);
-        timed_out
-    }
-
-    fn park_in(&self, instance: &Instance, slots: &Slots, slot: &Slot, deadline_ns: u64) -> bool {
+        let (Ok(epoll), Ok(event)) = (instance_of(slot), slot.parker.event()) else {
+            let until = monotonic_ns().saturating_add(BLIND_NS);
+            return slot.parker.park(deadline_ns.min(until)) && deadline_ns <= until;
+        };
         let me = slot.number();
         // Whether what is in the ring is known to somebody who was woken for it.
         let mut is_handed_over = false;
@@ -255,28 +320,20 @@ impl Readiness {
                 return false;
             }
             if deadline_ns == 0 {
-                self.fetch(instance, me, 0);
+                self.fetch(instance, epoll, 0, true);
                 return !self.has_records(instance);
             }
-            if self.leader.compare_exchange(NOBODY, me, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                let fetched = slot
-                    .parker
-                    .with_wake_fd(instance.wake.as_raw_fd(), || self.fetch(instance, me, deadline_ns));
-                self.leader.store(NOBODY, Ordering::SeqCst);
-                match fetched.flatten() {
-                    Some(fetched) if !self.hand_over(slots, me, &fetched) => return false,
-                    Some(_) => is_handed_over = true,
-                    None => {}
-                }
-            } else {
-                lock(&self.followers).push(me);
-                let must_look = self.leader.load(Ordering::SeqCst) == NOBODY || self.has_records(instance);
-                if !must_look {
-                    slot.parker.follow(deadline_ns);
-                }
-                lock(&self.followers).retain(|&follower| follower != me);
-                is_handed_over = false;
+            lock(&self.sleepers).begin(instance, slots, me);
+            let sleep = || self.fetch(instance, epoll, deadline_ns, false);
+            let fetched = slot.parker.with_wake_fd(event, sleep).unwrap_or_default();
+            let mut sleepers = lock(&self.sleepers);
+            sleepers.end(instance, slots, me);
+            let asleep = if fetched.users.is_empty() { Vec::new() } else { sleepers.asleep.clone() };
+            drop(sleepers);
+            if !hand_over(slots, (me, &asleep), &fetched) {
+                return false;
             }
+            is_handed_over = !fetched.users.is_empty();
             if deadline_ns != FOREVER && monotonic_ns() >= deadline_ns {
                 return !slot.parker.take_token();
             }
@@ -284,64 +341,65 @@ impl Readiness {
     }
 
     /// Sleeps in a poll of `rows`, which unparks and edges end too (EINTR). Returns the number of rows with events.
-    pub(crate) fn poll(&self, slot: &Slot, rows: &mut [WirePoll], deadline_ns: u64) -> Result<u64, i32> {
+    pub(crate) fn poll(
+        &self,
+        slots: &Slots,
+        slot: &Slot,
+        rows: &mut [WirePoll],
+        deadline_ns: u64,
+    ) -> Result<u64, i32> {
         let used = if self.is_used.load(Ordering::Acquire) { self.instance.get() } else { None };
         let (Some(instance), true) = (used, deadline_ns != 0) else {
             return slot.parker.poll(rows, deadline_ns, None);
         };
+        let epoll = instance_of(slot)?;
         if self.has_records(instance) {
             return Err(libc::EINTR);
         }
-        let result = slot.parker.poll(rows, deadline_ns, Some(instance.epoll.as_raw_fd()));
+        lock(&self.sleepers).begin(instance, slots, slot.number());
+        let result = slot.parker.poll(rows, deadline_ns, Some(epoll.fd()));
+        lock(&self.sleepers).end(instance, slots, slot.number());
         if result == Err(libc::EINTR) || result == Ok(0) {
-            self.fetch(instance, slot.number(), 0);
+            self.fetch(instance, epoll, 0, false);
         }
         result
     }
 
-    /// Wakes the sleepers that used what is ready last; false if some of it belongs to nobody who sleeps.
-    fn hand_over(&self, slots: &Slots, me: u32, fetched: &Fetched) -> bool {
-        let followers = lock(&self.followers).clone();
-        let mut is_all = !fetched.is_unclaimed;
-        for &user in &fetched.users {
-            if user != me && followers.contains(&user) {
-                wake(slots, user, Parker::unpark);
-            } else {
-                is_all = false;
+    /// Gets what is ready in a thread's instance into the ring, and what is common if that is in there, or asked for.
+    fn fetch(&self, instance: &Instance, epoll: &Epoll, deadline_ns: u64, asks_common: bool) -> Fetched {
+        let mut is_common_due = asks_common && lock(&self.sleepers).has_common;
+        let (mut fetched, mut batch) = (Fetched::default(), NO_EVENTS);
+        let mut producer: Option<MutexGuard<'_, Producer>> = None;
+        let mut tell = |data: u64, events: u32| {
+            let watched = i32::try_from(data).ok().and_then(|fd| instance.watched(fd))?;
+            let record = WireReady { token: watched.token.load(Ordering::SeqCst), events, pad: 0 };
+            producer.get_or_insert_with(|| lock(&self.producer)).backlog.push_back(record);
+            Some(watched)
+        };
+        for (data, events) in epoll.wait(&mut batch, deadline_ns) {
+            match data {
+                WAKE => {}
+                COMMON => is_common_due = true,
+                fd => fetched.is_mine |= tell(fd, events).is_some(),
             }
         }
-        is_all
-    }
-
-    /// Gets what is ready into the ring; `None` when nothing is.
-    fn fetch(&self, instance: &Instance, me: u32, deadline_ns: u64) -> Option<Fetched> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-        let count = instance.wait(&mut events, deadline_ns);
-        let mut fetched = Fetched { users: Vec::new(), is_unclaimed: false };
-        let mut producer = lock(&self.producer);
-        for event in events.get(..count).unwrap_or_default() {
-            let (data, bits) = (event.u64, event.events);
-            if data == WAKE {
-                if self.leader.load(Ordering::SeqCst) != me {
-                    // Meant for the leader, whom this look has just robbed of it.
-                    crate::park::signal(instance.wake.as_raw_fd());
+        while is_common_due {
+            let mut count = 0;
+            for (data, events) in instance.common.wait(&mut batch, 0) {
+                count += 1;
+                let Some(watched) = tell(data, events) else { continue };
+                match watched.user.load(Ordering::Relaxed) {
+                    NOBODY => fetched.is_mine = true,
+                    user if fetched.users.contains(&user) => {}
+                    user => fetched.users.push(user),
                 }
-                continue;
             }
-            let Some(watched) = i32::try_from(data).ok().and_then(|fd| instance.watched(fd)) else {
-                continue;
-            };
-            let record = WireReady { token: watched.token.load(Ordering::SeqCst), events: bits, pad: 0 };
-            producer.backlog.push_back(record);
-            match watched.user.load(Ordering::Relaxed) {
-                NOBODY => fetched.is_unclaimed = true,
-                user if fetched.users.contains(&user) => {}
-                user => fetched.users.push(user),
-            }
+            is_common_due = count == BATCH;
         }
-        producer.flush(instance);
-        drop(producer);
-        (fetched.is_unclaimed || !fetched.users.is_empty()).then_some(fetched)
+        if let Some(mut producer) = producer {
+            producer.flush(instance);
+        }
+        fetched
     }
 
     /// Whether there is something for the enclave to read.
@@ -352,17 +410,18 @@ impl Readiness {
         lock(&self.producer).flush(instance);
         instance.held() > 0
     }
+}
 
-    /// Makes a follower take the lead when nobody has it.
-    fn promote(&self, slots: &Slots) {
-        if self.leader.load(Ordering::SeqCst) != NOBODY {
-            return;
-        }
-        let first = lock(&self.followers).first().copied();
-        if let Some(first) = first {
-            wake(slots, first, Parker::promote);
+/// Wakes the sleepers that used what is ready last; false if some of it belongs to nobody who sleeps.
+fn hand_over(slots: &Slots, (me, asleep): (u32, &[u32]), fetched: &Fetched) -> bool {
+    let mut is_all = !fetched.is_mine;
+    for &user in &fetched.users {
+        match numbered(slots, user) {
+            Some(slot) if user != me && asleep.contains(&user) => slot.parker.unpark(),
+            _ => is_all = false,
         }
     }
+    is_all
 }
 
 /// What a descriptor is ready for: POLL* bits. Nothing when that cannot be known: the first edge tells.
@@ -371,13 +430,6 @@ fn ready_now(slot: &Slot, fd: i32) -> u64 {
     let mut row = [WirePoll { fd, events: events.cast_unsigned(), revents: 0 }];
     let _ = slot.parker.poll(&mut row, 0, None);
     row[0].revents.into()
-}
-
-/// Wakes the thread of a slot, by the slot's number.
-fn wake(slots: &Slots, number: u32, how: impl FnOnce(&Parker)) {
-    if let Some(slot) = number.checked_sub(1).and_then(|index| slots.get(index.into())) {
-        how(&slot.parker);
-    }
 }
 
 impl Producer {
@@ -396,8 +448,8 @@ impl Producer {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
 
     struct Host {
         slots: Slots,
@@ -415,9 +467,18 @@ mod tests {
             self.slots.get(index).unwrap()
         }
 
-        fn watch(&self, index: u64, socket: &UdpSocket, token: u64) {
-            let args = [socket.as_raw_fd() as u64, token, 0, 0, 0, 0];
-            self.readiness.answer(self.slot(index), Ocall::Watch, &args).unwrap();
+        /// Has a socket watched for the thread of a slot, or for any.
+        fn watch(&self, by: u64, socket: &UdpSocket, token: u64, waiter: Option<u64>) {
+            let waiter = waiter.map_or(0, |index| index + 1);
+            let args = [socket.as_raw_fd() as u64, token, waiter, 0, 0, 0];
+            self.readiness.answer(&self.slots, self.slot(by), Ocall::Watch, &args).unwrap();
+        }
+
+        /// Waits until threads sleep.
+        fn await_sleepers(&self, count: usize) {
+            while lock(&self.readiness.sleepers).asleep.len() < count {
+                std::thread::yield_now();
+            }
         }
 
         fn park(&self, index: u64, deadline_ns: u64) -> bool {
@@ -450,67 +511,104 @@ mod tests {
     #[test]
     fn an_edge_ends_a_park_once() {
         let host = Host::new();
-        let (sender, receiver) = pair();
-        host.watch(0, &receiver, 77);
-        assert!(!host.park(0, FOREVER), "a new socket says what it is ready for");
-        assert_eq!(host.tokens(), [77]);
-        assert!(host.park(0, soon()), "nothing happened");
-        sender.send(b"x").unwrap();
-        assert!(!host.park(0, FOREVER));
-        assert_eq!(host.tokens(), [77]);
-        assert!(host.park(0, 0));
+        for waiter in [Some(0), None] {
+            let (sender, receiver) = pair();
+            host.watch(0, &receiver, 77, waiter);
+            assert!(!host.park(0, FOREVER), "a new socket says what it is ready for");
+            assert_eq!(host.tokens(), [77]);
+            assert!(host.park(0, soon()), "nothing happened");
+            sender.send(b"x").unwrap();
+            assert!(!host.park(0, FOREVER));
+            assert_eq!(host.tokens(), [77]);
+            assert!(host.park(0, 0));
+        }
     }
 
     #[test]
     fn a_park_with_records_in_the_ring_returns_at_once() {
         let host = Host::new();
         let (_sender, receiver) = pair();
-        host.watch(0, &receiver, 1);
+        host.watch(0, &receiver, 1, Some(0));
         assert!(!host.park(0, 0));
         assert!(!host.park(1, FOREVER));
         assert_eq!(host.tokens(), [1]);
     }
 
     #[test]
-    fn an_unpark_ends_the_sleep_of_the_leader_and_of_a_follower() {
+    fn an_unpark_ends_the_sleep_of_everybody() {
         let host = Host::new();
         let (_sender, receiver) = pair();
-        host.watch(0, &receiver, 1);
+        host.watch(0, &receiver, 1, None);
         assert!(!host.park(0, 0));
         host.tokens();
         std::thread::scope(|scope| {
-            let sleepers: Vec<_> = (0..4)
-                .map(|index| {
-                    scope.spawn({
-                        let host = &host;
-                        move || host.park(index, FOREVER)
-                    })
-                })
-                .collect();
-            std::thread::sleep(Duration::from_millis(20));
+            let host = &host;
+            let sleepers: Vec<_> =
+                (0..4).map(|index| scope.spawn(move || host.park(index, FOREVER))).collect();
+            host.await_sleepers(4);
             (0..4).for_each(|index| host.slot(index).parker.unpark());
             assert!(sleepers.into_iter().all(|sleeper| !sleeper.join().unwrap()));
         });
     }
 
     #[test]
-    fn the_sleeper_that_used_a_socket_last_is_woken_whoever_leads() {
+    fn an_edge_wakes_the_thread_that_waits_and_no_other() {
         let host = Host::new();
         let (sender, receiver) = pair();
-        host.watch(2, &receiver, 5);
+        host.watch(0, &receiver, 5, Some(2));
+        assert!(!host.park(2, 0));
+        host.tokens();
+        std::thread::scope(|scope| {
+            let host = &host;
+            let other = scope.spawn(move || host.park(1, FOREVER));
+            host.await_sleepers(1);
+            sender.send(b"x").unwrap();
+            assert!(!host.park(2, FOREVER));
+            assert_eq!(host.tokens(), [5]);
+            assert_eq!(lock(&host.readiness.sleepers).asleep, [2]);
+            host.slot(1).parker.unpark();
+            assert!(!other.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn who_is_awake_keeps_nothing_that_others_wait_for() {
+        let host = Host::new();
+        let (sender, receiver) = pair();
+        host.watch(0, &receiver, 5, Some(0));
+        sender.send(b"x").unwrap();
+        // Another thread looks at it.
+        host.watch(1, &receiver, 5, Some(1));
+        assert!(!host.park(1, FOREVER));
+        assert_eq!(host.tokens(), [5]);
+        receiver.recv(&mut [0; 4]).unwrap();
+        std::thread::scope(|scope| {
+            let host = &host;
+            // Put there while somebody sleeps already.
+            let (sender, receiver) = pair();
+            let sleeper = scope.spawn(move || host.park(2, FOREVER));
+            host.await_sleepers(1);
+            host.watch(0, &receiver, 6, Some(0));
+            host.watch(1, &receiver, 6, Some(1));
+            sender.send(b"x").unwrap();
+            assert!(!sleeper.join().unwrap());
+            assert!(host.tokens().contains(&6));
+        });
+    }
+
+    #[test]
+    fn the_sleeper_that_used_a_socket_last_is_woken_whoever_is_warden() {
+        let host = Host::new();
+        let (sender, receiver) = pair();
+        host.watch(2, &receiver, 5, None);
         assert!(!host.park(0, 0));
         host.tokens();
         for _ in 0..50 {
             std::thread::scope(|scope| {
-                let others: Vec<_> = [0, 1, 3]
-                    .map(|index| {
-                        scope.spawn({
-                            let host = &host;
-                            move || host.park(index, monotonic_ns() + 2_000_000_000)
-                        })
-                    })
-                    .into();
+                let host = &host;
+                let others = [0, 1, 3].map(|index| scope.spawn(move || host.park(index, FOREVER)));
                 let user = scope.spawn(|| host.park(2, FOREVER));
+                host.await_sleepers(4);
                 sender.send(b"x").unwrap();
                 assert!(!user.join().unwrap());
                 receiver.recv(&mut [0; 4]).unwrap();
@@ -525,33 +623,54 @@ mod tests {
     }
 
     #[test]
-    fn when_the_leader_goes_another_leads() {
+    fn when_the_warden_goes_another_hears_without_being_woken() {
         let host = Host::new();
         let (sender, receiver) = pair();
-        host.watch(1, &receiver, 5);
+        host.watch(1, &receiver, 5, None);
         assert!(!host.park(0, 0));
         host.tokens();
         std::thread::scope(|scope| {
-            let first = scope.spawn(|| host.park(0, soon()));
-            std::thread::sleep(Duration::from_millis(5));
-            let second = scope.spawn(|| host.park(1, FOREVER));
-            assert!(first.join().unwrap());
-            let before = Instant::now();
+            let host = &host;
+            let first = scope.spawn(move || host.park(0, FOREVER));
+            host.await_sleepers(1);
+            let second = scope.spawn(move || host.park(1, FOREVER));
+            host.await_sleepers(2);
+            assert_eq!(lock(&host.readiness.sleepers).warden, 1);
+            host.slot(0).parker.unpark();
+            assert!(!first.join().unwrap());
+            assert_eq!(lock(&host.readiness.sleepers).warden, 2);
+            assert_eq!(lock(&host.readiness.sleepers).asleep, [2]);
             sender.send(b"x").unwrap();
             assert!(!second.join().unwrap());
-            assert!(before.elapsed() < Duration::from_secs(5));
+            assert_eq!(host.tokens(), [5]);
         });
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_another_socket() {
+        let host = Host::new();
+        let (sender, receiver) = pair();
+        host.watch(0, &receiver, 1, None);
+        // As if it were closed, and the next socket got the number.
+        host.readiness.instance.get().unwrap().common.remove(receiver.as_raw_fd()).unwrap();
+        host.watch(0, &receiver, 2, Some(1));
+        assert!(!host.park(1, FOREVER));
+        host.tokens();
+        sender.send(b"x").unwrap();
+        assert!(host.park(0, soon()), "it is another's");
+        assert!(!host.park(1, FOREVER));
+        assert_eq!(host.tokens(), [2]);
     }
 
     #[test]
     fn edges_that_the_ring_has_no_room_for_come_later() {
         let host = Host::new();
         let (_sender, receiver) = pair();
-        host.watch(0, &receiver, 9);
+        host.watch(0, &receiver, 9, Some(0));
         let instance = host.readiness.instance.get().unwrap();
         instance.word(HEAD_AT).unwrap().store(RECORDS, Ordering::SeqCst);
         assert!(!host.park(0, 0));
-        host.readiness.fetch(instance, 1, 0);
+        host.readiness.fetch(instance, instance_of(host.slot(0)).unwrap(), 0, true);
         assert_eq!(host.tokens().len(), RECORDS as usize);
         assert!(!host.park(0, FOREVER));
         assert_eq!(host.tokens(), [9]);

@@ -1,5 +1,6 @@
 //! One slot per TCS: the memory through which a thread talks, and how it sleeps.
 
+use crate::epoll::Epoll;
 use crate::ocalls::INTERRUPT_SIGNAL;
 use crate::park::Parker;
 use crate::threads::{current_tid, signal_thread};
@@ -104,6 +105,8 @@ pub(crate) struct Slot {
     pub(crate) channel: Channel,
     /// How its thread sleeps.
     pub(crate) parker: Parker,
+    /// The instance in which it sleeps for sockets ([`crate::readiness`]), made when it is needed for the first time.
+    pub(crate) epoll: OnceLock<Epoll>,
     /// The host thread that is in it, or 0.
     pub(crate) host_tid: AtomicI32,
     /// Whether the host thread is scheduled otherwise than all others.
@@ -137,6 +140,7 @@ impl Slot {
             tcs: layout::thread_slot(index) + layout::slot::TCS,
             channel: Channel::new()?,
             parker: Parker::new(),
+            epoll: OnceLock::new(),
             host_tid: AtomicI32::new(0),
             is_scheduled: AtomicBool::new(false),
             is_interrupted: AtomicBool::new(false),

@@ -71,6 +71,17 @@ fn a_program_that_is_tried_reaches_the_hosts_socket_files_as_on_linux() {
 }
 
 #[test]
+fn whichever_thread_waits_for_a_socket_of_the_host_hears_of_it() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("waiters", Linked::Dynamic, folder.path()) else { return };
+    if !installed(PYTHON, "python3") {
+        return;
+    }
+    let _servers = Servers::start(folder.path());
+    Case::new(&program).args([folder.path().join("stream")]).within(folder.path()).succeeds();
+}
+
+#[test]
 fn a_mount_says_whether_programs_connect_to_the_sockets_in_it() {
     let folder = folder();
     let Some(program) = Toolchain::Glibc.compile("client", Linked::Static, folder.path()) else { return };

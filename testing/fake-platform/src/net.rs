@@ -6,7 +6,7 @@ use linux_abi::net::option::{SOL_SOCKET, socket};
 use linux_abi::net::{MessageFlags, family, kind, shut};
 use platform::{
     HostAddress, HostBatch, HostError, HostFd, HostInterface, HostMessage, HostNet, HostReadiness,
-    HostReceived, HostResult, HostSent, HostWanted, Park, PollEvents,
+    HostReceived, HostResult, HostSent, HostWanted, Park, PollEvents, ThreadHandle,
 };
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +58,8 @@ struct Socket {
     is_write_shut: bool,
     error: Option<Errno>,
     token: Option<u64>,
+    /// Who alone waits for it.
+    waiter: Option<ThreadHandle>,
     options: BTreeMap<(u32, u32), Vec<u8>>,
 }
 
@@ -89,6 +91,9 @@ pub(crate) struct Net {
     sockets: BTreeMap<i32, Socket>,
     next_fd: i32,
     next_port: u16,
+    /// Edges that no thread has fetched, with the thread that they are for.
+    pending: Vec<(u64, u16, Option<ThreadHandle>)>,
+    /// Edges that the enclave can take.
     edges: Vec<(u64, u16)>,
     lie: Option<Lie>,
     /// Socket files by their names, with the connections that nobody has taken.
@@ -147,7 +152,16 @@ impl Net {
         let Some(socket) = self.sockets.get(&fd) else { return };
         let Some(token) = socket.token else { return };
         let ready = socket.ready();
-        self.edges.push((token, ready));
+        self.pending.push((token, ready, socket.waiter));
+    }
+
+    /// Fetches the edges that are for a thread or for any. Returns whether there is anything to take.
+    fn fetch(&mut self, me: ThreadHandle) -> bool {
+        let is_for_me =
+            |edge: &mut (u64, u16, Option<ThreadHandle>)| edge.2.is_none_or(|waiter| waiter == me);
+        let fetched = self.pending.extract_if(.., is_for_me).map(|(token, events, _)| (token, events));
+        self.edges.extend(fetched);
+        !self.edges.is_empty()
     }
 
     fn bound_to(&self, address: &HostAddress, kind: u32) -> Option<i32> {
@@ -303,12 +317,12 @@ impl FakePlatform {
     }
 
     /// Sleeps until `is_done`, a token comes, or the clock was moved to the deadline. Returns whether it was the deadline.
-    pub(crate) fn sleep_for_net(&self, deadline_ns: Option<u64>, is_done: impl Fn(&Net) -> bool) -> Park {
+    pub(crate) fn sleep_for_net(&self, deadline_ns: Option<u64>, is_done: impl Fn(&mut Net) -> bool) -> Park {
         let me = CURRENT.with(Cell::get);
         let mut sleepers = lock(&self.sleepers);
         let mut naps = 0;
         loop {
-            if sleepers.tokens.remove(&me) || is_done(&lock(&self.net)) {
+            if sleepers.tokens.remove(&me) || is_done(&mut lock(&self.net)) {
                 return Park::Woken;
             }
             // A real moment for other threads, then the clock jumps.
@@ -545,9 +559,12 @@ impl HostNet for FakePlatform {
 }
 
 impl HostReadiness for FakePlatform {
-    fn watch(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
+    fn watch(&self, fd: HostFd, token: u64, waiter: Option<ThreadHandle>) -> HostResult<PollEvents> {
         self.net(|net| {
-            net.get(fd)?.token = Some(token);
+            let socket = net.get(fd)?;
+            let is_watched = socket.token == Some(token);
+            (socket.token, socket.waiter) = (Some(token), waiter.filter(|_| !is_watched));
+            net.pending.retain(|edge| edge.0 != token);
             net.edge(fd.0);
             Ok(net.ready(fd.0).unwrap_or_default())
         })
@@ -576,6 +593,7 @@ impl HostReadiness for FakePlatform {
     }
 
     fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
-        self.sleep_for_net(deadline_ns, |net| !net.edges.is_empty())
+        let me = ThreadHandle(CURRENT.with(Cell::get));
+        self.sleep_for_net(deadline_ns, |net| net.fetch(me))
     }
 }

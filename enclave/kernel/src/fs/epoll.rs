@@ -5,6 +5,9 @@
 //! level-triggered one comes back to the end for as long as its file is ready. Files that change unannounced (host
 //! streams, timers, other instances) are looked at every time.
 //!
+//! A host socket wakes one thread, the one that waits for it. Who waits in an instance does not look at each of its files, so the first
+//! to wait tells the files, and so does the second: from then on they wake any.
+//!
 //! Lock order: the locks here are leaves; none is held while a file is asked what is ready.
 
 use super::pipe::anonymous_metadata;
@@ -21,7 +24,7 @@ use kbase::event::Observer;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::fs::{EpollEvent, OpenFlags};
-use platform::HostPoll;
+use platform::{HostPoll, Platform, ThreadHandle};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// EPOLLEXCLUSIVE. Every waiter is woken nevertheless, which `epoll_ctl(2)` allows ("one or more").
@@ -35,10 +38,15 @@ const EDGE: u32 = 1 << 31;
 const LOOK_ANEW: Readiness = ALWAYS;
 /// Instances that may watch each other in a row (EP_MAX_NESTS).
 const NESTING: u32 = 5;
+/// Nobody has waited for an instance yet.
+const NOBODY: u64 = 0;
+/// Several threads have.
+const ANY: u64 = u64::MAX;
 
 /// An instance.
 pub(crate) struct Epoll {
     me: Weak<Self>,
+    platform: Arc<dyn Platform>,
     ino: u64,
     created_ns: i64,
     interests: Mutex<BTreeMap<Key, Arc<Interest>>>,
@@ -48,6 +56,8 @@ pub(crate) struct Epoll {
     unannounced: Mutex<Vec<Arc<Interest>>>,
     /// Counts changes of what is to be looked at every time.
     generation: AtomicU64,
+    /// 1 + the thread that waits here, [`NOBODY`], or [`ANY`].
+    waiter: AtomicU64,
     notifier: ReadinessNotifier,
 }
 
@@ -181,12 +191,14 @@ impl Interest {
 pub(crate) fn epoll(shared: &Arc<FsShared>) -> Arc<OpenFile> {
     let file = Arc::new_cyclic(|me| Epoll {
         me: me.clone(),
+        platform: Arc::clone(shared.platform()),
         ino: shared.next_id(),
         created_ns: shared.platform().realtime_ns().cast_signed(),
         interests: Mutex::default(),
         queue: Mutex::default(),
         unannounced: Mutex::default(),
         generation: AtomicU64::new(0),
+        waiter: AtomicU64::new(NOBODY),
         notifier: ReadinessNotifier::new(),
     });
     OpenFile::new(shared, file, None, OpenFlags::RDWR)
@@ -238,6 +250,7 @@ impl Epoll {
         if interest.is_unannounced {
             self.unannounced.lock().push(interest.clone());
         }
+        self.tell_waiter(&**open.file());
         interest.attach();
         if interest.is_removed.load(Ordering::SeqCst) {
             // Somebody deleted it before it was attached.
@@ -289,9 +302,13 @@ impl Epoll {
         if interest.is_unannounced {
             self.look_anew();
         }
-        // What the host has is not asked for here.
+        // What the host has is not asked for here, and what another waits for not looked at.
+        let is_anothers = || {
+            let waiter = self.waiter.load(Ordering::SeqCst);
+            !matches!(waiter, NOBODY | ANY) && waiter != number_of(self.platform.current())
+        };
         let is_ready = || interest.ready().intersects(interest.setting().wanted());
-        if host_row_of(interest).is_some() || is_ready() {
+        if host_row_of(interest).is_some() || is_anothers() || is_ready() {
             self.enqueue(interest);
         }
     }
@@ -310,6 +327,35 @@ impl Epoll {
     fn look_anew(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.notifier.broadcast(&LOOK_ANEW);
+    }
+
+    /// A thread waits here, or may: 1 + its handle, or [`ANY`].
+    fn note_waiter(&self, waiter: u64) {
+        let before = self.waiter.load(Ordering::SeqCst);
+        if before == waiter || before == ANY {
+            return;
+        }
+        // The closure always gives a value.
+        let note = |before| Some(if before == NOBODY { waiter } else { ANY });
+        let _ = self.waiter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, note);
+        let interests: Vec<_> = self.interests.lock().values().cloned().collect();
+        interests
+            .iter()
+            .filter_map(|interest| interest.file.upgrade())
+            .for_each(|file| self.tell_waiter(&*file));
+    }
+
+    fn note_me(&self) {
+        self.note_waiter(number_of(self.platform.current()));
+    }
+
+    /// Tells a file who waits for it here, if somebody does.
+    fn tell_waiter(&self, file: &dyn File) {
+        match self.waiter.load(Ordering::SeqCst) {
+            NOBODY => {}
+            ANY => file.is_awaited_by(None),
+            waiter => file.is_awaited_by(u32::try_from(waiter - 1).ok().map(ThreadHandle)),
+        }
     }
 
     /// Whether this instance watches `other`, through at most `depth` others.
@@ -337,6 +383,7 @@ impl Epoll {
         max: usize,
         deadline_ns: Option<u64>,
     ) -> Result<Vec<EpollEvent>> {
+        self.note_me();
         let sockets = &ctx.kernel.host_sockets;
         // Who never sleeps asks the host now and then; who finds nothing and does not want to sleep, at once.
         sockets.fetch_sometimes(ctx.platform());
@@ -462,6 +509,10 @@ fn next_change_of(interests: &[Arc<Interest>]) -> Option<u64> {
     timed.filter_map(|interest| interest.file.upgrade()?.next_change_ns()).min()
 }
 
+fn number_of(thread: ThreadHandle) -> u64 {
+    u64::from(thread.0) + 1
+}
+
 fn absent() -> Error {
     Error::new(Errno::ENOENT, "the descriptor is not there")
 }
@@ -476,6 +527,7 @@ impl File for Epoll {
     }
 
     fn ready(&self) -> Readiness {
+        self.note_me();
         let queued: Vec<Arc<Interest>> = self.queue.lock().iter().cloned().collect();
         let mut all = queued.iter().chain(&*self.unannounced_interests()).cloned().collect::<Vec<_>>();
         all.retain(|interest| interest.found(interest.ready()).is_some());
@@ -484,6 +536,10 @@ impl File for Epoll {
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {
         Some(&self.notifier)
+    }
+
+    fn is_awaited_by(&self, thread: Option<ThreadHandle>) {
+        self.note_waiter(thread.map_or(ANY, number_of));
     }
 
     fn changes_unannounced(&self) -> bool {

@@ -6,11 +6,11 @@ use super::bounce::Bounce;
 use super::readiness::{HostSockets, Pollee};
 use crate::fs::wait::ALWAYS;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, socket};
 use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, SockaddrUn, family, kind, shut};
-use platform::{HostAddress, HostError, HostFd, HostPoll, Platform};
+use platform::{HostAddress, HostError, HostFd, HostPoll, Platform, ThreadHandle};
 use vfs::{Readiness, ReadinessNotifier};
 
 /// Waits until a socket may be ready, or fails: EAGAIN who does not want to wait, or whose time is over; ERESTARTSYS or EINTR
@@ -26,6 +26,10 @@ pub(crate) fn no_wait(_events: Readiness) -> Result<()> {
 const UNWATCHED: u64 = 0;
 /// The host could not watch it.
 const UNWATCHABLE: u64 = u64::MAX;
+/// Several threads wait for it, or did.
+const ANY: u32 = 0;
+/// Nobody waits for it yet, or a thread has just begun to.
+const UNKNOWN: u32 = u32::MAX;
 
 /// A socket of the host.
 pub(crate) struct HostSocket {
@@ -39,6 +43,8 @@ pub(crate) struct HostSocket {
     notifier: Arc<ReadinessNotifier>,
     /// The token under which the host watches it, [`UNWATCHED`] or [`UNWATCHABLE`].
     token: AtomicU64,
+    /// 1 + the thread that waits for it, or [`ANY`].
+    waiter: AtomicU32,
     pub(super) pollee: Pollee,
     is_connecting: AtomicBool,
 }
@@ -75,6 +81,7 @@ impl HostSocket {
             kind: of_kind,
             notifier: Arc::clone(notifier),
             token: AtomicU64::new(UNWATCHED),
+            waiter: AtomicU32::new(UNKNOWN),
             pollee: Pollee::new(),
             is_connecting: AtomicBool::new(false),
         })
@@ -227,8 +234,13 @@ impl HostSocket {
         }
     }
 
-    /// Has the host watch the socket from now on. False if it cannot.
+    /// Has the host watch the socket from now on, for the calling thread if for no other. False if it cannot.
     pub(crate) fn watch(&self) -> bool {
+        self.watch_for(Some(self.platform.current()))
+    }
+
+    /// Has the host watch the socket from now on, for a thread or for any. False if it cannot.
+    pub(crate) fn watch_for(&self, waiter: Option<ThreadHandle>) -> bool {
         match self.token.load(Ordering::SeqCst) {
             UNWATCHED => {}
             token => return token != UNWATCHABLE,
@@ -239,8 +251,13 @@ impl HostSocket {
             self.sockets.remove(token);
             return true;
         }
+        self.waiter.store(number_of(waiter), Ordering::SeqCst);
+        self.tell_host(token, waiter)
+    }
+
+    fn tell_host(&self, token: u64, waiter: Option<ThreadHandle>) -> bool {
         let before = self.pollee.before();
-        match self.platform.watch(self.fd, token) {
+        match self.platform.watch(self.fd, token, waiter) {
             Ok(ready) => self.pollee.is(before, Readiness::from_bits_truncate(ready)),
             Err(_) => {
                 self.token.store(UNWATCHABLE, Ordering::SeqCst);
@@ -249,6 +266,27 @@ impl HostSocket {
             }
         }
         true
+    }
+
+    /// A thread, or any, waits for it from now on. Where that is another than before, the host is to tell all.
+    pub(crate) fn is_awaited_by(&self, thread: Option<ThreadHandle>) {
+        if !self.is_watched() {
+            self.watch_for(thread);
+            return;
+        }
+        let waiter = self.waiter.load(Ordering::SeqCst);
+        if waiter == ANY || waiter == number_of(thread) {
+            return;
+        }
+        self.waiter.store(ANY, Ordering::SeqCst);
+        self.tell_host(self.token.load(Ordering::SeqCst), None);
+    }
+
+    /// The calling thread looks at what is known of it, and may wait for more.
+    fn look(&self) {
+        if self.waiter.load(Ordering::SeqCst) != ANY {
+            self.is_awaited_by(Some(self.platform.current()));
+        }
     }
 
     fn is_watched(&self) -> bool {
@@ -267,6 +305,10 @@ impl HostSocket {
     }
 }
 
+fn number_of(thread: Option<ThreadHandle>) -> u32 {
+    thread.map_or(ANY, |thread| thread.0.saturating_add(1))
+}
+
 impl Drop for HostSocket {
     fn drop(&mut self) {
         if self.is_watched() {
@@ -282,6 +324,7 @@ impl HostSocket {
         if !self.is_watched() {
             return self.ask_host();
         }
+        self.look();
         loop {
             if let Some(ready) = self.pollee.ready() {
                 return ready;
@@ -298,7 +341,11 @@ impl HostSocket {
 
     /// Whether it may be ready for one of `events`, as far as is known.
     pub(super) fn may_be(&self, events: Readiness) -> bool {
-        !self.is_watched() || self.pollee.ready().is_none_or(|ready| ready.intersects(events | ALWAYS))
+        if !self.is_watched() {
+            return true;
+        }
+        self.look();
+        self.pollee.ready().is_none_or(|ready| ready.intersects(events | ALWAYS))
     }
 
     /// The descriptor to poll, of a socket that the host could not watch.

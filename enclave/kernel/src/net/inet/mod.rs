@@ -58,7 +58,7 @@ use kbase::{ByteSink, ByteSource, Result, UserAddr, UserPtr, UserSpace, bail};
 use linux_abi::net::option::{SOL_SOCKET, ipv6, socket as so};
 use linux_abi::net::{MessageFlags, family, ioctl, kind, protocol};
 use option::Options;
-use platform::{HostFd, Platform};
+use platform::{HostFd, Platform, ThreadHandle};
 use ports::{Binding, Claim, Ports};
 use readiness::HostSockets;
 use stream::Stream;
@@ -215,7 +215,8 @@ impl InetSocket {
         self.options.replay(&new, (self.family, self.kind));
         let host = self.host.call_once(|| new);
         if self.is_watched.load(Ordering::SeqCst) {
-            host.watch();
+            // Who that is nobody knows.
+            host.watch_for(None);
         }
         Ok(host)
     }
@@ -415,6 +416,13 @@ impl File for InetSocket {
         match self.host() {
             Some(host) if !self.has_link() && !host.watch() => None,
             _ => Some(&self.notifier),
+        }
+    }
+
+    fn is_awaited_by(&self, thread: Option<ThreadHandle>) {
+        self.is_watched.store(true, Ordering::SeqCst);
+        if let Some(host) = self.host() {
+            host.is_awaited_by(thread);
         }
     }
 

@@ -27,6 +27,9 @@ const LISTEN: u64 = 50;
 const KILL: u64 = 62;
 const SETSOCKOPT: u64 = 54;
 const GETSOCKOPT: u64 = 55;
+const EPOLL_WAIT: u64 = 232;
+const EPOLL_CTL: u64 = 233;
+const EPOLL_CREATE1: u64 = 291;
 
 const PORT: u16 = 80;
 const ADDRESS: u64 = SCRATCH;
@@ -109,6 +112,37 @@ fn a_thread_that_waits_is_woken_by_the_host() {
             assert_eq!(ctx.call(POLL, &[SCRATCH, 1, u64::MAX]), Ok(1));
             assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, 0, 0, 0]), Ok(4));
         });
+    });
+}
+
+#[test]
+fn another_thread_may_wait_where_one_waited_before() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        let outside = client(&world.platform);
+        let fd = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        // epoll_event: EPOLLIN
+        let epoll = ctx.call(EPOLL_CREATE1, &[0]).unwrap();
+        ctx.poke(SCRATCH, [1u32, 0, 0]);
+        ctx.call(EPOLL_CTL, &[epoll, 1, fd, SCRATCH]).unwrap();
+        let wait = || ctx.call(EPOLL_WAIT, &[epoll, SCRATCH, 1, 1000]);
+        assert_eq!(wait(), Ok(0), "this thread is the one that waits");
+        for thread in [7, 8, 0] {
+            FakePlatform::become_thread(thread);
+            world.platform.host_send(outside, b"x", 0).unwrap();
+            assert_eq!(wait(), Ok(1), "thread {thread}");
+            assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, DONTWAIT, 0, 0]), Ok(1));
+        }
+        // One that it was not told of looks.
+        let other = client(&world.platform);
+        let fd = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        assert_eq!(ctx.revents(fd), 4);
+        FakePlatform::become_thread(7);
+        world.platform.host_send(other, b"x", 0).unwrap();
+        assert_eq!(ctx.revents(fd), 5);
+        assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, DONTWAIT, 0, 0]), Ok(1));
+        FakePlatform::become_thread(0);
     });
 }
 

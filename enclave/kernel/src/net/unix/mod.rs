@@ -45,7 +45,7 @@ use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserS
 use linux_abi::net::{MessageFlags, Ucred, family, ioctl, kind, shut};
 use name::{Name, Names};
 use option::Options;
-use platform::{HostFd, Platform};
+use platform::{HostFd, Platform, ThreadHandle};
 use urgent::UrgentInbox;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -464,6 +464,12 @@ impl File for UnixSocket {
         match self.outside() {
             Some(host) if !host.watch() => None,
             _ => Some(&self.notifier),
+        }
+    }
+
+    fn is_awaited_by(&self, thread: Option<ThreadHandle>) {
+        if let Some(host) = self.outside() {
+            host.is_awaited_by(thread);
         }
     }
 

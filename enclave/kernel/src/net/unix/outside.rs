@@ -51,7 +51,7 @@ impl UnixSocket {
             return Err(connected);
         }
         // Who waits for the socket already has nobody who tells of the host's.
-        socket.watch();
+        socket.watch_for(None);
         self.notifier.broadcast(&Readiness::OUT);
         Ok(())
     }
