@@ -3,7 +3,7 @@
 
 use crate::{
     Create, Directory, FileSystem, FileType, Last, MountOptions, Name, Namespace, Node, Opened, Regular,
-    SetAttributes, Start, TimeChange, WalkFlags,
+    SetAttributes, Start, TimeChange, WalkFlags, XattrFlags,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -59,6 +59,7 @@ pub fn contract(fs: Arc<dyn FileSystem>) {
     links(&root);
     renames(&root);
     attributes(&root);
+    xattrs(&root);
     walks(fs);
 }
 
@@ -172,6 +173,39 @@ fn attributes(root: &Arc<dyn Directory>) {
     assert_eq!(d.metadata().unwrap().kind, FileType::Directory);
     root.unlink(name("f"), false).unwrap();
     root.unlink(name("d"), true).unwrap();
+}
+
+fn xattrs(root: &Arc<dyn Directory>) {
+    file(root, "f");
+    folder(root, "d");
+    root.create(name("s"), Create::Symlink(b"f"), 0o777, 0).unwrap();
+    root.create(name("p"), Create::Special(FileType::Fifo), 0o600, 0).unwrap();
+    let any = XattrFlags::empty();
+    for text in ["f", "d", "s", "p"] {
+        let found = root.lookup(name(text)).unwrap();
+        let node = found.inode();
+        assert_eq!(errno(node.xattr(b"user.a")), Errno::ENODATA, "{text}");
+        assert_eq!(errno(node.set_xattr(b"user.a", Some(b"x"), XattrFlags::REPLACE)), Errno::ENODATA);
+        assert_eq!(errno(node.set_xattr(b"user.a", None, XattrFlags::REPLACE)), Errno::ENODATA);
+        node.set_xattr(b"user.a", Some(b"one"), XattrFlags::CREATE).unwrap();
+        assert_eq!(errno(node.set_xattr(b"user.a", Some(b"x"), XattrFlags::CREATE)), Errno::EEXIST);
+        node.set_xattr(b"user.a", Some(b""), XattrFlags::REPLACE).unwrap();
+        assert_eq!(node.xattr(b"user.a").unwrap(), b"");
+        node.set_xattr(b"trusted.b", Some(&[7; 10_000]), any).unwrap();
+        node.set_xattr(b"user.a", Some(b"two"), any).unwrap();
+        let again = root.lookup(name(text)).unwrap();
+        assert_eq!(again.inode().xattr(b"trusted.b").unwrap(), [7; 10_000]);
+        assert_eq!(again.inode().xattr(b"user.a").unwrap(), b"two");
+        let mut all = node.xattrs().unwrap();
+        all.sort();
+        assert_eq!(all, [&b"trusted.b"[..], b"user.a"]);
+        node.set_xattr(b"trusted.b", None, XattrFlags::REPLACE).unwrap();
+        assert_eq!(errno(node.xattr(b"trusted.b")), Errno::ENODATA);
+        assert_eq!(errno(node.xattr(b"user.")), Errno::EINVAL);
+        assert_eq!(errno(node.set_xattr(b"user.", Some(b"x"), any)), Errno::EINVAL);
+        assert_eq!(errno(node.set_xattr(b"elsewhere.a", Some(b"x"), any)), Errno::EOPNOTSUPP);
+        root.unlink(name(text), text == "d").unwrap();
+    }
 }
 
 fn walks(fs: Arc<dyn FileSystem>) {

@@ -24,6 +24,7 @@ mod namespace;
 mod node;
 mod walk;
 mod watch;
+mod xattr;
 
 pub use dentry::{Dentry, PathName};
 pub use file::{File, NodeFile, Readiness, ReadinessNotifier, Transfers};
@@ -36,3 +37,4 @@ pub use node::{
 };
 pub use walk::{Last, Opened, Start, WalkFlags};
 pub use watch::{Change, Watcher};
+pub use xattr::{XattrFlags, XattrSpace, check_xattr_name};

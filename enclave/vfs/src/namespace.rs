@@ -6,7 +6,7 @@ use crate::dentry::Child;
 use crate::mount::Phantom;
 use crate::{
     Change, Create, Dentry, DirectoryEntry, FileSystem, FileType, Mount, MountOptions, Name, Node,
-    SetAttributes, Start, TimeChange, WalkFlags, Watcher,
+    SetAttributes, Start, TimeChange, WalkFlags, Watcher, XattrFlags,
 };
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -446,6 +446,25 @@ impl Namespace {
         of.node().inode().set_attributes(&change)?;
         if let Some(watcher) = self.watching() {
             watcher.tell(&Change::Attributes { of, change: &change });
+        }
+        Ok(())
+    }
+
+    /// Sets an extended attribute of a node or removes it, unless its mount is read-only.
+    ///
+    /// # Errors
+    /// EROFS; what [`crate::Inode::set_xattr`] says.
+    pub fn set_xattr(
+        &self,
+        of: &Arc<Dentry>,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: XattrFlags,
+    ) -> Result<()> {
+        of.want_write()?;
+        of.node().inode().set_xattr(name, value, flags)?;
+        if let Some(watcher) = self.watching() {
+            watcher.tell(&Change::Attributes { of, change: &SetAttributes::default() });
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Nodes: what a file system consists of.
 
-use crate::{Dentry, File, Metadata, SetAttributes, StatFs};
+use crate::{Dentry, File, Metadata, SetAttributes, StatFs, XattrFlags};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -95,7 +95,7 @@ pub trait Inode: Send + Sync + Any {
     /// Value of an extended attribute.
     ///
     /// # Errors
-    /// ENODATA there is none of that name; EOPNOTSUPP.
+    /// ENODATA there is none of that name; EOPNOTSUPP; EINVAL the name is that of a name space.
     fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
         Err(Error::new(Errno::EOPNOTSUPP, "no extended attributes here"))
     }
@@ -106,6 +106,15 @@ pub trait Inode: Send + Sync + Any {
     /// EIO.
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         Ok(Vec::new())
+    }
+
+    /// Sets an extended attribute, or removes it.
+    ///
+    /// # Errors
+    /// EEXIST, ENODATA the name is not as `flags` want it; ENOSPC; EOPNOTSUPP there can be none of that name; EINVAL the name is
+    /// that of a name space; EIO.
+    fn set_xattr(&self, _name: &[u8], _value: Option<&[u8]>, _flags: XattrFlags) -> Result<()> {
+        Err(Error::new(Errno::EOPNOTSUPP, "no extended attributes here"))
     }
 
     /// The node as its concrete type, for a file system that is handed its own nodes back (`link`, `rename`).

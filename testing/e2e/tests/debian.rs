@@ -162,6 +162,28 @@ print(decimal.Decimal(2).sqrt(), decimal.Decimal(1) / 7)
 }
 
 #[test]
+fn copies_of_files_keep_their_extended_attributes() {
+    python(
+        "
+import os, shutil, subprocess, tempfile
+folder = tempfile.mkdtemp(dir='/dev/shm')
+os.chdir(folder)
+os.mkdir('d')
+open('d/f', 'w').write('content')
+for path in ('d', 'd/f'):
+    for name in ('user.first', 'user.second'):
+        os.setxattr(path, name, (path + name).encode())
+shutil.copy2('d/f', 'copied')
+shutil.copytree('d', 'tree')
+subprocess.run(['cp', '-a', 'd', 'all'], check=True)
+for path in ('d', 'd/f', 'copied', 'tree', 'tree/f', 'all', 'all/f'):
+    print(path, [(name, os.getxattr(path, name)) for name in sorted(os.listxattr(path))])
+shutil.rmtree(folder)
+",
+    );
+}
+
+#[test]
 fn python_loops_a_million_times() {
     python("s = 0\nfor i in range(1000000):\n    s = (s * 31 + i) % 1000007\nprint(s)");
 }

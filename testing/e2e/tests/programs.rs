@@ -40,7 +40,11 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        Self(format!("/tmp/occlum-scratch-{}-{name}", std::process::id()).into())
+        Self::below("/tmp", name)
+    }
+
+    fn below(folder: &str, name: &str) -> Self {
+        Self(format!("{folder}/occlum-scratch-{}-{name}", std::process::id()).into())
     }
 }
 
@@ -322,6 +326,14 @@ fn inotify_tells_what_linux_tells() {
     for way in BOTH {
         let scratch = Scratch::new("inotify");
         same("inotify", &[way], |case| case.args([&scratch.0]));
+    }
+}
+
+#[test]
+fn extended_attributes_are_those_of_tmpfs() {
+    for way in BOTH {
+        let scratch = Scratch::below("/dev/shm", "xattrs");
+        same("xattrs", &[way], |case| case.args([&scratch.0]));
     }
 }
 

@@ -4,11 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use erofs_format::{BLOCK_U64, FileType, FormatError, parse_xattrs};
+use erofs_format::{BLOCK_U64, FileType, FormatError, XattrEntry, parse_xattrs};
 use kbase::sync::Once;
 use kbase::{ByteSink, Errno, Error, Result};
 use vfs::{
     Directory, DirectoryEntry, Inode, MappedPages, Metadata, Name, Node, Page, Regular, Special, Symlink,
+    check_xattr_name,
 };
 
 use crate::directory;
@@ -53,7 +54,8 @@ impl Common {
         })
     }
 
-    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+    /// Looks at the extended attributes until `visit` has what it wants.
+    fn find_xattr<T>(&self, mut visit: impl FnMut(XattrEntry<'_>) -> Option<T>) -> Result<Option<T>> {
         let inode = &self.node.inode;
         let corrupt = |error| self.volume.corrupt(self.node.nid, error);
         let mut area = alloc::vec![0; inode.xattr_len];
@@ -62,12 +64,28 @@ impl Common {
             return Err(corrupt(FormatError::Truncated));
         }
         for entry in parse_xattrs(&area) {
-            let entry = entry.map_err(corrupt)?;
-            if entry.is(name) {
-                return Ok(entry.value.to_vec());
+            if let Some(found) = visit(entry.map_err(corrupt)?) {
+                return Ok(Some(found));
             }
         }
-        Err(Error::new(Errno::ENODATA, "no such extended attribute"))
+        Ok(None)
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let found = self.find_xattr(|entry| entry.is(name).then(|| entry.value.to_vec()))?;
+        match found {
+            Some(value) => Ok(value),
+            None => check_xattr_name(name).and(Err(Error::new(Errno::ENODATA, "no such extended attribute"))),
+        }
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        self.find_xattr(|entry| {
+            names.push([entry.prefix.text(), entry.suffix].concat());
+            None::<()>
+        })?;
+        Ok(names)
     }
 }
 
@@ -80,6 +98,10 @@ macro_rules! inode {
 
             fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
                 self.common.xattr(name)
+            }
+
+            fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+                self.common.xattrs()
             }
 
             fn as_any(&self) -> &dyn Any {

@@ -184,6 +184,9 @@ fn what_was_written_is_read() {
     assert_eq!(hard.inode().metadata().unwrap().nlink, 2);
     assert_eq!(hard.inode().xattr(b"user.note").unwrap(), b"value");
     assert_eq!(hard.inode().xattr(b"user.none").unwrap_err().errno(), Errno::ENODATA);
+    assert_eq!(hard.inode().xattr(b"user.").unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(hard.inode().xattrs().unwrap(), [b"user.note"]);
+    assert!(find(&fs, "/data").unwrap().inode().xattrs().unwrap().is_empty());
     let long = find(&fs, "/data/f1").unwrap();
     assert_eq!(long.inode().xattr(b"security.capability").unwrap(), [9; 5000]);
     assert_eq!(fs.statfs().unwrap().files, 1 + 5 + 9 + 600 + 1 + 2 + 1 + 1);

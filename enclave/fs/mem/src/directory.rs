@@ -3,6 +3,7 @@
 use crate::inode::Common;
 use crate::lower::adopt;
 use crate::special::{MemSpecial, MemSymlink};
+use crate::xattr::inode_xattrs;
 use crate::{MemFile, Shared};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -107,6 +108,10 @@ impl MemDirectory {
             below: Some(Arc::clone(below)),
             parent: Mutex::new(parent.map_or_else(Weak::new, Arc::downgrade)),
         })
+    }
+
+    fn inode_below(&self) -> Option<&dyn Inode> {
+        self.below.as_deref().map(|below| below as &dyn Inode)
     }
 
     /// The node that the lower directory has under a name, hidden or not. Called under no lock.
@@ -247,6 +252,8 @@ impl Inode for MemDirectory {
         self.common.set(change);
         Ok(())
     }
+
+    inode_xattrs!();
 
     fn as_any(&self) -> &dyn Any {
         self

@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::content::Content;
 use crate::inode::Common;
+use crate::xattr::inode_xattrs;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -160,6 +161,10 @@ impl MemFile {
 }
 
 impl MemFile {
+    fn inode_below(&self) -> Option<&dyn Inode> {
+        self.below.as_deref().map(|below| below as &dyn Inode)
+    }
+
     /// The page of the lower file, if it shows at `index`.
     fn page_below(&self, index: u64) -> Result<Option<Arc<Page>>> {
         match &self.below {
@@ -189,16 +194,7 @@ impl Inode for MemFile {
         Ok(())
     }
 
-    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        match &self.below {
-            Some(below) => below.xattr(name),
-            None => Err(Error::new(Errno::EOPNOTSUPP, "no extended attributes here")),
-        }
-    }
-
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
-        self.below.as_ref().map_or_else(|| Ok(Vec::new()), |below| below.xattrs())
-    }
+    inode_xattrs!();
 
     fn as_any(&self) -> &dyn Any {
         self

@@ -1,16 +1,19 @@
 //! What all kinds of nodes have: identity, attributes, times.
 
 use crate::Shared;
+use crate::xattr::Xattrs;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, Ordering};
+use kbase::Result;
 use kbase::sync::Mutex;
-use vfs::{FileType, Metadata, SetAttributes};
+use vfs::{FileType, Inode, Metadata, SetAttributes, XattrFlags};
 
 /// The part of a node that every kind has.
 pub(crate) struct Common {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ino: u64,
     attributes: Mutex<Attributes>,
+    pub(crate) xattrs: Xattrs,
     /// How it stands to the node of the lower file system.
     tie: AtomicU8,
 }
@@ -47,7 +50,7 @@ impl Common {
             mtime_ns: now,
             ctime_ns: now,
         };
-        Self { shared: Arc::clone(shared), ino, attributes: Mutex::new(attributes), tie: AtomicU8::new(FREE) }
+        Self::build(shared, ino, attributes, FREE)
     }
 
     /// The common part of a node that the lower file system has.
@@ -62,8 +65,17 @@ impl Common {
             mtime_ns: metadata.mtime_ns,
             ctime_ns: metadata.ctime_ns,
         };
-        let attributes = Mutex::new(attributes);
-        Self { shared: Arc::clone(shared), ino: metadata.ino, attributes, tie: AtomicU8::new(CLEAN) }
+        Self::build(shared, metadata.ino, attributes, CLEAN)
+    }
+
+    fn build(shared: &Arc<Shared>, ino: u64, attributes: Attributes, tie: u8) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            ino,
+            attributes: Mutex::new(attributes),
+            xattrs: Xattrs::default(),
+            tie: AtomicU8::new(tie),
+        }
     }
 
     /// Notes that the node differs now from what the lower file system has.
@@ -116,6 +128,21 @@ impl Common {
         attributes.ctime_ns = now;
     }
 
+    /// Sets an extended attribute or removes it; `below` is the node of the lower file system.
+    pub(crate) fn set_xattr(
+        &self,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: XattrFlags,
+        below: Option<&dyn Inode>,
+    ) -> Result<()> {
+        self.xattrs.set(name, value, flags, &self.shared.space, below)?;
+        self.changed();
+        let now = self.shared.now();
+        self.attributes.lock().ctime_ns = now;
+        Ok(())
+    }
+
     /// Changes the number of links.
     pub(crate) fn add_links(&self, delta: i64) {
         self.changed();
@@ -137,6 +164,7 @@ impl Common {
 
 impl Drop for Common {
     fn drop(&mut self) {
+        self.xattrs.free(&self.shared.space);
         self.shared.nodes.fetch_sub(1, Ordering::Relaxed);
         if let Some(lower) = &self.shared.lower {
             lower.forget(self.ino);

@@ -7,7 +7,7 @@
 //! A file system can lie over another, read-only one ([`MemFs::over`]): that is the volatile layer of an image.
 //!
 //! Lock order: `Shared::renames`, then directories (two: lower address first), then the attributes of a node, then the
-//! content of a file. The table of lower nodes is a leaf, and the lower file system is called under no lock.
+//! content of a file. Extended attributes are a leaf. The table of lower nodes is a leaf, and the lower file system is called under no lock.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod inode;
 mod lower;
 mod space;
 mod special;
+mod xattr;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};

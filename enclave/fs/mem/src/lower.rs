@@ -115,12 +115,12 @@ pub(crate) fn adopt(shared: &Arc<Shared>, parent: &Arc<MemDirectory>, below: &No
             (Node::Directory(directory), weak)
         }
         Node::Symlink(below) => {
-            let link = MemSymlink::over(common, below.target()?);
+            let link = MemSymlink::over(common, below)?;
             let weak = WeakNode::Symlink(Arc::downgrade(&link));
             (Node::Symlink(link), weak)
         }
-        Node::Special(_) => {
-            let special = MemSpecial::over(common, metadata.kind, metadata.rdev);
+        Node::Special(below) => {
+            let special = MemSpecial::over(common, metadata.kind, metadata.rdev, below);
             let weak = WeakNode::Special(Arc::downgrade(&special));
             (Node::Special(special), weak)
         }

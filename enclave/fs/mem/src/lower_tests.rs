@@ -4,7 +4,7 @@ use super::*;
 use kbase::Errno;
 use kbase::{SliceSink, SliceSource};
 use std::vec::Vec;
-use vfs::{Create, Name, Node};
+use vfs::{Create, Name, Node, XattrFlags};
 
 fn name(text: &str) -> Name<'_> {
     Name::new(text.as_bytes()).unwrap()
@@ -162,4 +162,36 @@ fn an_unlinked_file_gives_its_space_back() {
     assert_eq!(upper.statfs().unwrap().free, 255);
     drop(node);
     assert_eq!(upper.statfs().unwrap().free, 256);
+}
+
+#[test]
+fn extended_attributes_from_below_show_until_one_is_changed() {
+    let (lower, upper) = layers();
+    let below = lower.root();
+    for text in ["small", "dir"] {
+        let node = below.lookup(name(text)).unwrap();
+        for attribute in [&b"user.a"[..], b"user.b", b"security.c"] {
+            node.inode().set_xattr(attribute, Some(attribute), XattrFlags::empty()).unwrap();
+        }
+    }
+    let root = upper.root();
+    for text in ["small", "dir"] {
+        let free = upper.statfs().unwrap().free;
+        let all = |node: &Node| node.inode().xattrs().unwrap();
+        let node = root.lookup(name(text)).unwrap();
+        assert_eq!(all(&node), [&b"user.b"[..], b"user.a", b"security.c"]);
+        assert_eq!(node.inode().xattr(b"user.a").unwrap(), b"user.a");
+        assert_eq!(upper.statfs().unwrap().free, free, "what is only read takes no room");
+        let removed = node.inode().set_xattr(b"user.none", None, XattrFlags::REPLACE);
+        assert_eq!(removed.unwrap_err().errno(), Errno::ENODATA);
+        assert_eq!(upper.statfs().unwrap().free, free);
+        node.inode().set_xattr(b"user.a", None, XattrFlags::REPLACE).unwrap();
+        node.inode().set_xattr(b"user.b", Some(b"new"), XattrFlags::REPLACE).unwrap();
+        drop(node);
+        let node = root.lookup(name(text)).unwrap();
+        assert_eq!(all(&node), [&b"user.b"[..], b"security.c"]);
+        assert_eq!(node.inode().xattr(b"user.b").unwrap(), b"new");
+        assert_eq!(node.inode().xattr(b"security.c").unwrap(), b"security.c");
+        assert_eq!(below.lookup(name(text)).unwrap().inode().xattr(b"user.b").unwrap(), b"user.b");
+    }
 }

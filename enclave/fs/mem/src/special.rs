@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::inode::Common;
+use crate::xattr::inode_xattrs;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -12,16 +13,21 @@ use vfs::{FileType, Inode, Metadata, SetAttributes, Special, Symlink};
 pub(crate) struct MemSymlink {
     pub(crate) common: Common,
     target: Vec<u8>,
+    below: Option<Arc<dyn Symlink>>,
 }
 
 impl MemSymlink {
     pub(crate) fn new(shared: &Arc<Shared>, target: &[u8]) -> Arc<Self> {
-        Arc::new(Self { common: Common::new(shared, 0o777, 1), target: target.to_vec() })
+        Arc::new(Self { common: Common::new(shared, 0o777, 1), target: target.to_vec(), below: None })
     }
 
     /// The link of the lower file system.
-    pub(crate) fn over(common: Common, target: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { common, target })
+    pub(crate) fn over(common: Common, below: &Arc<dyn Symlink>) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { common, target: below.target()?, below: Some(Arc::clone(below)) }))
+    }
+
+    fn inode_below(&self) -> Option<&dyn Inode> {
+        self.below.as_deref().map(|below| below as &dyn Inode)
     }
 }
 
@@ -35,6 +41,8 @@ impl Inode for MemSymlink {
         self.common.set(&SetAttributes { mode: None, ..*change });
         Ok(())
     }
+
+    inode_xattrs!();
 
     fn as_any(&self) -> &dyn Any {
         self
@@ -52,16 +60,21 @@ pub(crate) struct MemSpecial {
     pub(crate) common: Common,
     kind: FileType,
     rdev: u64,
+    below: Option<Arc<dyn Special>>,
 }
 
 impl MemSpecial {
     pub(crate) fn new(shared: &Arc<Shared>, kind: FileType, rdev: u64, mode: u32) -> Arc<Self> {
-        Arc::new(Self { common: Common::new(shared, mode, 1), kind, rdev })
+        Arc::new(Self { common: Common::new(shared, mode, 1), kind, rdev, below: None })
     }
 
     /// The special file of the lower file system.
-    pub(crate) fn over(common: Common, kind: FileType, rdev: u64) -> Arc<Self> {
-        Arc::new(Self { common, kind, rdev })
+    pub(crate) fn over(common: Common, kind: FileType, rdev: u64, below: &Arc<dyn Special>) -> Arc<Self> {
+        Arc::new(Self { common, kind, rdev, below: Some(Arc::clone(below)) })
+    }
+
+    fn inode_below(&self) -> Option<&dyn Inode> {
+        self.below.as_deref().map(|below| below as &dyn Inode)
     }
 }
 
@@ -74,6 +87,8 @@ impl Inode for MemSpecial {
         self.common.set(change);
         Ok(())
     }
+
+    inode_xattrs!();
 
     fn as_any(&self) -> &dyn Any {
         self

@@ -1,7 +1,7 @@
 use super::*;
 use kbase::Errno;
 use kbase::{SliceSink, SliceSource};
-use vfs::{Create, MountOptions, Name, Namespace, Node, SetAttributes, Start, WalkFlags};
+use vfs::{Create, MountOptions, Name, Namespace, Node, SetAttributes, Start, WalkFlags, XattrFlags};
 
 fn fs(limit: u64) -> Arc<MemFs> {
     MemFs::new(7, limit, 0o755, Arc::new(|| 1_000_000_000))
@@ -23,6 +23,27 @@ fn space_is_limited_and_given_back() {
     assert_eq!(fs.statfs().unwrap().free, 1);
     drop(file);
     assert_eq!(fs.statfs().unwrap().free, 2);
+}
+
+#[test]
+fn extended_attributes_take_space_and_give_it_back() {
+    let fs = fs(3 * 4096);
+    let file = fs.unnamed_file(0o600);
+    let set = |name: &[u8], value: &[u8]| file.set_xattr(name, Some(value), XattrFlags::empty());
+    set(b"user.a", &[1; 4096]).unwrap();
+    assert_eq!(fs.statfs().unwrap().free, 1, "with its name it is more than a page");
+    assert_eq!(set(b"user.b", &[2; 2 * 4096]).unwrap_err().errno(), Errno::ENOSPC);
+    assert_eq!(fs.statfs().unwrap().free, 1);
+    set(b"user.b", b"small").unwrap();
+    set(b"user.a", b"small, too").unwrap();
+    assert_eq!(fs.statfs().unwrap().free, 2);
+    assert_eq!(file.metadata().unwrap().blocks, 0);
+    file.set_xattr(b"user.a", None, XattrFlags::REPLACE).unwrap();
+    file.set_xattr(b"user.b", None, XattrFlags::REPLACE).unwrap();
+    assert_eq!(fs.statfs().unwrap().free, 3);
+    set(b"user.c", b"c").unwrap();
+    drop(file);
+    assert_eq!(fs.statfs().unwrap().free, 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use kbase::{Errno, Error, Result, SliceSource};
-use vfs::{Metadata, PAGE_SIZE, Regular, SetAttributes, TimeChange};
+use vfs::{Inode, Metadata, PAGE_SIZE, Regular, SetAttributes, TimeChange, XattrFlags};
 
 /// All attributes that a copy takes over.
 pub(crate) fn attributes(of: &Metadata) -> SetAttributes {
@@ -15,6 +15,17 @@ pub(crate) fn attributes(of: &Metadata) -> SetAttributes {
         mtime: at(of.mtime_ns),
         ctime: at(of.ctime_ns),
     }
+}
+
+/// Copies the extended attributes, as far as the upper file system takes any. To be called before the times are set.
+pub(crate) fn xattrs<T: Inode + ?Sized>(from: &T, to: &(impl Inode + ?Sized)) -> Result<()> {
+    for name in from.xattrs()? {
+        match to.set_xattr(&name, Some(&from.xattr(&name)?), XattrFlags::empty()) {
+            Err(error) if error.errno() != Errno::EOPNOTSUPP => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Copies the first `size` bytes into an empty file, page by page; pages of zeros become holes.

@@ -11,7 +11,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kbase::sync::{Mutex, MutexGuard, Once};
 use kbase::{Errno, Error, Result};
-use vfs::{Create, Directory, DirectoryEntry, Inode, Metadata, Name, Node, SetAttributes};
+use vfs::{Create, Directory, DirectoryEntry, Inode, Metadata, Name, Node, SetAttributes, XattrFlags};
 
 /// A directory.
 pub(crate) struct UnionDirectory {
@@ -249,7 +249,9 @@ impl UnionDirectory {
         let made = marks::keeping_times(above, || {
             let new = marks::free_new_name(above)?;
             let node = above.create(new, Create::Directory, metadata.mode, metadata.ctime_ns)?;
-            if let Err(error) = node.inode().set_attributes(&copy::attributes(&metadata)) {
+            let ready = copy::xattrs(&**lower, node.inode())
+                .and_then(|()| node.inode().set_attributes(&copy::attributes(&metadata)));
+            if let Err(error) = ready {
                 marks::give_up(above);
                 return Err(error);
             }
@@ -306,6 +308,14 @@ impl Inode for UnionDirectory {
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         self.top().xattrs()
+    }
+
+    fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: XattrFlags) -> Result<()> {
+        if value.is_none() {
+            // Before the directory is copied up for nothing.
+            self.top().xattr(name)?;
+        }
+        self.ensure_upper()?.set_xattr(name, value, flags)
     }
 
     fn as_any(&self) -> &dyn Any {

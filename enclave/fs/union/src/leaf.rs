@@ -11,7 +11,7 @@ use kbase::sync::Once;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use vfs::{
     Create, Directory, File, FileType, Inode, MappedPages, Metadata, Name, Node, Page, Regular,
-    SetAttributes, Special, Symlink,
+    SetAttributes, Special, Symlink, XattrFlags,
 };
 
 /// A kind of node that is no directory.
@@ -192,7 +192,7 @@ impl<T: Kind + ?Sized> Leaf<T> {
                     directory.link(name, &T::into_node(Arc::clone(&copy)))?;
                     Ok((copy, ino))
                 }
-                Prepared::ToMake(what) => make_copy(&what, &metadata, directory, name),
+                Prepared::ToMake(what) => make_copy(&what, &*lower.node, &metadata, directory, name),
             })?
         };
         let ino = if metadata.nlink <= 1 {
@@ -225,13 +225,16 @@ impl<T: Kind + ?Sized> Leaf<T> {
 /// Makes the copy of a node of a kind that has to have a name.
 fn make_copy<T: Kind + ?Sized>(
     what: &What,
+    lower: &T,
     of: &Metadata,
     directory: &Arc<dyn Directory>,
     name: Name<'_>,
 ) -> Result<(Arc<T>, u64)> {
     let new = marks::free_new_name(directory)?;
     let copy = directory.create(new, what.as_create(), of.mode, of.ctime_ns)?;
-    let ready = copy.inode().set_attributes(&copy::attributes(of)).and_then(|()| copy.inode().metadata());
+    let ready = copy::xattrs(lower, copy.inode())
+        .and_then(|()| copy.inode().set_attributes(&copy::attributes(of)))
+        .and_then(|()| copy.inode().metadata());
     match (ready, T::from_node(copy)) {
         (Ok(ready), Some(copy)) => {
             marks::install(directory, name)?;
@@ -275,6 +278,14 @@ impl<T: Kind + ?Sized> Inode for Leaf<T> {
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         self.top().xattrs()
+    }
+
+    fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: XattrFlags) -> Result<()> {
+        if value.is_none() {
+            // Before the file is copied up for nothing.
+            self.top().xattr(name)?;
+        }
+        self.copy_up(None)?.set_xattr(name, value, flags)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -367,6 +378,7 @@ impl Kind for dyn Regular {
         let node = shared.upper_root.create_unnamed(0, of.ctime_ns)?;
         let copy = Self::from_node(node).ok_or(Error::new(Errno::EIO, "an unnamed file is not regular"))?;
         copy::content(lower, &copy, of.size.min(cut.unwrap_or(u64::MAX)))?;
+        copy::xattrs(&**lower, &*copy)?;
         copy.set_attributes(&copy::attributes(of))?;
         if let Some(size) = cut {
             // Again, for the time of the change.

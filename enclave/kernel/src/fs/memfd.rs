@@ -6,7 +6,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kbase::{ByteSink, ByteSource, Result};
 use linux_abi::fs::seal;
-use vfs::{Inode, MappedPages, Metadata, Page, Regular, SetAttributes};
+use vfs::{Inode, MappedPages, Metadata, Page, Regular, SetAttributes, XattrFlags};
 
 /// A file that may be sealed.
 pub(crate) struct MemoryFile {
@@ -87,6 +87,10 @@ impl Inode for MemoryFile {
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         self.file.xattrs()
+    }
+
+    fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: XattrFlags) -> Result<()> {
+        self.file.set_xattr(name, value, flags)
     }
 
     fn as_any(&self) -> &dyn Any {

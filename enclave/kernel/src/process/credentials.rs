@@ -30,6 +30,8 @@ pub(crate) mod capability {
     pub(crate) const SYS_NICE: u64 = 1 << 23;
     /// CAP_SYS_RESOURCE.
     pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
+    /// CAP_SETFCAP.
+    pub(crate) const SETFCAP: u64 = 1 << 31;
 }
 
 /// Real, effective and saved number.

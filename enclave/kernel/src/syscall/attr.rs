@@ -50,15 +50,6 @@ fn change(ctx: &Ctx<'_>, subject: &Subject, change: SetAttributes) -> Result<()>
     ctx.kernel.mounts.namespace().set_attributes(subject.dentry()?, change, now)
 }
 
-/// The subject of a call on a descriptor.
-fn of_fd(ctx: &Ctx<'_>, fd: Fd) -> Result<Subject> {
-    let open = ctx.files.get_file(fd)?;
-    Ok(match open.dentry() {
-        Some(dentry) => Subject::Dentry(alloc::sync::Arc::clone(dentry)),
-        None => Subject::Open(open),
-    })
-}
-
 /// `chmod(2)`.
 pub(super) fn chmod(ctx: &Ctx<'_>, path: UserStr, mode: u32) -> Result<()> {
     fchmodat2(ctx, DirFd::Cwd, path, mode, 0)
@@ -66,7 +57,11 @@ pub(super) fn chmod(ctx: &Ctx<'_>, path: UserStr, mode: u32) -> Result<()> {
 
 /// `fchmod(2)`.
 pub(super) fn fchmod(ctx: &Ctx<'_>, fd: Fd, mode: u32) -> Result<()> {
-    change(ctx, &of_fd(ctx, fd)?, SetAttributes { mode: Some(mode & 0o7777), ..SetAttributes::default() })
+    change(
+        ctx,
+        &Subject::of_fd(ctx, fd)?,
+        SetAttributes { mode: Some(mode & 0o7777), ..SetAttributes::default() },
+    )
 }
 
 /// `fchmodat(2)` of the kernel, which has no flags.
@@ -106,7 +101,7 @@ pub(super) fn lchown(ctx: &Ctx<'_>, path: UserStr, uid: u32, gid: u32) -> Result
 
 /// `fchown(2)`.
 pub(super) fn fchown(ctx: &Ctx<'_>, fd: Fd, uid: u32, gid: u32) -> Result<()> {
-    let subject = of_fd(ctx, fd)?;
+    let subject = Subject::of_fd(ctx, fd)?;
     change(ctx, &subject, owners(&subject, uid, gid)?)
 }
 
@@ -159,7 +154,7 @@ pub(super) fn utimensat(
     let pair = pair.non_null().map(|pair| pair.read(ctx.user())).transpose()?;
     let changes = times(ctx, pair)?;
     let subject = match from {
-        DirFd::Fd(fd) if path.0.is_null() => of_fd(ctx, super::path::fd_of(fd)?)?,
+        DirFd::Fd(fd) if path.0.is_null() => Subject::of_fd(ctx, super::path::fd_of(fd)?)?,
         _ => Subject::new(ctx, from, path, flags)?,
     };
     if changes.atime.is_none() && changes.mtime.is_none() {
@@ -188,7 +183,7 @@ pub(super) fn futimesat(
     };
     let changes = times(ctx, pair)?;
     let subject = match from {
-        DirFd::Fd(fd) if path.0.is_null() => of_fd(ctx, super::path::fd_of(fd)?)?,
+        DirFd::Fd(fd) if path.0.is_null() => Subject::of_fd(ctx, super::path::fd_of(fd)?)?,
         _ => Subject::new(ctx, from, path, AtFlags::empty())?,
     };
     change(ctx, &subject, changes)

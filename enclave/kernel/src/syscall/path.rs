@@ -119,6 +119,18 @@ impl Subject {
         Ok(Self::Dentry(PathAt::new(ctx, from, path)?.resolve(ctx, walk)?))
     }
 
+    /// What a descriptor that is more than a place (O_PATH) stands for.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub(super) fn of_fd(ctx: &Ctx<'_>, fd: Fd) -> Result<Self> {
+        let open = ctx.files.get_file(fd)?;
+        Ok(match open.dentry() {
+            Some(dentry) => Self::Dentry(Arc::clone(dentry)),
+            None => Self::Open(open),
+        })
+    }
+
     /// The place, for changes that only files with one take.
     ///
     /// # Errors

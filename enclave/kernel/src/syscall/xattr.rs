@@ -1,11 +1,39 @@
-//! Extended attributes: those that a file system has can be read.
+//! Extended attributes (`xattr(7)`): who may use which of them is decided here; the file system keeps them.
 
-use super::path::{PathAt, follow_unless};
+use super::path::Subject;
 use super::{DirFd, Fd, UserStr};
 use crate::Ctx;
+use crate::process::capability;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, UserAddr};
-use vfs::Inode;
+use kbase::{Errno, Error, Result, UserAddr, bail};
+use linux_abi::fs::AtFlags;
+use vfs::{FileType, Inode, Node, XattrFlags, XattrSpace};
+
+/// Bytes of a name (XATTR_NAME_MAX).
+const NAME_MAX: usize = 255;
+/// Bytes of a value (XATTR_SIZE_MAX), and of a list of names (XATTR_LIST_MAX).
+const SIZE_MAX: usize = 65536;
+/// The attribute that gives a program capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// What a call is about.
+#[derive(Clone, Copy)]
+enum Of {
+    Path(UserStr),
+    /// The symbolic link itself.
+    Link(UserStr),
+    Fd(Fd),
+}
+
+impl Of {
+    fn find(self, ctx: &Ctx<'_>) -> Result<Subject> {
+        match self {
+            Self::Path(path) => Subject::new(ctx, DirFd::Cwd, path, AtFlags::empty()),
+            Self::Link(path) => Subject::new(ctx, DirFd::Cwd, path, AtFlags::SYMLINK_NOFOLLOW),
+            Self::Fd(fd) => Subject::of_fd(ctx, fd),
+        }
+    }
+}
 
 /// `getxattr(2)`.
 pub(super) fn getxattr(
@@ -15,7 +43,7 @@ pub(super) fn getxattr(
     into: UserAddr,
     size: usize,
 ) -> Result<usize> {
-    by_path(ctx, path, false, |inode| get(ctx, inode, name, into, size))
+    get(ctx, Of::Path(path), name, into, size)
 }
 
 /// `lgetxattr(2)`.
@@ -26,64 +54,141 @@ pub(super) fn lgetxattr(
     into: UserAddr,
     size: usize,
 ) -> Result<usize> {
-    by_path(ctx, path, true, |inode| get(ctx, inode, name, into, size))
+    get(ctx, Of::Link(path), name, into, size)
 }
 
 /// `fgetxattr(2)`.
 pub(super) fn fgetxattr(ctx: &Ctx<'_>, fd: Fd, name: UserStr, into: UserAddr, size: usize) -> Result<usize> {
-    by_fd(ctx, fd, |inode| get(ctx, inode, name, into, size))
+    get(ctx, Of::Fd(fd), name, into, size)
 }
 
 /// `listxattr(2)`.
 pub(super) fn listxattr(ctx: &Ctx<'_>, path: UserStr, into: UserAddr, size: usize) -> Result<usize> {
-    by_path(ctx, path, false, |inode| list(ctx, inode, into, size))
+    list(ctx, Of::Path(path), into, size)
 }
 
 /// `llistxattr(2)`.
 pub(super) fn llistxattr(ctx: &Ctx<'_>, path: UserStr, into: UserAddr, size: usize) -> Result<usize> {
-    by_path(ctx, path, true, |inode| list(ctx, inode, into, size))
+    list(ctx, Of::Link(path), into, size)
 }
 
 /// `flistxattr(2)`.
 pub(super) fn flistxattr(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, size: usize) -> Result<usize> {
-    by_fd(ctx, fd, |inode| list(ctx, inode, into, size))
+    list(ctx, Of::Fd(fd), into, size)
 }
 
-/// `setxattr(2)`: nothing here takes any.
-pub(super) fn setxattr(ctx: &Ctx<'_>, path: UserStr, name: UserStr) -> Result<()> {
-    by_path(ctx, path, false, |_| refuse(ctx, name))
+/// `setxattr(2)`.
+pub(super) fn setxattr(
+    ctx: &Ctx<'_>,
+    path: UserStr,
+    name: UserStr,
+    value: UserAddr,
+    size: usize,
+    flags: u32,
+) -> Result<()> {
+    set(ctx, Of::Path(path), name, value, size, flags)
 }
 
 /// `lsetxattr(2)`.
-pub(super) fn lsetxattr(ctx: &Ctx<'_>, path: UserStr, name: UserStr) -> Result<()> {
-    by_path(ctx, path, true, |_| refuse(ctx, name))
+pub(super) fn lsetxattr(
+    ctx: &Ctx<'_>,
+    path: UserStr,
+    name: UserStr,
+    value: UserAddr,
+    size: usize,
+    flags: u32,
+) -> Result<()> {
+    set(ctx, Of::Link(path), name, value, size, flags)
 }
 
 /// `fsetxattr(2)`.
-pub(super) fn fsetxattr(ctx: &Ctx<'_>, fd: Fd, name: UserStr) -> Result<()> {
-    by_fd(ctx, fd, |_| refuse(ctx, name))
-}
-
-fn refuse(ctx: &Ctx<'_>, name: UserStr) -> Result<()> {
-    name_of(ctx, name)?;
-    Err(Error::new(Errno::EOPNOTSUPP, "the file system takes no extended attributes"))
-}
-
-fn by_path<T>(
+pub(super) fn fsetxattr(
     ctx: &Ctx<'_>,
-    path: UserStr,
-    no_follow: bool,
-    then: impl FnOnce(&dyn Inode) -> Result<T>,
-) -> Result<T> {
-    let at = PathAt::new(ctx, DirFd::Cwd, path)?;
-    then(at.resolve(ctx, follow_unless(no_follow))?.node().inode())
+    fd: Fd,
+    name: UserStr,
+    value: UserAddr,
+    size: usize,
+    flags: u32,
+) -> Result<()> {
+    set(ctx, Of::Fd(fd), name, value, size, flags)
 }
 
-fn by_fd<T>(ctx: &Ctx<'_>, fd: Fd, then: impl FnOnce(&dyn Inode) -> Result<T>) -> Result<T> {
-    let open = ctx.files.get_file(fd)?;
-    match open.file().node() {
-        Some(node) => then(node.inode()),
-        None => Err(Error::new(Errno::EOPNOTSUPP, "the file has no extended attributes")),
+/// `removexattr(2)`.
+pub(super) fn removexattr(ctx: &Ctx<'_>, path: UserStr, name: UserStr) -> Result<()> {
+    remove(ctx, Of::Path(path), name)
+}
+
+/// `lremovexattr(2)`.
+pub(super) fn lremovexattr(ctx: &Ctx<'_>, path: UserStr, name: UserStr) -> Result<()> {
+    remove(ctx, Of::Link(path), name)
+}
+
+/// `fremovexattr(2)`.
+pub(super) fn fremovexattr(ctx: &Ctx<'_>, fd: Fd, name: UserStr) -> Result<()> {
+    remove(ctx, Of::Fd(fd), name)
+}
+
+fn get(ctx: &Ctx<'_>, of: Of, name: UserStr, into: UserAddr, size: usize) -> Result<usize> {
+    let name = name_of(ctx, name)?;
+    let subject = of.find(ctx)?;
+    check_access(ctx, &subject, &name, Access::Read)?;
+    let value = inode(&subject).ok_or_else(none_here)?.xattr(&name)?;
+    give(ctx, &value, into, size)
+}
+
+fn list(ctx: &Ctx<'_>, of: Of, into: UserAddr, size: usize) -> Result<usize> {
+    let subject = of.find(ctx)?;
+    let mut names = Vec::new();
+    for name in inode(&subject).map_or_else(|| Ok(Vec::new()), |inode| inode.xattrs())? {
+        let is_hidden = matches!(XattrSpace::split(&name), Some((XattrSpace::Trusted, _)))
+            && !ctx.process.credentials.is_capable(capability::SYS_ADMIN);
+        if !is_hidden {
+            names.extend_from_slice(&name);
+            names.push(0);
+        }
+    }
+    give(ctx, &names, into, size)
+}
+
+fn set(ctx: &Ctx<'_>, of: Of, name: UserStr, value: UserAddr, size: usize, flags: u32) -> Result<()> {
+    let Some(flags) = XattrFlags::from_bits(flags) else { bail!(EINVAL, "unknown flag") };
+    let name = name_of(ctx, name)?;
+    if size > SIZE_MAX {
+        bail!(E2BIG, "the value is longer than XATTR_SIZE_MAX");
+    }
+    let mut bytes = alloc::vec![0; size];
+    // No value is a null pointer, too.
+    if size > 0 {
+        ctx.user().load(value, &mut bytes)?;
+    }
+    change(ctx, &of.find(ctx)?, &name, Some(&bytes), flags)
+}
+
+fn remove(ctx: &Ctx<'_>, of: Of, name: UserStr) -> Result<()> {
+    let name = name_of(ctx, name)?;
+    change(ctx, &of.find(ctx)?, &name, None, XattrFlags::REPLACE)
+}
+
+fn change(
+    ctx: &Ctx<'_>,
+    subject: &Subject,
+    name: &[u8],
+    value: Option<&[u8]>,
+    flags: XattrFlags,
+) -> Result<()> {
+    if let Subject::Dentry(dentry) = subject {
+        dentry.want_write()?;
+    }
+    if let Some(value) = value
+        && name == CAPABILITY
+        && !value.is_empty()
+    {
+        check_capabilities(value)?;
+    }
+    check_access(ctx, subject, name, Access::Write)?;
+    match subject {
+        Subject::Dentry(dentry) => ctx.kernel.mounts.namespace().set_xattr(dentry, name, value, flags),
+        Subject::Open(_) => inode(subject).ok_or_else(none_here)?.set_xattr(name, value, flags),
     }
 }
 
@@ -91,32 +196,73 @@ fn name_of(ctx: &Ctx<'_>, name: UserStr) -> Result<Vec<u8>> {
     let range = |_| Error::new(Errno::ERANGE, "the name is too long");
     let name = ctx
         .user()
-        .load_c_string(name.0, 255)
+        .load_c_string(name.0, NAME_MAX)
         .map_err(|error| if error.errno() == Errno::ENAMETOOLONG { range(error) } else { error })?;
     if name.is_empty() {
-        kbase::bail!(ERANGE, "the name is empty");
+        bail!(ERANGE, "the name is empty");
     }
     Ok(name)
 }
 
-fn get(ctx: &Ctx<'_>, inode: &dyn Inode, name: UserStr, into: UserAddr, size: usize) -> Result<usize> {
-    give(ctx, &inode.xattr(&name_of(ctx, name)?)?, into, size)
+fn inode(subject: &Subject) -> Option<&dyn Inode> {
+    match subject {
+        Subject::Dentry(dentry) => Some(dentry.node().inode()),
+        Subject::Open(open) => open.file().node().map(Node::inode),
+    }
 }
 
-fn list(ctx: &Ctx<'_>, inode: &dyn Inode, into: UserAddr, size: usize) -> Result<usize> {
-    let mut names = Vec::new();
-    for name in inode.xattrs()? {
-        names.extend_from_slice(&name);
-        names.push(0);
+fn none_here() -> Error {
+    Error::new(Errno::EOPNOTSUPP, "the file has no extended attributes")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Whether the caller may use an attribute of that name. Permissions of files are not asked, as for everything else.
+///
+/// # Errors
+/// ENODATA (to read) or EPERM (to write) it may not.
+fn check_access(ctx: &Ctx<'_>, subject: &Subject, name: &[u8], access: Access) -> Result<()> {
+    let is_capable = |capability| ctx.process.credentials.is_capable(capability);
+    let is_allowed = match XattrSpace::split(name) {
+        // Elsewhere it would count for nobody: everyone may write to some devices and links.
+        Some((XattrSpace::User, _)) => {
+            matches!(subject.metadata()?.kind, FileType::Regular | FileType::Directory)
+        }
+        Some((XattrSpace::Trusted, _)) => is_capable(capability::SYS_ADMIN),
+        Some((XattrSpace::Security, _)) if access == Access::Write => {
+            is_capable(if name == CAPABILITY { capability::SETFCAP } else { capability::SYS_ADMIN })
+        }
+        _ => true,
+    };
+    match access {
+        _ if is_allowed => Ok(()),
+        Access::Read => Err(Error::new(Errno::ENODATA, "the attribute is not for this caller or file")),
+        Access::Write => Err(Error::new(Errno::EPERM, "the attribute is not for this caller or file")),
     }
-    give(ctx, &names, into, size)
+}
+
+/// Fails unless a value is a `struct vfs_cap_data` of version 2 or 3.
+fn check_capabilities(value: &[u8]) -> Result<()> {
+    const FLAG_EFFECTIVE: u32 = 1;
+    let version = value.first_chunk().map(|word| u32::from_le_bytes(*word) & !FLAG_EFFECTIVE);
+    match (version, value.len()) {
+        (Some(0x0200_0000), 20) | (Some(0x0300_0000), 24) => Ok(()),
+        _ => bail!(EINVAL, "not the capabilities of a file"),
+    }
 }
 
 /// Copies a value out, or only says its size where the program asks with no room.
 fn give(ctx: &Ctx<'_>, value: &[u8], into: UserAddr, size: usize) -> Result<usize> {
     if size != 0 {
-        if value.len() > size {
-            kbase::bail!(ERANGE, "the buffer is too small for the value");
+        if value.len() > size.min(SIZE_MAX) {
+            if size >= SIZE_MAX {
+                bail!(E2BIG, "more than can be told at once");
+            }
+            bail!(ERANGE, "the buffer is too small for the value");
         }
         ctx.user().store(into, value)?;
     }

@@ -1,6 +1,6 @@
 use super::*;
 use std::sync::Barrier;
-use vfs::{FileType, SetAttributes, TimeChange};
+use vfs::{FileType, SetAttributes, TimeChange, XattrFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -355,4 +355,34 @@ fn all_directories_above_are_copied_up() {
     file(&innermost, "f", b"deep");
     drop(innermost);
     assert_eq!(content(&*file_at(&fs.root(), &format!("{}/f", "d/".repeat(500)))), b"deep");
+}
+
+#[test]
+fn a_copy_takes_the_extended_attributes_along() {
+    let lower = lower();
+    let texts = ["f", "d", "d/deep", "l", "pipe"];
+    for text in texts {
+        at(&lower.root(), text)
+            .unwrap()
+            .inode()
+            .set_xattr(b"user.a", Some(b"below"), XattrFlags::empty())
+            .unwrap();
+    }
+    let upper = memory(MIB);
+    let fs = union(&lower, &upper);
+    let root = fs.root();
+    for text in texts {
+        let found = at(&root, text).unwrap();
+        let node = found.inode();
+        assert_eq!(errno(node.set_xattr(b"user.b", None, XattrFlags::REPLACE)), Errno::ENODATA);
+        let times = |node: &dyn vfs::Inode| node.metadata().unwrap().mtime_ns;
+        let before = times(node);
+        node.set_xattr(b"user.b", Some(b"above"), XattrFlags::CREATE).unwrap();
+        assert_eq!(times(node), before, "{text}");
+        assert_eq!(node.xattr(b"user.a").unwrap(), b"below", "{text}");
+        let below = at(&lower.root(), text).unwrap();
+        assert_eq!(below.inode().xattrs().unwrap(), [b"user.a"], "{text}");
+        let above = at(&upper.root(), text).unwrap();
+        assert_eq!(above.inode().xattrs().unwrap(), [b"user.b", b"user.a"], "{text}");
+    }
 }
