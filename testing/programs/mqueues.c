@@ -96,6 +96,7 @@ int main(void) {
     look("full", queue);
     show("too long", mq_send(queue, (char[65]){0}, 65, 0));
     show("a priority too high", mq_send(queue, "x", 1, 32768));
+    show("and a time that is nowhere", mq_timedsend(queue, "x", 1, 32768, (void *)8));
     struct timespec past = {1, 0}, wrong = {1, 1000000000};
     show("a time that is over", mq_timedsend(queue, "x", 1, 0, &past));
     show("not a time", mq_timedsend(queue, "x", 1, 0, &wrong));

@@ -74,10 +74,10 @@ pub(super) fn mq_timedsend(
     priority: u32,
     time: UserPtr<Timespec>,
 ) -> Result<()> {
+    let deadline_ns = deadline(ctx, time)?;
     if priority >= posix::PRIORITIES {
         kbase::bail!(EINVAL, "no such priority");
     }
-    let deadline_ns = deadline(ctx, time)?;
     let open = ctx.files.get_file(fd)?;
     let load = || {
         let mut bytes = alloc::vec![0; len];
