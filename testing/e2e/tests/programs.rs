@@ -330,6 +330,14 @@ fn inotify_tells_what_linux_tells() {
 }
 
 #[test]
+fn what_is_shared_can_be_unshared() {
+    for way in BOTH {
+        let scratch = Scratch::new("unshare");
+        same("unshare", &[way], |case| case.args([&scratch.0]));
+    }
+}
+
+#[test]
 fn extended_attributes_are_those_of_tmpfs() {
     for way in BOTH {
         let scratch = Scratch::below("/dev/shm", "xattrs");

@@ -16,12 +16,12 @@ const MAX_DESCRIPTORS: usize = 1 << 20;
 /// RLIMIT_NOFILE of new processes.
 const DEFAULT_LIMIT: u64 = 1024;
 
-/// The descriptors of a process (shared with CLONE_FILES).
+/// The descriptors of threads (CLONE_FILES), mostly of all those of a process.
 ///
 /// Open files are dropped after the lock is released: closing may call the host.
 pub(crate) struct FileTable {
     shared: Arc<FsShared>,
-    /// The processes that have it.
+    /// The threads that have it.
     users: Users,
     /// Owner of its record locks.
     id: u64,
@@ -132,12 +132,12 @@ impl FileTable {
         }
     }
 
-    /// The processes that have it.
+    /// The threads that have it.
     pub(crate) const fn users(&self) -> &Users {
         &self.users
     }
 
-    /// A process gives it up; with the last, all descriptors close.
+    /// A thread gives it up; with the last, all descriptors close.
     pub(crate) fn give_up(&self) {
         if self.users.leave() {
             self.close_all();

@@ -42,6 +42,11 @@ impl Ipc {
     /// A process has ended: what it did to semaphores with SEM_UNDO is undone.
     pub(crate) fn process_ended(&self, kernel: &Kernel, process: &Process) {
         segment::sweep(kernel);
+        self.undo_semaphores(kernel, process);
+    }
+
+    /// Undoes what the process did to semaphores with SEM_UNDO.
+    pub(crate) fn undo_semaphores(&self, kernel: &Kernel, process: &Process) {
         for set in self.semaphores.list() {
             set.value.undo(process.pid, now_s(kernel));
         }

@@ -1,9 +1,8 @@
 //! `clone(2)`: new threads, and new processes with a copy of the memory of their creator, or in it until they call
 //! `execve`.
 
-use super::{NewProcess, Origin, Process};
+use super::{NewProcess, Origin, Process, Tables};
 use crate::Ctx;
-use crate::fs::FileTable;
 use crate::ipc::segment;
 use crate::syscall::Fd;
 use crate::thread::NewThread;
@@ -36,7 +35,7 @@ pub(crate) struct CloneRequest {
 }
 
 /// Flags that ask for namespaces.
-const NAMESPACES: CloneFlags = CloneFlags::NEWNS
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWCGROUP)
     .union(CloneFlags::NEWUTS)
     .union(CloneFlags::NEWIPC)
@@ -135,23 +134,43 @@ fn new_thread(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
     ctx.space.expect_threads();
     let max = kernel.config().limits.max_threads;
-    let thread =
-        kernel.processes.add_thread(kernel.platform(), max, ctx.process, first_thread(ctx, request))?;
+    let tables = tables(ctx, request.flags);
+    let files = tables.0.clone();
+    let thread = kernel.processes.add_thread(
+        kernel.platform(),
+        max,
+        ctx.process,
+        first_thread(ctx, request),
+        tables,
+    )?;
+    if request.flags.contains(CloneFlags::FILES) {
+        files.users().join();
+    }
     store_tid(ctx, request, ctx.space, thread.tid());
     if let Err(error) = start(ctx, thread.tid()) {
-        ctx.process.state.lock().threads.retain(|other| other.tid() != thread.tid());
+        files.give_up();
+        let mut state = ctx.process.state.lock();
+        state.threads.retain(|other| other.tid() != thread.tid());
+        state.tables.remove(&thread.tid());
+        drop(state);
         kernel.processes.remove_thread(thread.tid());
         return Err(error);
     }
     Ok(thread.tid())
 }
 
+/// The caller's own tables, or copies.
+fn tables(ctx: &Ctx<'_>, flags: CloneFlags) -> Tables {
+    let files =
+        if flags.contains(CloneFlags::FILES) { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
+    let fs = if flags.contains(CloneFlags::FS) { ctx.fs.clone() } else { Arc::new(ctx.fs.fork()) };
+    (files, fs)
+}
+
 fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     let kernel = ctx.kernel;
     let flags = request.flags;
-    let shares_files = flags.contains(CloneFlags::FILES);
-    let files = if shares_files { ctx.files.clone() } else { Arc::new(ctx.files.fork()) };
-    let fs = if flags.contains(CloneFlags::FS) { ctx.fs.clone() } else { Arc::new(ctx.fs.fork()) };
+    let (files, fs) = tables(ctx, flags);
     let shares_memory = flags.contains(CloneFlags::VM);
     let space = if shares_memory {
         if !flags.contains(CloneFlags::VFORK) {
@@ -178,7 +197,7 @@ fn new_process(ctx: &Ctx<'_>, request: &CloneRequest) -> Result<u32> {
     if shares_memory {
         space.users().join();
     }
-    if shares_files {
+    if flags.contains(CloneFlags::FILES) {
         ctx.files.users().join();
     }
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
@@ -267,20 +286,6 @@ impl Process {
         };
         drop(old);
         self.ended.wake_all();
-    }
-
-    /// `execve`: the process has descriptors of its own from now on.
-    pub(super) fn unshare_files(&self) -> Arc<FileTable> {
-        let shared = {
-            let mut state = self.state.lock();
-            if state.files.users().is_one() {
-                return state.files.clone();
-            }
-            let own = Arc::new(state.files.fork());
-            core::mem::replace(&mut state.files, own)
-        };
-        shared.give_up();
-        self.world().1
     }
 
     /// The signal that its end sends to its parent.

@@ -40,20 +40,37 @@ impl Kernel {
     pub(crate) fn end_thread(&self, ctx: &Ctx<'_>) {
         crate::futex::release_robust(ctx);
         ctx.thread.leave_memory(ctx);
-        let (is_last, space, files) = {
+        // Not those of `ctx`: it may have got others just now. Given up before the thread is gone, so that who waits for that
+        // (`execve`) finds the table its own.
+        let (files, fs) = ctx.process.tables(ctx.thread);
+        let ends_files = files.users().leave();
+        let (is_last, space) = {
             let mut state = ctx.process.state.lock();
+            let state = &mut *state;
             state.threads.retain(|thread| thread.tid() != ctx.thread.tid());
-            (state.threads.is_empty(), state.space.clone(), state.files.clone())
+            state.tables.remove(&ctx.thread.tid());
+            if let Some(first) = state.threads.first()
+                && let Some(tables) = state.tables.get(&first.tid())
+            {
+                (state.files, state.fs) = tables.clone();
+            }
+            (state.threads.is_empty(), state.space.clone())
         };
+        drop(fs);
         self.processes.forget_thread(ctx.thread);
         signal::thread_ended(ctx);
         if !is_last {
+            if ends_files {
+                files.close_all();
+            }
             ctx.space.leave();
             ctx.process.ended.wake_all();
             return;
         }
         signal::process_ended(ctx.process);
-        files.give_up();
+        if ends_files {
+            files.close_all();
+        }
         ctx.process.give_up_memory(self, &space);
         ctx.space.leave();
         self.end_process(ctx.process);

@@ -269,7 +269,7 @@ pub(crate) fn execve(
     };
     *ctx.registers.borrow_mut() = registers;
     ctx.platform().xstate_reset();
-    ctx.process.unshare_files().close_on_exec();
+    ctx.unshare_files().close_on_exec();
     ctx.process.signals.reset_for_exec();
     ctx.thread.reset_for_exec();
     *ctx.thread.name.lock() = short_name(&image.asked);

@@ -13,6 +13,7 @@ mod exec;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod unshare;
 mod users;
 mod vdso;
 
@@ -22,6 +23,7 @@ pub(crate) use children::{Who, wait};
 pub(crate) use clone::{CloneRequest, clone};
 pub(crate) use credentials::{ALL_CAPABILITIES, Capabilities, Credentials, Ids, capability};
 pub(crate) use exec::execve;
+pub(crate) use unshare::unshare;
 pub(crate) use users::Users;
 pub(crate) use vdso::file as vdso_file;
 
@@ -95,10 +97,12 @@ pub(crate) struct Program {
 pub(crate) struct ProcessState {
     /// Its memory; `execve` of a process that shares it replaces it.
     pub(crate) space: Arc<AddressSpace>,
-    /// Its descriptors.
+    /// The descriptors of its first thread.
     pub(crate) files: Arc<FileTable>,
-    /// Working directory, root and umask.
+    /// Working directory, root and umask of its first thread.
     pub(crate) fs: Arc<FsContext>,
+    /// Those of each of its threads, by number.
+    pub(super) tables: BTreeMap<u32, Tables>,
     /// Its threads that have not ended.
     pub(crate) threads: Vec<Arc<Thread>>,
     /// The wait status that was decided, and then the end.
@@ -111,14 +115,26 @@ pub(crate) struct ProcessState {
     pub(crate) change: Option<i32>,
 }
 
+/// Descriptors of a thread, and its working directory, root and umask: those of all threads of its process, unless `unshare(2)`
+/// gave it others. Threads do not have them themselves: what threads refer to, descriptors refer to in many ways, and the
+/// compiler would follow all of them to find out what may be sent between threads.
+pub(crate) type Tables = (Arc<FileTable>, Arc<FsContext>);
+
 /// Memory, descriptors and places of a process, as [`crate::Ctx`] wants them.
 pub(crate) type World = (Arc<AddressSpace>, Arc<FileTable>, Arc<FsContext>);
 
 impl Process {
-    /// What its threads work with.
+    /// What its first thread works with, and mostly all of them.
     pub(crate) fn world(&self) -> World {
         let state = self.state.lock();
         (state.space.clone(), state.files.clone(), state.fs.clone())
+    }
+
+    /// What one of its threads works with.
+    pub(crate) fn tables(&self, thread: &Thread) -> Tables {
+        let state = self.state.lock();
+        let own = state.tables.get(&thread.tid()).cloned();
+        own.unwrap_or_else(|| (state.files.clone(), state.fs.clone()))
     }
 
     /// Its threads that have not ended.
@@ -254,6 +270,7 @@ impl ProcessTable {
         max_threads: u32,
         process: &Arc<Process>,
         new: NewThread,
+        tables: Tables,
     ) -> Result<Arc<Thread>> {
         let mut table = self.state.lock();
         let tid = Self::allocate(&mut table, max_threads)?;
@@ -263,6 +280,7 @@ impl ProcessTable {
             bail!(EAGAIN, "the process ends");
         }
         state.threads.push(thread.clone());
+        state.tables.insert(tid, tables);
         table.threads.insert(tid, thread.clone());
         Ok(thread)
     }
@@ -291,6 +309,11 @@ impl ProcessTable {
     pub(crate) fn make_first(&self, thread: &Arc<Thread>, pid: u32) {
         let mut state = self.state.lock();
         state.threads.remove(&thread.tid());
+        if let Some(process) = thread.process() {
+            let mut own = process.state.lock();
+            let tables = own.tables.remove(&thread.tid());
+            own.tables.extend(tables.map(|tables| (pid, tables)));
+        }
         thread.become_first(pid);
         state.threads.insert(pid, Arc::clone(thread));
     }
@@ -337,8 +360,10 @@ impl Process {
     ) -> Self {
         let (space, files, fs) = world;
         let borrows_memory = matches!(origin, Origin::Clone { borrows_memory: true, .. });
+        let tables = BTreeMap::from([(pid, (files.clone(), fs.clone()))]);
         let state = Mutex::new(ProcessState {
             space,
+            tables,
             files,
             fs,
             threads: alloc::vec![thread],

@@ -20,6 +20,15 @@ const WAIT4: u64 = 61;
 const KILL: u64 = 62;
 const EXECVE: u64 = 59;
 const EXIT_GROUP: u64 = 231;
+const UNSHARE: u64 = 272;
+const CLOSE_RANGE: u64 = 436;
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_FS: u64 = 0x200;
+const CLONE_FILES: u64 = 0x400;
+const CLONE_SIGHAND: u64 = 0x800;
+const CLONE_SYSVSEM: u64 = 0x4_0000;
+const SIGCHLD: u64 = 17;
 
 /// VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID: what a C library passes.
 const THREAD: u64 = 0x3d_0f00;
@@ -337,5 +346,102 @@ fn stopping_and_going_on_is_told_to_who_asks() {
         assert_eq!(ctx.call(WAIT4, &[pid, SCRATCH, WUNTRACED, 0]), Ok(pid));
         assert_eq!(status(ctx), 9);
         child.join().unwrap();
+    });
+}
+
+#[test]
+fn a_process_takes_a_table_of_its_own_and_leaves_the_other_as_it_is() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        for unknown in [0x8000, 0x100_0000, 1 << 32 | CLONE_FILES] {
+            assert_eq!(ctx.call(UNSHARE, &[unknown]), Err(Errno::EINVAL));
+        }
+        for namespace in [0x80, 0x2_0000, 0x1000_0000, 0x4000_0000 | CLONE_FILES] {
+            assert_eq!(ctx.call(UNSHARE, &[namespace]), Err(Errno::EPERM));
+        }
+        let all = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_SYSVSEM | 0x1_0000;
+        let table = ctx.process.world().1;
+        assert_eq!(ctx.call(UNSHARE, &[all]), Ok(0));
+        assert!(Arc::ptr_eq(&table, &ctx.process.world().1), "nobody shares it");
+
+        let pid = ctx.call(CLONE, &[CLONE_VM | CLONE_FILES | SIGCHLD, 0, 0, 0, 0]).unwrap();
+        let child = ctx.kernel.processes.process(u32::try_from(pid).unwrap()).unwrap();
+        assert_eq!(ctx.call(UNSHARE, &[CLONE_VM]), Err(Errno::EINVAL), "two processes have the memory");
+        assert_eq!(ctx.call(UNSHARE, &[CLONE_SIGHAND]), Ok(0));
+        assert_eq!(ctx.call(CLOSE_RANGE, &[0, u64::from(u32::MAX), 2]), Ok(0));
+        let own = ctx.process.world().1;
+        assert!(Arc::ptr_eq(&own, &ctx.process.tables(ctx.thread).0) && !Arc::ptr_eq(&own, &table));
+        assert!(own.numbers(0, 9).is_empty());
+        assert!(Arc::ptr_eq(&table, &child.world().1));
+        assert_eq!(table.numbers(0, 9), [0, 1, 2]);
+        assert!(table.users().is_one() && own.users().is_one());
+        assert!(ctx.thread.has_work(crate::thread::WORK_WORLD));
+        host(&world, 0, calls(vec![[EXIT_GROUP, 0, 0, 0]])).join().unwrap();
+        assert!(table.numbers(0, 9).is_empty(), "the last has ended");
+    });
+}
+
+#[test]
+fn a_thread_takes_tables_of_its_own_until_it_ends() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let (table, places) = ctx.process.tables(ctx.thread);
+        let tid = ctx.call(CLONE, &[THREAD, 0x5000, SCRATCH, SCRATCH, 0]).unwrap();
+        assert!(!table.users().is_one());
+        for apart in [CLONE_VM, CLONE_SIGHAND, CLONE_SYSVSEM, 0x1_0000, 0x1000_0000] {
+            assert_eq!(ctx.call(UNSHARE, &[apart]), Err(Errno::EINVAL));
+        }
+        let thread = ctx.kernel.processes.thread(u32::try_from(tid).unwrap()).unwrap();
+        host(
+            &world,
+            0,
+            calls(vec![
+                [UNSHARE, CLONE_FILES | CLONE_FS, 0, 0],
+                [CLOSE_RANGE, 1, 2, 0],
+                [CLOSE_RANGE, 0, 0, 2],
+                [EXIT, 0, 0, 0],
+            ]),
+        )
+        .join()
+        .unwrap();
+        assert_eq!(table.numbers(0, 9), [0, 1, 2]);
+        assert!(table.users().is_one());
+        let after = ctx.process.tables(&thread);
+        assert!(
+            Arc::ptr_eq(&after.0, &table) && Arc::ptr_eq(&after.1, &places),
+            "what it had is gone with it"
+        );
+    });
+}
+
+#[test]
+fn the_first_thread_leaves_its_tables_to_the_others() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let table = ctx.process.tables(ctx.thread).0;
+        let tid = ctx.call(CLONE, &[THREAD, 0x5000, SCRATCH, SCRATCH, 0]).unwrap();
+        let thread = ctx.kernel.processes.thread(u32::try_from(tid).unwrap()).unwrap();
+        assert_eq!(ctx.call(UNSHARE, &[CLONE_FILES]), Ok(0));
+        assert!(!Arc::ptr_eq(&ctx.process.world().1, &table));
+        assert!(Arc::ptr_eq(&ctx.process.tables(&thread).0, &table) && table.users().is_one());
+        host(&world, 0, calls(vec![[EXIT, 0, 0, 0]])).join().unwrap();
+        assert!(table.numbers(0, 9).is_empty(), "nobody has it any more");
+        assert_eq!(ctx.process.world().1.numbers(0, 9), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_thread_that_was_not_to_share_descriptors_has_its_own() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let tid =
+            ctx.call(CLONE, &[THREAD & !(CLONE_FILES | CLONE_FS), 0x5000, SCRATCH, SCRATCH, 0]).unwrap();
+        let thread = ctx.kernel.processes.thread(u32::try_from(tid).unwrap()).unwrap();
+        let (files, fs) = ctx.process.tables(&thread);
+        let (shared, places) = ctx.process.tables(ctx.thread);
+        assert!(!Arc::ptr_eq(&files, &shared) && !Arc::ptr_eq(&fs, &places));
+        assert!(files.users().is_one() && shared.users().is_one());
+        host(&world, 0, calls(vec![[EXIT, 0, 0, 0]])).join().unwrap();
+        assert!(files.numbers(0, 9).is_empty());
     });
 }

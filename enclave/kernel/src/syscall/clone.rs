@@ -1,4 +1,4 @@
-//! `clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`.
+//! `clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`, `unshare(2)`.
 
 use crate::Ctx;
 use crate::process::{self, CloneRequest};
@@ -137,4 +137,9 @@ pub(super) fn fork(ctx: &Ctx<'_>) -> Result<u32> {
 /// `vfork(2)`.
 pub(super) fn vfork(ctx: &Ctx<'_>) -> Result<u32> {
     plain(ctx, CloneFlags::VFORK | CloneFlags::VM)
+}
+
+/// `unshare(2)`.
+pub(super) fn unshare(ctx: &Ctx<'_>, flags: u64) -> Result<()> {
+    process::unshare(ctx, flags)
 }

@@ -81,17 +81,18 @@ pub(super) fn close(ctx: &Ctx<'_>, fd: Fd) -> Result<()> {
     ctx.files.close(fd)
 }
 
-/// `close_range(2)`. CLOSE_RANGE_UNSHARE is accepted where the table is not shared.
+/// `close_range(2)`.
 pub(super) fn close_range(ctx: &Ctx<'_>, first: u32, last: u32, flags: u32) -> Result<()> {
     const UNSHARE: u32 = 2;
     const CLOEXEC: u32 = 4;
     if flags & !(UNSHARE | CLOEXEC) != 0 || first > last {
         kbase::bail!(EINVAL, "unknown flag, or a range that ends before it begins");
     }
+    let files = if flags & UNSHARE != 0 { ctx.unshare_files() } else { ctx.files.clone() };
     if flags & CLOEXEC != 0 {
-        ctx.files.mark_range(first, last);
+        files.mark_range(first, last);
     } else {
-        ctx.files.close_range(first, last);
+        files.close_range(first, last);
     }
     Ok(())
 }

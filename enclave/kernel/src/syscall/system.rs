@@ -123,7 +123,7 @@ fn limits(ctx: &Ctx<'_>, process: &Process, resource: u32, new: Option<Rlimit>) 
         *place = new;
         drop(all);
         if resource == resource::NOFILE {
-            process.world().1.set_limit(new.rlim_cur);
+            process.set_descriptor_limit(new.rlim_cur);
         }
     }
     Ok(old)

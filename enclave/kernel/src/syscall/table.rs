@@ -359,7 +359,7 @@ syscalls! {
     269 faccessat(from: DirFd, path: UserStr, mode: u32) = attr::faccessat, Full;
     270 pselect6(count: u32, read: UserPtr<u64>, write: UserPtr<u64>, except: UserPtr<u64>, timeout: UserPtr<Timespec>, mask: UserPtr<[u64; 2]>) = poll::pselect6, Full;
     271 ppoll(fds: UserPtr<fs_abi::Pollfd>, count: u32, timeout: UserPtr<Timespec>, mask: UserAddr, mask_len: usize) = poll::ppoll, Full;
-    272 unshare;
+    272 unshare(flags: u64) = clone::unshare, Partial("no namespaces");
     273 set_robust_list(head: u64, len: usize) = program::set_robust_list, Full;
     274 get_robust_list(tid: u32, head: UserPtr<u64>, len: UserPtr<u64>) = program::get_robust_list, Full;
     275 splice(from: Fd, from_offset: UserPtr<i64>, to: Fd, to_offset: UserPtr<i64>, count: usize, flags: u32) = transfer::splice, Partial("copies");
@@ -435,7 +435,7 @@ syscalls! {
     433 fspick;
     434 pidfd_open(pid: i32, flags: u32) = pidfd::pidfd_open, Partial("no PIDFD_THREAD");
     435 clone3(args: UserAddr, size: usize) = clone::clone3, Partial("no namespaces");
-    436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Partial("CLOSE_RANGE_UNSHARE does not unshare");
+    436 close_range(first: u32, last: u32, flags: u32) = open::close_range, Full;
     437 openat2(from: DirFd, path: UserStr, how: UserPtr<fs_abi::OpenHow>, size: usize) = open::openat2, Full;
     438 pidfd_getfd(fd: Fd, target: Fd, flags: u32) = pidfd::pidfd_getfd, Full;
     439 faccessat2(from: DirFd, path: UserStr, mode: u32, flags: u32) = attr::faccessat2, Full;

@@ -34,7 +34,8 @@ impl Kernel {
         }
         let mut sampler = Sampler::new(tid);
         loop {
-            let (space, files, fs) = process.world();
+            let space = process.world().0;
+            let (files, fs) = process.tables(&thread);
             self.enter(&space, &thread);
             let ctx = Ctx {
                 kernel: self,
