@@ -61,6 +61,10 @@ pub enum Ecall {
     ///
     /// Errors: EAGAIN not started; EPERM a release enclave tells nothing.
     Statistics = 5,
+    /// Takes what is in the readiness ring: a socket that is watched at once ([`crate::readiness::AT_ONCE`]) has become ready.
+    ///
+    /// Errors: EAGAIN not started.
+    Ready = 6,
 }
 
 impl Ecall {
@@ -73,6 +77,7 @@ impl Ecall {
             3 => Some(Self::RunThread),
             4 => Some(Self::Kill),
             5 => Some(Self::Statistics),
+            6 => Some(Self::Ready),
             _ => None,
         }
     }

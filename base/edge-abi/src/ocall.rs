@@ -169,7 +169,8 @@ ocalls! {
     /// Interfaces and their addresses. Out: rows of [`crate::net::WireInterface`]. Returns their number.
     Interfaces = 73;
     /// Reports edges of descriptor a0 with token a1, which is not 0, from now on, until it is closed (see [`crate::readiness`]). a2: 1 + the
-    /// slot whose thread alone waits for it; 0: any may. One that is watched with that token is from now on watched for all.
+    /// slot whose thread alone waits for it; 0: any may; [`crate::readiness::AT_ONCE`]: the host makes [`crate::ecall::Ecall::Ready`]. One that is
+    /// watched with that token is from now on watched for all, or at once if that is asked for, or was.
     /// Returns the POLL* bits that hold now.
     Watch = 74;
     /// Stops that. a0: descriptor.

@@ -15,6 +15,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// Who waits for a descriptor ([`crate::ocall::Ocall::Watch`]): nobody need, the host makes [`crate::ecall::Ecall::Ready`].
+pub const AT_ONCE: u64 = u32::MAX as u64;
+
 /// Place of the head.
 pub const HEAD_AT: u64 = 0;
 /// Place of the tail.

@@ -78,6 +78,12 @@ impl Ecalls for Libos {
         self.kernel()?.kill(pid, signal).map_err(|error| error.errno())
     }
 
+    fn ready(&self) {
+        if let Ok(kernel) = self.kernel() {
+            kernel.take_readiness();
+        }
+    }
+
     fn statistics(&self) -> String {
         self.kernel.get().map_or_else(String::new, |kernel| kernel.statistics())
     }

@@ -211,6 +211,13 @@ pub trait HostReadiness {
     /// ENOSPC, ENOMEM, EMFILE the host cannot watch more.
     fn watch(&self, fd: HostFd, token: u64, waiter: Option<ThreadHandle>) -> HostResult<PollEvents>;
 
+    /// As [`HostReadiness::watch`], but the host also enters the enclave to have each edge taken: for who wants to hear of it while
+    /// all threads run. A socket that is watched already is so at once from now on.
+    ///
+    /// # Errors
+    /// As [`HostReadiness::watch`]; EAGAIN the host makes no more threads.
+    fn watch_at_once(&self, fd: HostFd, token: u64) -> HostResult<PollEvents>;
+
     /// Stops reporting edges of a socket that stays open.
     fn unwatch(&self, fd: HostFd);
 

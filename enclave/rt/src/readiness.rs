@@ -13,7 +13,7 @@ use crate::runtime::Runtime;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 use edge_abi::ecall::HostRange;
 use edge_abi::ocall::Ocall;
-use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
+use edge_abi::readiness::{AT_ONCE, HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use linux_abi::Errno;
 use platform::sync::Mutex;
 use platform::{HostError, HostFd, HostReadiness, HostResult, Park, PollEvents, ThreadHandle};
@@ -86,6 +86,12 @@ impl HostReadiness for Runtime {
         let most = u64::from(PollEvents::MAX);
         let waiter = waiter.map_or(0, |thread| u64::from(thread.0) + 1);
         call(Ocall::Watch, [raw(fd), token, waiter, 0, 0, 0], most).map(|ready| ready as PollEvents)
+    }
+
+    fn watch_at_once(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
+        find_ring()?;
+        let most = u64::from(PollEvents::MAX);
+        call(Ocall::Watch, [raw(fd), token, AT_ONCE, 0, 0, 0], most).map(|ready| ready as PollEvents)
     }
 
     fn unwatch(&self, fd: HostFd) {

@@ -43,6 +43,8 @@ pub trait Ecalls: Sync {
     fn run_thread(&self, tid: u64) -> Result<u64, Errno>;
     /// [`Ecall::Kill`].
     fn kill(&self, pid: i64, signal: u64) -> Result<(), Errno>;
+    /// [`Ecall::Ready`].
+    fn ready(&self);
     /// [`Ecall::Statistics`].
     fn statistics(&self) -> String;
 }
@@ -147,6 +149,10 @@ fn serve(ecalls: &dyn Ecalls, entry: u64, number: u64, args: &[u64; 6]) -> Resul
         }
         Ecall::Kill => ecalls.kill(a0.cast_signed(), a1).map(|()| 0),
         Ecall::Statistics => statistics(ecalls),
+        Ecall::Ready => {
+            ecalls.ready();
+            Ok(0)
+        }
     }
 }
 

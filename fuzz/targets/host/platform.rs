@@ -159,6 +159,7 @@ impl HostNet for Border {
 impl HostReadiness for Border {
     same! { runtime:
         fn watch(fd: HostFd, token: u64, waiter: Option<ThreadHandle>) -> HostResult<PollEvents>;
+        fn watch_at_once(fd: HostFd, token: u64) -> HostResult<PollEvents>;
         fn unwatch(fd: HostFd);
         fn take_readiness(each: &mut dyn FnMut(u64, PollEvents)) -> usize;
         fn park_ready(deadline_ns: Option<u64>) -> Park;

@@ -23,6 +23,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Takes log lines: a level of [`LogLevel`] (0 is `--strace` output) and a text.
 pub type LogSink = Box<dyn Fn(u64, &str) + Send + Sync>;
@@ -68,6 +69,9 @@ impl WaitStatus {
         if signal == 0 { (self.0 >> 8) as u8 } else { 128 + signal }
     }
 }
+
+/// When an ECALL is tried again that found no slot.
+const RETRY: Duration = Duration::from_millis(4);
 
 /// What every host thread of an enclave shares.
 pub(crate) struct Shared {
@@ -436,6 +440,24 @@ impl Shared {
             self.interrupt(index);
         }
         PalError::Lost(first)
+    }
+
+    /// Has the enclave take edges. Returns whether there is one.
+    pub(crate) fn tell_of_edges(self: &Arc<Self>, events: &[(u64, u32)]) -> bool {
+        self.readiness.note(events);
+        if self.enclave.prepare_thread().is_err() {
+            return false;
+        }
+        // A thread that sleeps may be faster.
+        while self.readiness.has_news() {
+            match self.ecall("Ready", Ecall::Ready, [0; 2]) {
+                Ok(_) => {}
+                Err(PalError::Lost(_)) => return false,
+                // No slot is free.
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        }
+        true
     }
 
     /// Passes a signal to every program.

@@ -6,13 +6,14 @@
 //! * [`Enclave::load`] builds a signed enclave on an [`sgx_device::SgxDevice`] and starts its LibOS.
 //! * [`Enclave::run`] creates a process and runs it to its end on the calling thread.
 //! * [`slot`]: one per TCS: the frame and buffer through which a thread talks, and how it sleeps.
-//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`epoll`], [`park`]: what the enclave may ask for.
+//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`alerts`], [`epoll`], [`park`]: what the enclave may ask for.
 //! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
 //!
 //! * [`pool`]: host threads, kept for the next LibOS thread.
 //!
 //! Lock order: each module has one lock, and none is taken under another. No lock is held over an entry of the enclave.
 
+mod alerts;
 mod cpuid;
 mod enclave;
 mod epoll;

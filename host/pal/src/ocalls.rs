@@ -7,6 +7,7 @@ use crate::schedule;
 use crate::slot::Slot;
 use crate::sockets;
 use edge_abi::ocall::{ClockSample, EdgeFrame, Ocall, WirePoll};
+use edge_abi::readiness::AT_ONCE;
 use linux_abi::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -123,6 +124,12 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
         Ocall::Poll => poll(shared, slot, buffer, a0, a1),
         Ocall::Read => read(slot, buffer, a0, a1),
         Ocall::Watch | Ocall::Unwatch | Ocall::ReadinessRing => {
+            if call == Ocall::Watch && a2 == AT_ONCE {
+                let weak = Arc::downgrade(shared);
+                let tell =
+                    move |events: &[_]| weak.upgrade().is_some_and(|shared| shared.tell_of_edges(events));
+                shared.readiness.alerts.start(tell).map_err(|error| errno_of(&error))?;
+            }
             shared.readiness.answer(&shared.slots, slot, call, &frame.args)
         }
         Ocall::ParkReady => Ok(u64::from(shared.readiness.park(&shared.slots, slot, a0))),

@@ -15,7 +15,8 @@
 //!   for any other the warden returns into the enclave, which tells whoever waits. A warden that goes puts the common
 //!   instance into that of another sleeper, which is not woken for it. The one that has slept longest has least to do.
 //!
-//! There is no helper thread: between two threads that do the work, one more would cost a switch per event.
+//! There is no helper thread for these: between two threads that do the work, one more would cost a switch per event. A socket of which
+//! the enclave wants to hear at once is in the instance of [`crate::alerts`], which has one.
 //!
 //! # Why nothing is lost
 //!
@@ -32,13 +33,14 @@
 //!
 //! Lock order: `sleepers` and `producer`, each alone; neither is held over a wait.
 
+use crate::alerts::Alerts;
 use crate::epoll::{BATCH, Epoll, NO_EVENTS};
 use crate::files::{checked, descriptor};
 use crate::ocalls::errno_of;
 use crate::park::{FOREVER, monotonic_ns};
 use crate::slot::{Slot, Slots};
 use edge_abi::ocall::{Ocall, WirePoll};
-use edge_abi::readiness::{HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
+use edge_abi::readiness::{AT_ONCE, HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -53,6 +55,8 @@ const WAKE: u64 = u64::MAX;
 const COMMON: u64 = u64::MAX - 1;
 /// Nobody: no warden, no user of a descriptor, or none that alone waits for it.
 const NOBODY: u32 = 0;
+/// The helper of [`crate::alerts`].
+const HELPER: u32 = AT_ONCE as u32;
 /// How long a thread sleeps for which the host has no instance.
 const BLIND_NS: u64 = 10_000_000;
 
@@ -60,7 +64,7 @@ const BLIND_NS: u64 = 10_000_000;
 #[derive(Default)]
 struct Watched {
     token: AtomicU64,
-    /// 1 + the slot in whose instance it is; [`NOBODY`]: it is in the common one.
+    /// 1 + the slot in whose instance it is; [`NOBODY`]: it is in the common one; [`HELPER`].
     home: AtomicU32,
     /// 1 + the slot whose thread used it last.
     user: AtomicU32,
@@ -97,6 +101,7 @@ pub(crate) struct Readiness {
     is_used: AtomicBool,
     sleepers: Mutex<Sleepers>,
     producer: Mutex<Producer>,
+    pub(crate) alerts: Alerts,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,12 +132,6 @@ impl Instance {
         })
     }
 
-    /// The instance in which a descriptor is.
-    fn home<'a>(&'a self, slots: &'a Slots, watched: &Watched) -> &'a Epoll {
-        let own = numbered(slots, watched.home.load(Ordering::SeqCst)).and_then(|slot| slot.epoll.get());
-        own.unwrap_or(&self.common)
-    }
-
     /// What is known of a descriptor, if it is watched or was.
     fn watched(&self, fd: i32) -> Option<&Watched> {
         let fd = usize::try_from(fd).ok()?;
@@ -144,6 +143,12 @@ impl Instance {
         let fd = usize::try_from(fd).ok()?;
         let part = self.watched.get(fd / PART)?;
         part.get_or_init(|| (0..PART).map(|_| Watched::default()).collect()).get(fd % PART)
+    }
+
+    /// The record of an event.
+    fn record(&self, data: u64, events: u32) -> Option<WireReady> {
+        let watched = i32::try_from(data).ok().and_then(|fd| self.watched(fd))?;
+        Some(WireReady { token: watched.token.load(Ordering::SeqCst), events, pad: 0 })
     }
 
     fn word(&self, at: u64) -> Option<&AtomicU64> {
@@ -243,8 +248,8 @@ impl Readiness {
                 let watched = instance.watched(fd).ok_or(libc::ENOENT)?;
                 let _moving = lock(&self.sleepers);
                 watched.token.store(0, Ordering::SeqCst);
-                let removed = instance.home(slots, watched).remove(fd);
-                removed.map(|()| 0).map_err(|error| errno_of(&error))
+                let home = self.instance_at(instance, slots, watched.home.load(Ordering::SeqCst))?;
+                home.remove(fd).map(|()| 0).map_err(|error| errno_of(&error))
             }
             Ocall::ReadinessRing => Ok(instance.ring.as_ptr() as u64),
             _ => checked(-1),
@@ -264,18 +269,15 @@ impl Readiness {
         let mut sleepers = lock(&self.sleepers);
         let is_watched = watched.token.load(Ordering::SeqCst) == token;
         let home = watched.home.load(Ordering::SeqCst);
-        if is_watched && home == NOBODY {
+        let waiter = if is_watched && waiter != HELPER { NOBODY } else { waiter };
+        if is_watched && (home == waiter || home == HELPER) {
             return Ok(());
         }
-        let waiter = if is_watched { NOBODY } else { waiter };
-        let epoll = match numbered(slots, waiter) {
-            Some(slot) => instance_of(slot)?,
-            None => &instance.common,
-        };
+        let epoll = self.instance_at(instance, slots, waiter)?;
         let add = || epoll.add(fd, all, u64::from(fd.cast_unsigned()));
         let mut added = add();
         if is_watched {
-            let _ = instance.home(slots, watched).remove(fd);
+            let _ = self.instance_at(instance, slots, home)?.remove(fd);
             // There may have been no room for both.
             added = added.or_else(|_| add());
         }
@@ -289,6 +291,33 @@ impl Readiness {
             }
         }
         Ok(())
+    }
+
+    /// The instance of a slot's thread, the common one or the helper's.
+    fn instance_at<'a>(
+        &'a self,
+        instance: &'a Instance,
+        slots: &'a Slots,
+        home: u32,
+    ) -> Result<&'a Epoll, i32> {
+        match home {
+            NOBODY => Ok(&instance.common),
+            HELPER => self.alerts.epoll().ok_or(libc::EINVAL),
+            number => instance_of(numbered(slots, number).ok_or(libc::EINVAL)?),
+        }
+    }
+
+    /// Puts events that the helper got into the ring.
+    pub(crate) fn note(&self, events: &[(u64, u32)]) {
+        let Some(instance) = self.instance.get() else { return };
+        let mut producer = lock(&self.producer);
+        producer.backlog.extend(events.iter().filter_map(|&(data, events)| instance.record(data, events)));
+        producer.flush(instance);
+    }
+
+    /// Whether the enclave has not taken all that is in the ring.
+    pub(crate) fn has_news(&self) -> bool {
+        self.instance.get().is_some_and(|instance| self.has_records(instance))
     }
 
     /// Notes who uses a descriptor.
@@ -371,10 +400,9 @@ impl Readiness {
         let (mut fetched, mut batch) = (Fetched::default(), NO_EVENTS);
         let mut producer: Option<MutexGuard<'_, Producer>> = None;
         let mut tell = |data: u64, events: u32| {
-            let watched = i32::try_from(data).ok().and_then(|fd| instance.watched(fd))?;
-            let record = WireReady { token: watched.token.load(Ordering::SeqCst), events, pad: 0 };
+            let record = instance.record(data, events)?;
             producer.get_or_insert_with(|| lock(&self.producer)).backlog.push_back(record);
-            Some(watched)
+            instance.watched(i32::try_from(data).ok()?)
         };
         for (data, events) in epoll.wait(&mut batch, deadline_ns) {
             match data {
@@ -660,6 +688,23 @@ mod tests {
         assert!(host.park(0, soon()), "it is another's");
         assert!(!host.park(1, FOREVER));
         assert_eq!(host.tokens(), [2]);
+    }
+
+    #[test]
+    fn what_is_watched_at_once_is_the_helpers_and_stays_there() {
+        let host = Host::new();
+        let (sender, receiver) = pair();
+        host.watch(0, &receiver, 5, Some(0));
+        let (send, told) = std::sync::mpsc::channel();
+        host.readiness.alerts.start(move |events| send.send(events.to_vec()).is_ok()).unwrap();
+        host.watch(0, &receiver, 5, Some(AT_ONCE - 1));
+        assert_eq!(told.recv().unwrap().len(), 1, "it says what it is ready for");
+        host.watch(1, &receiver, 5, None);
+        sender.send(b"x").unwrap();
+        host.readiness.note(&told.recv().unwrap());
+        assert!(host.readiness.has_news());
+        assert_eq!(host.tokens(), [5]);
+        assert!(host.park(0, soon()), "it is not there any more");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sockets of the Unix domain of the host, for programs in an enclave.
+//! Sockets of the host that say more than that data is there, or to whom: those of the Unix domain, who waits, and who is signalled.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
@@ -48,6 +48,34 @@ while True:
     }
 }
 
+/// A server by TCP and UDP, as the program `signalled` wants it, and its port. Ended when dropped.
+fn server_that_obeys() -> (Servers, String) {
+    let program = "
+import socket, threading
+def serve(peer):
+    while order := peer.recv(1):
+        if order == b'c':
+            break
+        peer.send(b'!' if order == b'u' else b'd', socket.MSG_OOB if order == b'u' else 0)
+    peer.close()
+def echo():
+    while True:
+        data, sender = datagrams.recvfrom(100)
+        datagrams.sendto(data, sender)
+listener = socket.create_server(('127.0.0.1', 0))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(listener.getsockname())
+threading.Thread(target=echo, daemon=True).start()
+print(listener.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+";
+    let mut child = Command::new(PYTHON).args(["-c", program]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (Servers(child), line.trim().to_owned())
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         self.0.kill().unwrap();
@@ -79,6 +107,17 @@ fn whichever_thread_waits_for_a_socket_of_the_host_hears_of_it() {
     }
     let _servers = Servers::start(folder.path());
     Case::new(&program).args([folder.path().join("stream")]).within(folder.path()).succeeds();
+}
+
+#[test]
+fn who_owns_a_socket_of_the_host_is_signalled_while_it_computes() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("signalled", Linked::Dynamic, folder.path()) else { return };
+    if !installed(PYTHON, "python3") {
+        return;
+    }
+    let (_server, port) = server_that_obeys();
+    Case::new(&program).args([port]).succeeds();
 }
 
 #[test]

@@ -60,6 +60,8 @@ struct Socket {
     token: Option<u64>,
     /// Who alone waits for it.
     waiter: Option<ThreadHandle>,
+    /// Whether its edges can be taken at once.
+    is_at_once: bool,
     options: BTreeMap<(u32, u32), Vec<u8>>,
 }
 
@@ -152,7 +154,11 @@ impl Net {
         let Some(socket) = self.sockets.get(&fd) else { return };
         let Some(token) = socket.token else { return };
         let ready = socket.ready();
-        self.pending.push((token, ready, socket.waiter));
+        if socket.is_at_once {
+            self.edges.push((token, ready));
+        } else {
+            self.pending.push((token, ready, socket.waiter));
+        }
     }
 
     /// Fetches the edges that are for a thread or for any. Returns whether there is anything to take.
@@ -564,6 +570,16 @@ impl HostReadiness for FakePlatform {
             let socket = net.get(fd)?;
             let is_watched = socket.token == Some(token);
             (socket.token, socket.waiter) = (Some(token), waiter.filter(|_| !is_watched));
+            net.pending.retain(|edge| edge.0 != token);
+            net.edge(fd.0);
+            Ok(net.ready(fd.0).unwrap_or_default())
+        })
+    }
+
+    fn watch_at_once(&self, fd: HostFd, token: u64) -> HostResult<PollEvents> {
+        self.net(|net| {
+            let socket = net.get(fd)?;
+            (socket.token, socket.is_at_once) = (Some(token), true);
             net.pending.retain(|edge| edge.0 != token);
             net.edge(fd.0);
             Ok(net.ready(fd.0).unwrap_or_default())

@@ -1,8 +1,10 @@
 //! Signals for files that become ready: O_ASYNC, F_SETOWN, F_SETSIG (`fcntl(2)`).
 //!
-//! An open file description that has an owner observes its own file. Pipes, Unix sockets, pseudo-terminals, inotify, and connections
-//! and listeners of TCP that are inside of the enclave have this. What the host has does not: nobody looks at the host's events
-//! while all threads run their programs.
+//! An open file description that has an owner observes its own file. All files that Linux signals have this but terminals of the host.
+//!
+//! Sockets of the host do not wait for a thread of the enclave to sleep: the host watches one that has an owner at once
+//! (`HostSocket::signal`), and enters the enclave for each edge. It can withhold signals and send spurious ones, which say that a
+//! file may be ready, and none but SIGURG and those that the program chose with F_SETSIG, to none but the owner that it named.
 
 use super::OpenFile;
 use crate::{Ctx, Kernel, Process, signal};
@@ -168,7 +170,7 @@ impl OpenFile {
     /// Switches O_ASYNC. With files that Linux does not signal either nothing happens.
     ///
     /// # Errors
-    /// EOPNOTSUPP signals for what the host has.
+    /// EOPNOTSUPP signals for what the host does not tell of.
     pub(crate) fn set_signal_driven(self: &Arc<Self>, ctx: &Ctx<'_>, fd: u32, is_on: bool) -> Result<()> {
         if is_on == self.flags().contains(OpenFlags::ASYNC) {
             return Ok(());
@@ -184,9 +186,9 @@ impl OpenFile {
             }
             self.note_signal_driven(is_on);
         } else if is_on && self.is_signalled_by_linux() {
-            let text = "O_ASYNC for sockets and terminals of the host is not supported";
+            let text = "O_ASYNC for terminals of the host is not supported";
             ctx.kernel.log(Level::Warn, format_args!("process {}: {text}", ctx.process.pid));
-            bail!(EOPNOTSUPP, "signals for what the host has");
+            bail!(EOPNOTSUPP, "signals for what the host does not tell of");
         }
         Ok(())
     }

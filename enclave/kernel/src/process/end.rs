@@ -114,6 +114,11 @@ impl Kernel {
 }
 
 impl Kernel {
+    /// Takes the edges that the host has told of, and passes them on.
+    pub fn take_readiness(&self) {
+        self.host_sockets.dispatch(&**self.platform());
+    }
+
     /// Sends a signal from outside to process `pid`, or to all (-1).
     ///
     /// # Errors

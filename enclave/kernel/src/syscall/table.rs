@@ -159,7 +159,7 @@ syscalls! {
     69 msgsnd(id: i32, from: UserPtr<i64>, len: usize, flags: u32) = sysv::msgsnd, Full;
     70 msgrcv(id: i32, into: UserPtr<i64>, len: usize, kind: i64, flags: u32) = sysv::msgrcv, Full;
     71 msgctl(id: i32, command: u32, argument: UserAddr) = sysv::msgctl, Full;
-    72 fcntl(fd: Fd, command: u32, argument: u64) = fcntl::fcntl, Partial("no leases; O_ASYNC not for sockets and terminals of the host");
+    72 fcntl(fd: Fd, command: u32, argument: u64) = fcntl::fcntl, Partial("no leases; O_ASYNC not for terminals of the host");
     73 flock(fd: Fd, operation: u32) = fcntl::flock, Full;
     74 fsync(fd: Fd) = space::fsync, Full;
     75 fdatasync(fd: Fd) = space::fdatasync, Full;

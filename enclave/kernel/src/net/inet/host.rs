@@ -4,9 +4,11 @@
 
 use super::bounce::Bounce;
 use super::readiness::{HostSockets, Pollee};
+use crate::fs::SignalDriven;
 use crate::fs::wait::ALWAYS;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, socket};
 use linux_abi::net::{SOCKADDR_MAX, SockaddrIn, SockaddrIn6, SockaddrUn, family, kind, shut};
@@ -31,6 +33,17 @@ const ANY: u32 = 0;
 /// Nobody waits for it yet, or a thread has just begun to.
 const UNKNOWN: u32 = u32::MAX;
 
+/// Whom a socket signals.
+#[derive(Default)]
+struct Signalling {
+    /// Who hears of urgent data.
+    owner: Mutex<Weak<SignalDriven>>,
+    /// Whether the host tells of edges at once.
+    is_on: AtomicBool,
+    /// Whether the owner has heard of urgent data since something was received. It may be the same that is there still.
+    has_told_urgent: AtomicBool,
+}
+
 /// A socket of the host.
 pub(crate) struct HostSocket {
     me: Weak<Self>,
@@ -46,6 +59,7 @@ pub(crate) struct HostSocket {
     /// 1 + the thread that waits for it, or [`ANY`].
     waiter: AtomicU32,
     pub(super) pollee: Pollee,
+    signalling: Signalling,
     is_connecting: AtomicBool,
 }
 
@@ -83,6 +97,7 @@ impl HostSocket {
             token: AtomicU64::new(UNWATCHED),
             waiter: AtomicU32::new(UNKNOWN),
             pollee: Pollee::new(),
+            signalling: Signalling::default(),
             is_connecting: AtomicBool::new(false),
         })
     }
@@ -229,9 +244,41 @@ impl HostSocket {
 
     /// The host told of an edge.
     pub(super) fn on_edge(&self, ready: Readiness) {
-        if self.pollee.edge(ready) {
+        let is_news = self.pollee.edge(ready);
+        if ready.contains(Readiness::PRI) && !self.signalling.has_told_urgent.swap(true, Ordering::SeqCst) {
+            let owner = self.signalling.owner.lock().clone();
+            if let Some(owner) = owner.upgrade() {
+                owner.send_urgent();
+            }
+        }
+        if is_news {
             self.notifier.broadcast(&ready);
         }
+    }
+
+    /// Something is about to be received: urgent data that is there afterwards is news.
+    pub(super) fn note_receive(&self) {
+        if self.signalling.has_told_urgent.load(Ordering::Relaxed) {
+            self.signalling.has_told_urgent.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Signals the owner of the file from now on, also while all threads run their programs. False if the host cannot watch it.
+    pub(crate) fn signal(&self, owner: Weak<SignalDriven>) -> bool {
+        *self.signalling.owner.lock() = owner;
+        if self.signalling.is_on.swap(true, Ordering::SeqCst) {
+            return true;
+        }
+        let Some(token) = self.begin_token().or_else(|| self.watched_token()) else { return false };
+        self.waiter.store(ANY, Ordering::SeqCst);
+        let before = self.pollee.before();
+        self.pollee.is(before, self.ask_host());
+        self.pollee.renew();
+        if self.platform.watch_at_once(self.fd, token).is_ok() {
+            return true;
+        }
+        self.signalling.is_on.store(false, Ordering::SeqCst);
+        self.give_up(token)
     }
 
     /// Has the host watch the socket from now on, for the calling thread if for no other. False if it cannot.
@@ -241,31 +288,46 @@ impl HostSocket {
 
     /// Has the host watch the socket from now on, for a thread or for any. False if it cannot.
     pub(crate) fn watch_for(&self, waiter: Option<ThreadHandle>) -> bool {
-        match self.token.load(Ordering::SeqCst) {
-            UNWATCHED => {}
-            token => return token != UNWATCHABLE,
-        }
-        let token = self.sockets.add(&self.me);
-        if self.token.compare_exchange(UNWATCHED, token, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            // Another thread was first, and is about to tell the host.
-            self.sockets.remove(token);
-            return true;
-        }
+        let Some(token) = self.begin_token() else { return self.watched_token().is_some() };
         self.waiter.store(number_of(waiter), Ordering::SeqCst);
         self.tell_host(token, waiter)
+    }
+
+    /// A token for a socket that is not watched yet; `None`: another thread was first, or it cannot be watched.
+    fn begin_token(&self) -> Option<u64> {
+        if self.token.load(Ordering::SeqCst) != UNWATCHED {
+            return None;
+        }
+        let token = self.sockets.add(&self.me);
+        let before = self.token.compare_exchange(UNWATCHED, token, Ordering::SeqCst, Ordering::SeqCst);
+        if before.is_err() {
+            self.sockets.remove(token);
+        }
+        before.is_ok().then_some(token)
+    }
+
+    /// The token of a socket that is watched.
+    fn watched_token(&self) -> Option<u64> {
+        let token = self.token.load(Ordering::SeqCst);
+        (!matches!(token, UNWATCHED | UNWATCHABLE)).then_some(token)
+    }
+
+    /// The host cannot watch it.
+    fn give_up(&self, token: u64) -> bool {
+        self.token.store(UNWATCHABLE, Ordering::SeqCst);
+        self.sockets.remove(token);
+        false
     }
 
     fn tell_host(&self, token: u64, waiter: Option<ThreadHandle>) -> bool {
         let before = self.pollee.before();
         match self.platform.watch(self.fd, token, waiter) {
-            Ok(ready) => self.pollee.is(before, Readiness::from_bits_truncate(ready)),
-            Err(_) => {
-                self.token.store(UNWATCHABLE, Ordering::SeqCst);
-                self.sockets.remove(token);
-                return false;
+            Ok(ready) => {
+                self.pollee.is(before, Readiness::from_bits_truncate(ready));
+                true
             }
+            Err(_) => self.give_up(token),
         }
-        true
     }
 
     /// A thread, or any, waits for it from now on. Where that is another than before, the host is to tell all.
@@ -290,7 +352,7 @@ impl HostSocket {
     }
 
     fn is_watched(&self) -> bool {
-        !matches!(self.token.load(Ordering::SeqCst), UNWATCHED | UNWATCHABLE)
+        self.watched_token().is_some()
     }
 
     /// What the host says that the socket is ready for.
@@ -311,8 +373,8 @@ fn number_of(thread: Option<ThreadHandle>) -> u32 {
 
 impl Drop for HostSocket {
     fn drop(&mut self) {
-        if self.is_watched() {
-            self.sockets.remove(self.token.load(Ordering::SeqCst));
+        if let Some(token) = self.watched_token() {
+            self.sockets.remove(token);
         }
         self.platform.host_close_socket(self.fd);
     }

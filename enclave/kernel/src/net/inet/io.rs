@@ -165,6 +165,7 @@ impl HostSocket {
         loop {
             let room = if self.is_stream() { CHUNK } else { DATAGRAM };
             let wanted = into.remaining().min(room);
+            self.note_receive();
             let before = self.pollee.before();
             bounce.set_len(wanted);
             let error = match self.platform.host_receive(self.fd, host_flags.bits(), bounce.bytes_mut()) {
@@ -243,6 +244,7 @@ impl HostSocket {
         let room = if self.is_stream() { CHUNK } else { DATAGRAM };
         let wanted = into.remaining().min(room);
         loop {
+            self.note_receive();
             let before = self.pollee.before();
             match self.platform.host_receive_message(self.fd, wanted, control_room, host_flags.bits()) {
                 Ok(received) => {

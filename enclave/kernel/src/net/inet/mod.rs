@@ -214,6 +214,7 @@ impl InetSocket {
         let new = HostSocket::create(&self.inet.platform, &self.inet.sockets, &self.notifier, its)?;
         self.options.replay(&new, (self.family, self.kind));
         let host = self.host.call_once(|| new);
+        self.signal_from(host);
         if self.is_watched.load(Ordering::SeqCst) {
             // Who that is nobody knows.
             host.watch_for(None);
@@ -427,8 +428,7 @@ impl File for InetSocket {
     }
 
     fn signals_events(&self) -> bool {
-        // Of what the host has, nobody hears while all threads run their programs.
-        self.has_link() || (self.listens() && self.host().is_none())
+        self.has_link() || self.host().is_none_or(|host| host.unwatchable().is_none())
     }
 
     fn wait_limit_ns(&self, events: Readiness) -> Option<u64> {

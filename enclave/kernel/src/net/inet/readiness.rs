@@ -160,6 +160,11 @@ impl Pollee {
         before >= EDGE || before & UNSURE != 0 || before & ready != ready
     }
 
+    /// The host begins to watch anew: the next edge is the first.
+    pub(super) fn renew(&self) {
+        self.word.fetch_and(READY | UNSURE, Ordering::SeqCst);
+    }
+
     /// To be called before a call on the socket is made.
     pub(super) fn before(&self) -> Before {
         Before(self.word.load(Ordering::SeqCst))

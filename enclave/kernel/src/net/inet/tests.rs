@@ -27,6 +27,9 @@ const LISTEN: u64 = 50;
 const KILL: u64 = 62;
 const SETSOCKOPT: u64 = 54;
 const GETSOCKOPT: u64 = 55;
+const FCNTL: u64 = 72;
+const RT_SIGPROCMASK: u64 = 14;
+const RT_SIGPENDING: u64 = 127;
 const EPOLL_WAIT: u64 = 232;
 const EPOLL_CTL: u64 = 233;
 const EPOLL_CREATE1: u64 = 291;
@@ -143,6 +146,32 @@ fn another_thread_may_wait_where_one_waited_before() {
         assert_eq!(ctx.revents(fd), 5);
         assert_eq!(ctx.call(RECVFROM, &[fd, DATA, 100, DONTWAIT, 0, 0]), Ok(1));
         FakePlatform::become_thread(0);
+    });
+}
+
+#[test]
+fn who_owns_a_socket_of_the_host_is_signalled_though_nobody_sleeps() {
+    const OWNER: u64 = 8;
+    const FLAGS: u64 = 4;
+    const O_ASYNC: u64 = 0x2000;
+    const SIGIO: u64 = 1 << 28;
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        let outside = client(&world.platform);
+        let fd = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        let signals = || {
+            world.kernel.take_readiness();
+            ctx.call(RT_SIGPENDING, &[SCRATCH, 8]).unwrap();
+            ctx.peek::<u64>(SCRATCH)
+        };
+        ctx.poke(SCRATCH, u64::MAX);
+        ctx.call(RT_SIGPROCMASK, &[0, SCRATCH, 0, 8]).unwrap();
+        ctx.call(FCNTL, &[fd, OWNER, ctx.process.pid.into()]).unwrap();
+        ctx.call(FCNTL, &[fd, FLAGS, O_ASYNC]).unwrap();
+        assert_eq!(signals(), 0, "nothing has happened yet");
+        world.platform.host_send(outside, b"x", 0).unwrap();
+        assert_eq!(signals(), SIGIO);
     });
 }
 

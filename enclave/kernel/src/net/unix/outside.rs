@@ -51,6 +51,7 @@ impl UnixSocket {
             return Err(connected);
         }
         // Who waits for the socket already has nobody who tells of the host's.
+        self.signal_from(&socket);
         socket.watch_for(None);
         self.notifier.broadcast(&Readiness::OUT);
         Ok(())

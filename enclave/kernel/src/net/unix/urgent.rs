@@ -11,6 +11,7 @@ use super::{Link, UnixSocket};
 use crate::Ctx;
 use crate::fs::SignalDriven;
 use crate::fs::ring::Ring;
+use crate::net::inet::host::HostSocket;
 use crate::net::local::Queue;
 use crate::net::{Outgoing, Received};
 use alloc::collections::VecDeque;
@@ -198,6 +199,17 @@ impl UnixSocket {
     /// Has SIGURG sent to the owner of the file that the socket is.
     pub(crate) fn tell_of_urgent(&self, owner: Weak<SignalDriven>) {
         self.urgent.set_owner(owner);
+        if let Some(host) = self.outside() {
+            self.signal_from(host);
+        }
+    }
+
+    /// Has the host's socket signal the owner of the file, if there is one.
+    pub(super) fn signal_from(&self, host: &HostSocket) {
+        let owner = self.urgent.owner.lock().clone();
+        if owner.strong_count() > 0 {
+            host.signal(owner);
+        }
     }
 
     /// Whether the next byte is the urgent one, or it was (SIOCATMARK).

@@ -3,6 +3,7 @@
 //! Lock order: each lock is a leaf.
 
 use super::super::InetSocket;
+use super::super::host::HostSocket;
 use crate::fs::SignalDriven;
 use crate::net::local::Queue;
 use alloc::sync::Weak;
@@ -39,6 +40,18 @@ impl InetSocket {
     /// Has SIGURG sent to the owner of the file that the socket is.
     pub(crate) fn tell_of_urgent(&self, owner: Weak<SignalDriven>) {
         *self.stream.urgent.owner.lock() = owner;
+        // One of the host that comes later looks there.
+        if let Some(host) = self.host() {
+            self.signal_from(host);
+        }
+    }
+
+    /// Has the host's socket signal the owner of the file, if there is one.
+    pub(in crate::net::inet) fn signal_from(&self, host: &HostSocket) {
+        let owner = self.stream.urgent.owner.lock().clone();
+        if owner.strong_count() > 0 {
+            host.signal(owner);
+        }
     }
 
     pub(super) fn receive_urgent(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
