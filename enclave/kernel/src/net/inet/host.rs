@@ -271,8 +271,8 @@ impl HostSocket {
         }
         let Some(token) = self.begin_token().or_else(|| self.watched_token()) else { return false };
         self.waiter.store(ANY, Ordering::SeqCst);
-        let before = self.pollee.before();
-        self.pollee.is(before, self.ask_host());
+        // This stands for edges that nobody has fetched, which do not come any more. The owner does not hear of it.
+        self.on_edge(self.ask_host());
         self.pollee.renew();
         if self.platform.watch_at_once(self.fd, token).is_ok() {
             return true;
@@ -341,7 +341,14 @@ impl HostSocket {
             return;
         }
         self.waiter.store(ANY, Ordering::SeqCst);
-        self.tell_host(self.token.load(Ordering::SeqCst), None);
+        let token = self.token.load(Ordering::SeqCst);
+        match self.platform.watch(self.fd, token, None) {
+            // Edges that the other thread has not fetched do not come any more: this stands for them.
+            Ok(ready) => self.on_edge(Readiness::from_bits_truncate(ready)),
+            Err(_) => {
+                self.give_up(token);
+            }
+        }
     }
 
     /// The calling thread looks at what is known of it, and may wait for more.

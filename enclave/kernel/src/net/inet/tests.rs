@@ -150,6 +150,24 @@ fn another_thread_may_wait_where_one_waited_before() {
 }
 
 #[test]
+fn an_edge_that_nobody_fetched_is_told_of_when_another_thread_waits() {
+    let world = World::new();
+    world.with_ctx(|ctx| {
+        let listener = ctx.listener(0);
+        let outside = client(&world.platform);
+        let fd = ctx.call(ACCEPT, &[listener, 0, 0]).unwrap();
+        // epoll_event: EPOLLIN | EPOLLET
+        let epoll = ctx.call(EPOLL_CREATE1, &[0]).unwrap();
+        ctx.poke(SCRATCH, [1u32 | 1 << 31, 0, 0]);
+        ctx.call(EPOLL_CTL, &[epoll, 1, fd, SCRATCH]).unwrap();
+        world.platform.host_send(outside, b"x", 0).unwrap();
+        FakePlatform::become_thread(7);
+        assert_eq!(ctx.call(EPOLL_WAIT, &[epoll, SCRATCH, 1, 1000]), Ok(1));
+        FakePlatform::become_thread(0);
+    });
+}
+
+#[test]
 fn who_owns_a_socket_of_the_host_is_signalled_though_nobody_sleeps() {
     const OWNER: u64 = 8;
     const FLAGS: u64 = 4;
