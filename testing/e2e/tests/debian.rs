@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Run, folder, installed};
+use e2e::{Case, Run, folder, installed, tmpfs_has_attributes};
 use std::fs;
 use std::path::Path;
 
@@ -163,6 +163,9 @@ print(decimal.Decimal(2).sqrt(), decimal.Decimal(1) / 7)
 
 #[test]
 fn copies_of_files_keep_their_extended_attributes() {
+    if !tmpfs_has_attributes() {
+        return;
+    }
     python(
         "
 import os, shutil, subprocess, tempfile

@@ -1,7 +1,7 @@
 //! The programs of `testing/programs`, compiled in many ways.
 #![forbid(unsafe_code)]
 
-use e2e::{Case, Linked, Run, Toolchain, folder};
+use e2e::{Case, Linked, Run, Toolchain, folder, tmpfs_has_attributes};
 use std::path::PathBuf;
 
 const EVERYTHING: [(Toolchain, Linked); 7] = [
@@ -339,6 +339,9 @@ fn what_is_shared_can_be_unshared() {
 
 #[test]
 fn extended_attributes_are_those_of_tmpfs() {
+    if !tmpfs_has_attributes() {
+        return;
+    }
     for way in BOTH {
         let scratch = Scratch::below("/dev/shm", "xattrs");
         same("xattrs", &[way], |case| case.args([&scratch.0]));
