@@ -71,6 +71,20 @@ fn what_programs_tell_each_other_is_no_matter_for_the_host() {
     assert!(sum(&many, true) < sum(&few, true) + ROUNDS / 2, "{few:?}\n{many:?}");
 }
 
+/// Threads that compute are asked to make room for a program at their address once per time slice, and not as fast as somebody can
+/// ask, which leaves them no time to answer.
+#[test]
+fn who_computes_is_asked_for_its_place_now_and_then() {
+    const ROUNDS: u64 = 100;
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("crowded", Linked::Static, folder.path()) else { return };
+    let case = Case::new(&program).args([program.as_os_str(), ROUNDS.to_string().as_ref()]);
+    case.clone().succeeds();
+    let exits = case.flags(["--stats"]).enclave().exits();
+    let asked = exits.iter().find(|(name, _)| name == "Interrupt").map_or(0, |&(_, count)| count);
+    assert!(asked < ROUNDS * 50, "{exits:?}");
+}
+
 #[test]
 fn cplusplus_threads_and_tasks_work() {
     let folder = folder();

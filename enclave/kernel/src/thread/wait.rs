@@ -133,9 +133,8 @@ impl Kernel {
                 if now < until_ns {
                     return until_ns;
                 }
-                // To ask oneself would end the sleep before it begins.
                 if resident != space.id() {
-                    self.ask_to_leave(resident);
+                    self.ask_to_leave(resident, thread);
                 }
                 now.saturating_add(SLICE_NS)
             });
@@ -143,13 +142,19 @@ impl Kernel {
         });
     }
 
-    /// Asks the threads of a space to make room.
-    fn ask_to_leave(&self, resident: u64) {
+    /// Asks the threads of a space to make room, on behalf of `asker`. Its process may have that space, too, until its `execve` is
+    /// done: to ask itself would end its sleep before it begins.
+    ///
+    /// Who has been asked and has not got round to it yet is not asked again: a thread that is interrupted faster than it can answer
+    /// does nothing else any more.
+    fn ask_to_leave(&self, resident: u64, asker: &Thread) {
         for process in self.processes.all() {
             if process.world().0.id() == resident {
-                for thread in process.threads() {
-                    thread.request(WORK_YIELD);
-                }
+                let threads = process.threads();
+                let others = threads.iter().filter(|thread| !core::ptr::eq(&***thread, asker));
+                others
+                    .filter(|thread| !thread.has_work(WORK_YIELD))
+                    .for_each(|thread| thread.request(WORK_YIELD));
             }
         }
     }
