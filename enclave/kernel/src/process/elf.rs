@@ -101,6 +101,8 @@ pub(crate) struct Loaded {
     pub(crate) headers: u64,
     /// Their number.
     pub(crate) header_count: u64,
+    /// First page of it.
+    pub(crate) start: u64,
     /// First page after it.
     pub(crate) end: u64,
 }
@@ -275,6 +277,7 @@ impl Elf {
             bias,
             headers: self.headers_at.map_or(0, move_by),
             header_count: self.header_count.into(),
+            start: whole.start,
             end: whole.end,
         })
     }

@@ -117,7 +117,10 @@ impl Image {
         let stack::Built { bytes, pointer, auxv } = stack::build(&content, bottom + stack_size);
         space.expect_stores(&(pointer..bottom + stack_size));
         space.store(UserAddr(pointer), &bytes)?;
-        space.set_loaded();
+        match &interpreter {
+            Some(interpreter) => space.expect_interpreter(interpreter.start..interpreter.end),
+            None => space.set_loaded(),
+        }
         let registers = UserRegisters {
             rip: interpreter.map_or(program.entry, |interpreter| interpreter.entry),
             rsp: pointer,

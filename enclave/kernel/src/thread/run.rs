@@ -143,11 +143,12 @@ fn do_work(ctx: &Ctx<'_>) -> bool {
 
 /// Serves a system call. RIP is behind it.
 pub(super) fn system_call(ctx: &Ctx<'_>) {
-    let (number, arguments) = {
+    let (number, arguments, rip) = {
         let registers = ctx.registers.borrow();
         let r = &*registers;
-        (r.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
+        (r.rax, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9], r.rip)
     };
+    ctx.space.note_call(number, &arguments, rip);
     ctx.after.set(After::Return);
     let result = syscall::dispatch(ctx, number, arguments);
     if ctx.after.get() == After::Keep {

@@ -160,6 +160,8 @@ impl AddressSpace {
             exchanges: 0,
             is_broken: state.is_broken,
             is_loading: false,
+            interpreter: 0..0,
+            unsettled: 0..0,
             heap_start: state.heap_start,
             heap_end: state.heap_end,
             heap_limit: state.heap_limit,

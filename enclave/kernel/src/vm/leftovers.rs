@@ -31,6 +31,8 @@ use vfs::Page;
 
 /// Most pages that are kept.
 const MOST: u64 = 8192;
+/// Most pages of an unmapped range that are filled with zeros to be kept.
+const MOST_ZEROED: u64 = 64;
 /// Kept pages with fewer others between them are concealed together.
 const NEAR: u64 = 256;
 
@@ -385,16 +387,8 @@ impl AddressSpace {
         let hardware = vma.hardware();
         let is_data = hardware.contains(Protection::WRITE) && matches!(vma.backing, Backing::File { .. });
         if state.is_loading && !hardware.is_empty() && !is_data {
-            self.conceal_leftovers(state, &(start..vma.end));
-        }
-    }
-
-    /// The program is in place and about to run: what was left behind at the addresses of this space is out of its reach.
-    pub(crate) fn set_loaded(&self) {
-        let mut state = self.state.lock();
-        state.is_loading = false;
-        for claim in state.claims.iter() {
-            self.conceal_leftovers(&state, claim);
+            let range = start..vma.end;
+            self.settle_later(state, range);
         }
     }
 
@@ -408,36 +402,78 @@ impl AddressSpace {
         self.backend.conceal_in(&mut leftovers.state.lock(), &pages(range), is_free);
     }
 
+    /// Prepares committed pages of a mapping from `start` on to be left behind: what they show then. `None`: they are of no use
+    /// to the next.
+    fn vacate(&self, state: &State, start: u64, vma: &Vma, run: &Range<u64>) -> Option<Vma> {
+        let mut left = remainder(vma)?;
+        if is_zeros(&left) {
+            let len = usize::try_from((run.end - run.start) * PAGE_SIZE).unwrap_or(0);
+            for (part, before) in state.parts_in_place(run.clone(), vma) {
+                if before != left.hardware() {
+                    self.backend.platform.protect(page_range(&part), before, left.hardware());
+                }
+            }
+            self.backend.platform.user_fill(run.start * PAGE_SIZE, len, 0).ok()?;
+        }
+        left.skip_to(start, run.start * PAGE_SIZE);
+        left.end = run.end * PAGE_SIZE;
+        Some(left)
+    }
+
+    /// The pages of a mapping that was just unmapped stay for the next one at the same addresses, where that costs less than to give
+    /// them back: the program unmaps and maps again.
+    pub(super) fn leave_unmapped(&self, state: &mut State, start: u64, vma: &Vma) {
+        let range = pages(&(start..vma.end));
+        let is_worth_it = |left: &Vma| {
+            let is_ready = vma.hardware() == left.hardware() && !vma.tracks_dirty();
+            !is_zeros(left) || (is_ready && range.end - range.start <= MOST_ZEROED)
+        };
+        let mut room = self.backend.leftovers.room();
+        let mut kept = Vec::new();
+        let mut rest = range.clone();
+        if !self.is_grouped() && remainder(vma).as_ref().is_some_and(is_worth_it) {
+            while let Some(run) = state.committed.next_run(rest.clone()) {
+                rest.start = run.end;
+                let len = run.end - run.start;
+                if len <= room
+                    && let Some(left) = self.vacate(state, start, vma, &run)
+                {
+                    room -= len;
+                    kept.push((run, left));
+                }
+            }
+        }
+        if kept.is_empty() {
+            return self.decommit_locked(state, &(start..vma.end));
+        }
+        state.peak = state.peak.max(state.committed.len());
+        for (run, _) in &kept {
+            state.committed.remove(run.clone());
+        }
+        drop(self.backend.keep(kept));
+        self.decommit_locked(state, &(start..vma.end));
+        self.conceal_leftovers(state, &(start..vma.end));
+    }
+
     /// The program is over, and its space is in place and has the addresses for itself: its pages stay for the next.
     pub(super) fn leave_behind(&self) {
         let mut state = self.state.lock();
         let map = core::mem::take(&mut state.map);
-        let platform = &self.backend.platform;
         let mut kept: Vec<(Range<u64>, Vma)> = Vec::new();
         let mut room = self.backend.leftovers.room();
         for (start, vma) in map.iter() {
             let mut rest = pages(&(start..vma.end));
             while let Some(run) = state.committed.next_run(rest.clone()) {
                 rest.start = run.end;
-                let remainder = remainder(vma).filter(|_| run.end - run.start <= room);
-                let Some(mut remainder) = remainder else {
-                    platform.decommit(page_range(&run));
-                    continue;
-                };
-                if is_zeros(&remainder) {
-                    let len = usize::try_from((run.end - run.start) * PAGE_SIZE).unwrap_or(0);
-                    for (part, before) in state.parts_in_place(run.clone(), vma) {
-                        platform.protect(page_range(&part), before, remainder.hardware());
+                let len = run.end - run.start;
+                let left = if len <= room { self.vacate(&state, start, vma, &run) } else { None };
+                match left {
+                    Some(left) => {
+                        room -= len;
+                        kept.push((run, left));
                     }
-                    if platform.user_fill(run.start * PAGE_SIZE, len, 0).is_err() {
-                        platform.decommit(page_range(&run));
-                        continue;
-                    }
+                    None => self.backend.platform.decommit(page_range(&run)),
                 }
-                room -= run.end - run.start;
-                remainder.skip_to(start, run.start * PAGE_SIZE);
-                remainder.end = run.end * PAGE_SIZE;
-                kept.push((run, remainder));
             }
         }
         state.committed = PageSet::default();

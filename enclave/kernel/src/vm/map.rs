@@ -269,7 +269,7 @@ impl AddressSpace {
         };
         let platform = &self.backend.platform;
         let entries = Entries { syscall: platform.syscall_entry(), cpuid: platform.cpuid_entry() };
-        let text = Arc::new(Text::new(sites, offsets, start, base, entries));
+        let text = sites.text(offsets, start, base, entries);
         self.backend.statistics.rewritten_sites.fetch_add(text.rewritten, Ordering::Relaxed);
         let vma = Vma {
             backing: Backing::Stubs { text: text.clone(), offset: 0 },
@@ -364,6 +364,9 @@ impl AddressSpace {
     }
 }
 
+/// Ranges of files whose sites are remembered: a program that makes files and executes them adds to them without end.
+const MOST_SITES: usize = 1024;
+
 /// What two ranges have in common; empty if nothing.
 fn intersection(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
     let start = one.start.max(other.start);
@@ -387,7 +390,11 @@ impl Backend {
             None => text::scan(file, &range).ok()?,
         };
         let sites = Arc::new(Sites::new(table, file, &range).ok()?);
-        self.known_sites.lock().insert(key, sites.clone());
+        let mut known = self.known_sites.lock();
+        if known.len() >= MOST_SITES {
+            known.clear();
+        }
+        known.insert(key, sites.clone());
         Some(sites)
     }
 

@@ -16,6 +16,7 @@ mod change;
 mod exchange;
 mod fault;
 mod leftovers;
+mod loading;
 mod map;
 mod pages;
 mod residency;
@@ -165,6 +166,8 @@ pub(crate) struct AddressSpace {
     users: Users,
     /// Whether it ever had more than one thread, so that another may access a page while it is filled.
     has_threads: AtomicBool,
+    /// Whether an interpreter loads.
+    is_interpreted: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -191,8 +194,12 @@ struct State {
     exchanges: u32,
     /// Pages were lost: it may not run on.
     is_broken: bool,
-    /// No program runs in it yet, or none any more.
+    /// No program runs in it yet, or none any more; the interpreter of one does not count while it loads.
     is_loading: bool,
+    /// Where the interpreter is that loads; empty: none does.
+    interpreter: Range<u64>,
+    /// A mapping that the interpreter made just now, parts of which it is about to replace; empty: none.
+    unsettled: Range<u64>,
 }
 
 /// Rounds up to whole pages.
@@ -222,6 +229,7 @@ impl AddressSpace {
             is_over: AtomicBool::new(false),
             users: Users::one(),
             has_threads: AtomicBool::new(false),
+            is_interpreted: AtomicBool::new(false),
             state: Mutex::new(State {
                 map: VmaMap::default(),
                 claims: Claims::default(),
@@ -236,6 +244,8 @@ impl AddressSpace {
                 exchanges: 0,
                 is_broken: false,
                 is_loading: true,
+                interpreter: 0..0,
+                unsettled: 0..0,
             }),
         }
     }
@@ -283,7 +293,7 @@ impl AddressSpace {
         self.give_copies(state, &pages::pages(range));
         let gone = state.map.carve(range);
         for (start, vma) in &gone {
-            self.decommit_locked(state, &(*start..vma.end));
+            self.leave_unmapped(state, *start, vma);
         }
         self.drop_stubs(state, &gone);
         gone

@@ -11,9 +11,11 @@
 //! were overwritten.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 use erofs_format::{Site, SiteKind, SiteTable, Tactic};
+use kbase::sync::Mutex;
 use kbase::{Result, SliceSink};
 use linux_abi::mm::PAGE_SIZE;
 use vfs::Regular;
@@ -34,6 +36,8 @@ const SCAN_LIMIT: u64 = 64 << 20;
 const SCAN_CHUNK: usize = 64 << 10;
 /// Longest pattern that a scan looks for.
 const SCAN_OVERLAP: usize = 9;
+/// Rewritings of one range of a file that are remembered while they are in use.
+const KNOWN_TEXTS: usize = 8;
 
 /// Bytes of the file that change.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub(crate) struct Sites {
     table: SiteTable,
     /// The windows of displaced sites, by file offset of the site.
     windows: BTreeMap<u64, Vec<u8>>,
+    /// Rewritings that are mapped somewhere, or whose pages are kept for whoever maps them next.
+    texts: Mutex<Vec<Weak<Text>>>,
 }
 
 impl Sites {
@@ -94,7 +100,25 @@ impl Sites {
                 windows.insert(site.offset, window);
             }
         }
-        Ok(Self { table, windows })
+        Ok(Self { table, windows, texts: Mutex::default() })
+    }
+
+    /// The rewriting of the file offsets `range`, mapped at `address`, with room for stubs at `base`. Programs are mapped at the same
+    /// addresses again and again, and it is made once.
+    pub(crate) fn text(&self, range: Range<u64>, address: u64, base: u64, entries: Entries) -> Arc<Text> {
+        let bias = address.wrapping_sub(range.start);
+        let is_same = |text: &Arc<Text>| (text.bias, text.base) == (bias, base) && text.range == range;
+        let mut texts = self.texts.lock();
+        if let Some(same) = texts.iter().filter_map(Weak::upgrade).find(is_same) {
+            return same;
+        }
+        let new = Arc::new(Text::new(self, range, address, base, entries));
+        texts.retain(|text| text.strong_count() > 0);
+        if texts.len() == KNOWN_TEXTS {
+            texts.remove(0);
+        }
+        texts.push(Arc::downgrade(&new));
+        new
     }
 
     /// Whether there is nothing to rewrite.
@@ -480,6 +504,23 @@ mod tests {
         assert_eq!(text.relocated(0x40_0200), Some(second));
         assert_eq!(text.relocated(0x40_0105), None);
         assert_eq!(text.original(0x30_0000), None);
+    }
+
+    #[test]
+    fn a_rewriting_is_made_once_for_each_place_and_kept_while_it_is_used() {
+        let site = syscall(0x105, Tactic::MovImm32 { back: 5, imm: 39 });
+        let sites = Sites::new(SiteTable::new(vec![site]), &*file(&[0x90; 8192]), &(0..8192)).unwrap();
+        let text = |address, base| sites.text(0..8192, address, base, ENTRIES);
+        let first = text(0x40_0000, 0x30_0000);
+        assert!(Arc::ptr_eq(&first, &text(0x40_0000, 0x30_0000)));
+        for (address, base) in [(0x50_0000, 0x30_0000), (0x40_0000, 0x20_0000)] {
+            let other = text(address, base);
+            assert!(!Arc::ptr_eq(&first, &other) && !first.is_same(&other));
+        }
+        drop(first);
+        let many: Vec<_> = (0..20).map(|index| text(0x40_0000, 0x1000 * index)).collect();
+        assert!(Arc::ptr_eq(&many[19], &text(0x40_0000, 0x1000 * 19)));
+        assert_eq!(sites.texts.lock().len(), KNOWN_TEXTS);
     }
 
     #[test]

@@ -221,3 +221,79 @@ fn memory_that_is_short_takes_what_was_left_behind() {
     assert!([(); 4].map(|()| fill(&next)).iter().all(|at| !first.contains(at)));
     assert_eq!(world.platform.committed_pages(), 4);
 }
+
+#[test]
+fn what_a_program_unmaps_it_finds_again_as_zeros_or_as_the_file() {
+    let world = World::new();
+    let file = file_of_image();
+    let space = world.kernel.memory.new_space();
+    let (text, data) = (map(&space, Some(&file), READ), map(&space, None, WRITE));
+    assert_eq!(first_byte(&space, text), 1);
+    space.store(UserAddr(data), &[7]).unwrap();
+    space.set_loaded();
+    let before = world.platform.committed_pages();
+    for at in [text, data] {
+        space.unmap(at, PAGE).unwrap();
+        assert!(world.platform.user_load(at, &mut [0]).is_err(), "out of reach meanwhile");
+    }
+    assert_eq!((map(&space, Some(&file), READ), map(&space, None, WRITE)), (text, data));
+    assert_eq!((first_byte(&space, text), first_byte(&space, data)), (1, 0));
+    assert_eq!(world.platform.committed_pages(), before, "and no page more");
+    space.unmap(data, PAGE).unwrap();
+    assert_eq!(map(&space, None, READ), data);
+    assert_eq!(first_byte(&space, data), 0);
+    drop(space);
+    assert_eq!(world.pages_in_use(), 0);
+}
+
+#[test]
+fn much_that_is_unmapped_is_given_back() {
+    let world = World::new();
+    let space = world.kernel.memory.new_space();
+    let before = world.platform.committed_pages();
+    let len = 65 * PAGE;
+    let request = MapRequest { protection: WRITE, ..MapRequest::reservation(Place::Any, len) };
+    let at = space.map(request).unwrap();
+    space.zero(UserAddr(at), len).unwrap();
+    space.unmap(at, len).unwrap();
+    assert_eq!(world.platform.committed_pages(), before);
+}
+
+/// As interpreters do it: the library as a whole, then its segments over it.
+#[test]
+fn an_interpreter_takes_a_library_piece_by_piece() {
+    const MMAP: u64 = 9;
+    const FIXED: u64 = 0x12;
+    const CLOSE: u64 = 3;
+    let interpreter = 0x40_0000..0x40_1000;
+    let inside = interpreter.start + 7;
+    let world = World::new();
+    let file = file_of_image();
+    let mapped = || Some((Arc::new(MappedFile { file: file.clone(), path: Vec::new() }), 0));
+    let reaches = |at| world.platform.user_load(at, &mut [0]).is_ok();
+    let load = |segment_at: Option<u64>| {
+        let space = world.kernel.memory.new_space();
+        space.expect_interpreter(interpreter.clone());
+        space.note_call(MMAP, &[0, 3 * PAGE, 1, 2, 3, 0], inside);
+        let request =
+            MapRequest { protection: READ, file: mapped(), ..MapRequest::reservation(Place::Any, 3 * PAGE) };
+        let start = space.map(request).unwrap();
+        let data = start + 2 * PAGE;
+        let stays = reaches(data);
+        match segment_at {
+            Some(offset) => space.note_call(MMAP, &[start + offset, PAGE, 3, FIXED, 3, 0], inside),
+            None => space.note_call(CLOSE, &[3, 0, 0, 0, 0, 0], inside),
+        }
+        let stays = (stays, reaches(data));
+        let request = MapRequest { protection: WRITE, ..MapRequest::reservation(Place::Fixed(data), PAGE) };
+        space.map(request).unwrap();
+        space.store(UserAddr(data), &[7]).unwrap();
+        space.note_call(CLOSE, &[3, 0, 0, 0, 0, 0], inside);
+        assert_eq!(first_byte(&space, data), 7);
+        stays
+    };
+    assert_eq!(load(Some(2 * PAGE)), (false, false), "nothing is there the first time");
+    assert_eq!(load(Some(2 * PAGE)), (true, true), "zeros for the segment that replaces the last page");
+    assert_eq!(load(None), (true, false), "which the file must not show");
+    assert_eq!(load(Some(3 * PAGE)), (true, false), "nor if the segment is elsewhere");
+}
