@@ -77,7 +77,13 @@ pub struct ProcessRequest {
 struct Facts {
     host: HostFacts,
     image: Outside,
+    /// In the order of [`cpuid_key`].
     cpuid: Vec<CpuidEntry>,
+}
+
+/// Leaf and subleaf; u32::MAX: of all subleaves that have no row.
+const fn cpuid_key(row: &CpuidEntry) -> (u32, u32) {
+    (row.leaf, row.subleaf)
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -188,6 +194,7 @@ fn init(ecalls: &dyn Ecalls, address: u64) -> Result<(), Errno> {
     for row in 0..rows {
         cpuid.push(table.read(row * size_of::<CpuidEntry>() as u64).ok_or(Errno::EFAULT)?);
     }
+    cpuid.sort_by_key(cpuid_key);
     let facts = Facts {
         host: HostFacts { cpus: args.cpus.max(1), memory: args.host_memory },
         image: outside(args.image)?,
@@ -329,10 +336,8 @@ impl UserCpu for Runtime {
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
         let table = FACTS.get().map_or(&[][..], |facts| &facts.cpuid);
-        let row = table
-            .iter()
-            .find(|row| row.leaf == leaf && row.subleaf == subleaf)
-            .or_else(|| table.iter().find(|row| row.leaf == leaf && row.subleaf == u32::MAX));
+        let find = |subleaf| table.binary_search_by_key(&(leaf, subleaf), cpuid_key).ok();
+        let row = find(subleaf).or_else(|| find(u32::MAX)).and_then(|index| table.get(index));
         row.map_or_else(CpuidResult::default, |row| CpuidResult {
             eax: row.eax,
             ebx: row.ebx,

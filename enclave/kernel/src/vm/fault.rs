@@ -174,7 +174,7 @@ impl AddressSpace {
             }
             Found::Zeros(run) => {
                 is_on_zeros = true;
-                run.start.max(page - page % START_WINDOW)..run.end.min(page + START_WINDOW)
+                run
             }
             Found::Nothing => self.backend.leftovers.limit(window(start, vma, page, committed), page),
         };

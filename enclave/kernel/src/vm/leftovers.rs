@@ -33,6 +33,10 @@ use vfs::Page;
 const MOST: u64 = 8192;
 /// Most pages of an unmapped range that are filled with zeros to be kept.
 const MOST_ZEROED: u64 = 64;
+/// Pages of the heap that are taken as it grows.
+const HEAP_START: u64 = 8;
+/// Kept zeros that a fault takes at once, with those before that belong to the same so many.
+const ZEROS_AT_ONCE: u64 = 16;
 /// Kept pages with fewer others between them are concealed together.
 const NEAR: u64 = 256;
 
@@ -79,15 +83,16 @@ impl Leftovers {
         left.committed.clear_down(page, window.start)..high
     }
 
-    /// Takes the pages that fit a mapping as they are, each run with whether it is concealed.
-    fn take_fitting(&self, start: u64, vma: &Vma) -> Vec<(Range<u64>, bool)> {
+    /// Takes the pages in `range` that fit a mapping, which begins there, as they are: each run with whether it is concealed.
+    fn take_fitting(&self, range: &Range<u64>, vma: &Vma) -> Vec<(Range<u64>, bool)> {
+        let start = range.start;
         if self.is_empty() {
             return Vec::new();
         }
         let mut left = self.state.lock();
         let mut runs = Vec::new();
-        for (left_start, left_vma) in left.map.overlapping(start..vma.end) {
-            let both = start.max(left_start)..vma.end.min(left_vma.end);
+        for (left_start, left_vma) in left.map.overlapping(range.clone()) {
+            let both = start.max(left_start)..range.end.min(left_vma.end);
             if fits(start, vma, left_start, left_vma, both.start) || fits_zeros(vma, left_vma) {
                 let mut rest = pages(&both);
                 while let Some(run) = left.committed.next_run(rest.clone()) {
@@ -335,6 +340,11 @@ impl Backend {
             let both = pages(&(start.max(left_start)..vma.end.min(left_vma.end)));
             let run = left.committed.run_around(page, &both);
             let is_fit = fits(start, vma, left_start, left_vma, run.start * PAGE_SIZE);
+            let run = if is_zeros(left_vma) {
+                run.start.max(page - page % ZEROS_AT_ONCE)..run.end.min(page + ZEROS_AT_ONCE)
+            } else {
+                run
+            };
             let gets_content = !matches!(vma.backing, Backing::Anonymous);
             let takes_zeros = takes_zeros(vma, left_vma) && !(gets_content && is_watched);
             if !is_fit && !takes_zeros {
@@ -377,18 +387,32 @@ impl AddressSpace {
     /// Gives a mapping that was just made the pages that are there already. An access to one of the others faults, but for data that
     /// is about to be filled: see [`AddressSpace::expect_stores`].
     pub(super) fn take_fitting(&self, state: &mut State, start: u64) {
-        let Some((_, vma)) = state.map.find(start) else { return };
-        for (run, is_concealed) in self.backend.leftovers.take_fitting(start, vma) {
+        let State { map, committed, is_loading, .. } = state;
+        let Some((_, vma)) = map.find(start) else { return };
+        let range = start..vma.end;
+        self.take_fitting_in(committed, &range, vma);
+        let hardware = vma.hardware();
+        let is_data = hardware.contains(Protection::WRITE) && matches!(vma.backing, Backing::File { .. });
+        if *is_loading && !hardware.is_empty() && !is_data {
+            self.settle_later(state, range);
+        }
+    }
+
+    /// The heap has grown by `range`: gives it what is there already of the first pages. Most programs need few, and what they have
+    /// is filled with zeros at their end.
+    pub(super) fn take_for_heap(&self, state: &mut State, range: &Range<u64>) {
+        let State { map, committed, .. } = state;
+        let Some((_, vma)) = map.find(range.start) else { return };
+        let end = range.end.min(range.start + HEAP_START * PAGE_SIZE);
+        self.take_fitting_in(committed, &(range.start..end), vma);
+    }
+
+    fn take_fitting_in(&self, committed: &mut PageSet, range: &Range<u64>, vma: &Vma) {
+        for (run, is_concealed) in self.backend.leftovers.take_fitting(range, vma) {
             if is_concealed {
                 self.backend.platform.reveal(page_range(&run));
             }
-            state.committed.insert(run);
-        }
-        let hardware = vma.hardware();
-        let is_data = hardware.contains(Protection::WRITE) && matches!(vma.backing, Backing::File { .. });
-        if state.is_loading && !hardware.is_empty() && !is_data {
-            let range = start..vma.end;
-            self.settle_later(state, range);
+            committed.insert(run);
         }
     }
 

@@ -122,8 +122,7 @@ mod tests {
             for &(number, first, rip) in calls {
                 space.note_call(number, &[first, 0, 0, 0, 0, 0], rip);
             }
-            let is_loading = space.state.lock().is_loading;
-            is_loading
+            space.state.lock().is_loading
         };
         assert!(is_loading_after(&[(BRK, 0, inside), (9, 0, inside), (257, 0, inside)]));
         assert!(!is_loading_after(&[(9, 0, interpreter.end)]), "a call from elsewhere");

@@ -349,7 +349,7 @@ impl AddressSpace {
             }
             let vma = Vma::anonymous(new_page, Protection::READ | Protection::WRITE, Role::Heap);
             state.map.insert(old_page, vma);
-            self.take_fitting(&mut state, old_page);
+            self.take_for_heap(&mut state, &range);
         }
         state.heap_end = wanted;
         wanted
