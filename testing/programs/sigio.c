@@ -1,35 +1,9 @@
 /* Signals for files that become ready: O_ASYNC, F_SETOWN, F_SETSIG. */
-#include "check.h"
+#include "came.h"
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t came, code, fd_told, band;
-
-static void handler(int number, siginfo_t *info, void *context) {
-    (void)context;
-    came = number;
-    code = info->si_code;
-    fd_told = info->si_fd;
-    band = info->si_band;
-}
-
-/* Which signal came since the last look. */
-static int last(void) {
-    int number = came;
-    came = 0;
-    return number;
-}
-
-static void look(const char *what) {
-    int number = last();
-    printf("%s: %s\n", what, number == 0 ? "nothing" : number == SIGIO ? "SIGIO" : number == SIGRTMIN + 3 ? "SIGRTMIN+3" : "another");
-}
 
 /* Waits for a signal. */
 static void await_signal(const char *what) {
@@ -38,16 +12,9 @@ static void await_signal(const char *what) {
     look(what);
 }
 
-static void follow(int fd, int on) {
-    int flags = fcntl(fd, F_GETFL);
-    works("F_SETFL", fcntl(fd, F_SETFL, on ? flags | O_ASYNC : flags & ~O_ASYNC));
-    holds("F_GETFL says so", !(fcntl(fd, F_GETFL) & O_ASYNC) == !on);
-}
-
 int main(void) {
-    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART};
-    sigaction(SIGIO, &action, NULL);
-    sigaction(SIGRTMIN + 3, &action, NULL);
+    expect(SIGIO);
+    expect(SIGRTMIN + 3);
     char block[100] = "";
     int ends[2];
     works("pipe", pipe(ends));
@@ -65,7 +32,7 @@ int main(void) {
     read(ends[0], block, sizeof block);
     last();
     write(ends[1], block, 1);
-    holds("says what happened, and where", code == POLL_IN && fd_told == ends[0] && band & POLLIN);
+    says_readable(ends[0]);
     look("with a signal of its own");
     works("F_SETSIG", fcntl(ends[0], F_SETSIG, 0));
     follow(ends[0], 0);
@@ -111,7 +78,7 @@ int main(void) {
     last();
     write(there, block, 1);
     await_signal("a byte over TCP");
-    holds("says what happened, and where", code == POLL_IN && fd_told == here && band & POLLIN);
+    says_readable(here);
     read(here, block, 1);
     works("F_SETSIG", fcntl(here, F_SETSIG, 0));
     close(there);
