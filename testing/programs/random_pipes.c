@@ -17,9 +17,7 @@
 #define EPOLLS 4
 
 static struct {
-    int reader, writer, is_there, has_packets;
-    /* Upper bound of what is in it: a pipe that is full by pieces is not for here. */
-    int pieces;
+    int reader, writer, is_there;
 } pipes[PIPES];
 static int files[FILES], counter, epolls[EPOLLS];
 
@@ -48,11 +46,8 @@ static unsigned sum_of(const char *bytes, long count) {
 
 static void show_filling(int index) {
     int left = -1;
-    if (pipes[index].is_there && pipes[index].reader >= 0 && CALL(ioctl, pipes[index].reader, FIONREAD, &left) == 0) {
+    if (pipes[index].is_there && pipes[index].reader >= 0 && CALL(ioctl, pipes[index].reader, FIONREAD, &left) == 0)
         printf(" {%d}", left);
-        if (left == 0)
-            pipes[index].pieces = 0;
-    }
 }
 
 static void make(int index) {
@@ -71,16 +66,13 @@ static void make(int index) {
     printf("pipe2(%d, %x)", index, flags);
     if (result(CALL(pipe2, ends, flags)) != 0)
         return;
-    pipes[index].reader = ends[0], pipes[index].writer = ends[1], pipes[index].is_there = 1, pipes[index].pieces = 0;
-    pipes[index].has_packets = (flags & O_DIRECT) != 0;
+    pipes[index].reader = ends[0], pipes[index].writer = ends[1], pipes[index].is_there = 1;
 }
 
-static int is_crowded(int index) { return pipes[index].pieces > 8; }
-
 static void write_some(int index) {
-    if (!pipes[index].is_there || is_crowded(index))
+    if (!pipes[index].is_there)
         return make(index);
-    int size = PICK(0, 1, 5, 100, 1000, 4096, 4097, 5000, 9000);
+    int size = PICK(0, 1, 5, 100, 1000, 2000, 4096, 4097, 5000, 9000, 30000);
     for (int i = 0; i < size; i++)
         scratch[i] = (char)below(250);
     char *at = pointer_or(scratch, 0);
@@ -94,7 +86,6 @@ static void write_some(int index) {
         printf("write(%d, %s, %d)", index, kind_of(at), size);
         result(CALL(write, pipes[index].writer, at, size));
     }
-    pipes[index].pieces += 1 + size / 4096;
     show_filling(index);
 }
 
@@ -135,11 +126,8 @@ static void splice_some(int index) {
     switch (below(5)) {
     case 0:
     case 1:
-        if (is_crowded(index))
-            break;
         printf("splice(file %d, %s %ld, pipe %d, %ld, %u)", file, kind_of(at), offset_before, index, count, flags);
         result(CALL(splice, files[file], at, writer_of(index), NULL, count, flags));
-        pipes[index].pieces += 1 + count / 4096 + 1;
         if (at == offset)
             printf(" offset %ld", (long)*offset);
         show_filling(index);
@@ -160,11 +148,6 @@ static void splice_some(int index) {
         return;
     }
     default:
-        if (is_crowded(other))
-            break;
-        /* Linux adds the first packet to bytes that were moved there, page and all. */
-        if (pipes[other].has_packets && !pipes[index].has_packets)
-            break;
         if (chance(8)) {
             printf("splice(pipe %d with an offset, pipe %d)", index, other);
             result(CALL(splice, reader_of(index), offset, writer_of(other), NULL, count, flags));
@@ -172,22 +155,16 @@ static void splice_some(int index) {
         }
         printf("splice(pipe %d, pipe %d, %ld, %u)", index, other, count, flags);
         result(CALL(splice, reader_of(index), NULL, writer_of(other), NULL, count, flags));
-        pipes[other].pieces += pipes[index].pieces;
         show_filling(index), show_filling(other);
-        return;
     }
-    read_some(index);
 }
 
 static void tee_some(int index) {
     int other = below(PIPES);
     long count = PICK(0, 1, 10, 100, 1000, 4096, 5000);
     unsigned flags = splice_flags();
-    if (is_crowded(other))
-        return read_some(other);
     printf("tee(%d, %d, %ld, %u)", index, other, count, flags);
     result(CALL(tee, reader_of(index), writer_of(other), count, flags));
-    pipes[other].pieces += pipes[index].pieces;
     show_filling(index), show_filling(other);
 }
 
@@ -205,8 +182,6 @@ static void vmsplice_some(int index) {
         if (got > 0)
             printf(" sum %x %x", sum_of(scratch + 8192, got < size ? got : size), got > size ? sum_of(scratch + 16384, got - size) : 0);
     } else {
-        if (is_crowded(index))
-            return read_some(index);
         /* The pages may be the pipe's: they stay as they are. */
         static char given[4096];
         for (int i = 0; i < 4096; i++)
@@ -216,7 +191,6 @@ static void vmsplice_some(int index) {
         rows[1].iov_base = given + 2000;
         printf("vmsplice(writer %d, %s %d, %d, %u)", index, kind_of(at), size, count, flags);
         result(CALL(vmsplice, writer_of(index), rows, count, flags));
-        pipes[index].pieces += count;
     }
     show_filling(index);
 }
@@ -228,11 +202,8 @@ static void from_files(int index) {
     void *at = chance(2) ? NULL : pointer_or(offset, 0), *there = chance(2) ? NULL : pointer_or(second, 0);
     long count = PICK(0, 1, 10, 1000, 5000), before = *offset, before_there = *second;
     if (chance(2)) {
-        if (is_crowded(index))
-            return read_some(index);
         printf("sendfile(pipe %d, file %d, %s %ld, %ld)", index, file, kind_of(at), before, count);
         result(CALL(sendfile, writer_of(index), files[file], at, count));
-        pipes[index].pieces += 2 + count / 4096;
         if (at == offset)
             printf(" offset %ld", (long)*offset);
         show_filling(index);
@@ -257,12 +228,8 @@ static void control(int index) {
     switch (below(4)) {
     case 0: {
         int size = PICK(4096, 8192, 65536, 65536, 131072, 1, 0, -1);
-        /* How many pieces a smaller one may have is not for here. */
-        if (size < 65536 && size >= 0 && pipes[index].pieces > 0)
-            size = 65536;
         printf("F_SETPIPE_SZ(%d, %d)", index, size);
-        if (result(CALL(fcntl, end, F_SETPIPE_SZ, size)) > 0 && size < 65536)
-            CALL(fcntl, end, F_SETPIPE_SZ, 65536);
+        result(CALL(fcntl, end, F_SETPIPE_SZ, size));
         break;
     }
     case 1:
@@ -271,12 +238,7 @@ static void control(int index) {
         break;
     case 2: {
         /* The flag counts at the end where it is set. */
-        int flags = O_NONBLOCK | (chance(2) ? O_DIRECT : 0), left = 0;
-        /* Linux may add the first packet to what is there. */
-        if (end < 0 || CALL(ioctl, end, FIONREAD, &left) != 0 || left)
-            flags = O_NONBLOCK | (pipes[index].has_packets ? O_DIRECT : 0);
-        if (end == writer_of(index))
-            pipes[index].has_packets = (flags & O_DIRECT) != 0;
+        int flags = O_NONBLOCK | (chance(2) ? O_DIRECT : 0);
         printf("F_SETFL(%d %s, %x)", index, end == writer_of(index) ? "writer" : "reader", flags);
         result(CALL(fcntl, end, F_SETFL, flags));
         break;

@@ -226,6 +226,11 @@ fn pipes_and_poll_behave_as_on_linux() {
 }
 
 #[test]
+fn pipes_count_pages_as_on_linux() {
+    same("slots", &BOTH, |case| case);
+}
+
+#[test]
 fn children_are_made_run_and_waited_for_as_on_linux() {
     same("processes", &BOTH, |case| case.flags(["--with", "/bin/sh"]));
 }

@@ -1,11 +1,11 @@
-//! Pipes and FIFOs: a [`Ring`] with ends.
+//! Pipes and FIFOs: a [`Ring`] of slots, with ends.
 //!
 //! Who waits for an edge is told as by Linux: readers of every write, even of one that fails for want of room; writers when
 //! there is room again, and of pages that are moved out by `splice(2)` and its relatives; and both when one side is the only one
 //! that is left.
 
 use super::io::{read_with, write_with};
-use super::ring::{ATOMIC, Marks, Ring, SEGMENT};
+use super::ring::{ATOMIC, Fill, Marks, Ring, SEGMENT};
 use super::wait::Source;
 use super::{FsShared, OpenFile};
 use alloc::string::String;
@@ -14,7 +14,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use kbase::{ByteSink, ByteSource, Part, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSpace};
+use kbase::{ByteSink, ByteSource, Errno, Part, Result, SliceSource, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
@@ -43,7 +43,7 @@ impl Pipe {
         Arc::new(Self {
             ino: shared.next_id(),
             created_ns: shared.platform().realtime_ns().cast_signed(),
-            ring: Ring::new(CAPACITY, Arc::clone(&changed), Arc::clone(&changed)),
+            ring: Ring::of_slots(CAPACITY, Arc::clone(&changed), Arc::clone(&changed)),
             has_packets: AtomicBool::new(false),
             changed,
             reader_openings: AtomicU64::new(0),
@@ -99,11 +99,16 @@ impl PipeEnd {
         openings.load(Ordering::SeqCst)
     }
 
+    /// Writes packets. What exceeds whole pages may be added to what is there and is no packet, as on Linux.
     fn write_packets(&self, from: &mut dyn ByteSource) -> Result<usize> {
-        let mut done = 0;
+        let rest = from.remaining() % ATOMIC;
+        let mut done = match self.pipe.ring.write_as(&mut Part::new(from, rest), &mut None, Fill::Rest) {
+            Err(error) if error.errno() != Errno::EAGAIN => return Err(error),
+            added => added.unwrap_or(0),
+        };
         while from.remaining() > 0 {
             let len = from.remaining().min(ATOMIC);
-            match self.pipe.ring.write(&mut Part::new(from, len), &mut Some(())) {
+            match self.pipe.ring.write_as(&mut Part::new(from, len), &mut Some(()), Fill::PACKET) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(_) if done > 0 => break,
@@ -252,17 +257,19 @@ pub(crate) fn tee(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize>
         let state = to.ring.state();
         if state.readers == 0 { SEGMENT } else { state.room() }
     };
-    let max = count.min(room).min(SEGMENT);
+    let max = count.min(room);
     if max == 0 && count > 0 {
         kbase::bail!(EAGAIN, "the second pipe is full");
     }
-    let parts = from.ring.copy(max)?;
+    let copied = from.ring.copy(max)?;
     if to.ring.state().readers == 0 {
         kbase::bail!(EPIPE, "nobody reads any more");
     }
+    let mut source = SliceSource::new(&copied.bytes);
     let mut done = 0;
-    for (bytes, mut mark) in parts {
-        match to.ring.write(&mut SliceSource::new(&bytes), &mut mark) {
+    for (run, mut mark) in copied.runs {
+        let fill = Fill::Pages { start: run.start, merges: false };
+        match to.ring.write_as(&mut Part::new(&mut source, run.len), &mut mark, fill) {
             Ok(written) => done += written,
             Err(_) if done > 0 => break,
             Err(error) => return Err(error),
@@ -271,27 +278,13 @@ pub(crate) fn tee(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize>
     Ok(done)
 }
 
-/// Moves bytes from a pipe to another, which has room for so many. Packets stay packets, and so does a part of one.
+/// Moves bytes from a pipe to another. Packets stay packets, and so does a part of one.
 ///
 /// # Errors
-/// EINVAL not two different pipes; EAGAIN the first is empty; EPIPE.
+/// EINVAL not two different pipes; EAGAIN the first is empty, or the second is full; EPIPE.
 pub(crate) fn relay(from: &OpenFile, to: &OpenFile, count: usize) -> Result<usize> {
     let (from, to) = two(from, to)?;
-    let mut buffer = alloc::vec![0; count.min(SEGMENT)];
-    let mut done = 0;
-    while done < count {
-        let room = buffer.len().min(count - done);
-        let part = buffer.get_mut(..room).unwrap_or_default();
-        let (read, mut mark) = match from.ring.read_with(&mut SliceSink::new(part), Marks::Parts) {
-            Ok((0, _)) => break,
-            Ok(read) => read,
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
-        };
-        let bytes = buffer.get(..read).unwrap_or_default();
-        done += to.ring.write(&mut SliceSource::new(bytes), &mut mark)?;
-    }
-    Ok(done)
+    to.ring.move_from(&from.ring, count)
 }
 
 /// Reads from a pipe as `splice(2)` does: packets are no limit, and what is left of one is one.
@@ -321,7 +314,7 @@ pub(crate) fn take(
     })
 }
 
-/// Writes to a pipe as `splice(2)` does: what is written is no packet.
+/// Writes to a pipe as `splice(2)` does: what is written is no packet, and in pages of its own, from the place `start` of the first.
 ///
 /// # Errors
 /// EBADF not a pipe; EPIPE; EAGAIN; ERESTARTSYS; EFAULT.
@@ -329,12 +322,25 @@ pub(crate) fn give(
     ctx: &crate::Ctx<'_>,
     open: &OpenFile,
     from: &mut dyn ByteSource,
+    start: u64,
     is_blocking: bool,
 ) -> Result<usize> {
     let Some(end) = end_of(open) else {
         kbase::bail!(EBADF, "not a pipe");
     };
-    write_with(ctx, open, from, is_blocking, |from| end.pipe.ring.write(from, &mut None))
+    let mut fill = Fill::Pages { start: place_in_page(start), merges: false };
+    write_with(ctx, open, from, is_blocking, |from| {
+        let written = end.pipe.ring.write_as(from, &mut None, fill);
+        if written.is_ok() {
+            // A part ends where a page does.
+            fill = Fill::Pages { start: 0, merges: false };
+        }
+        written
+    })
+}
+
+fn place_in_page(offset: u64) -> usize {
+    usize::try_from(offset % ATOMIC as u64).unwrap_or(0)
 }
 
 /// Attributes of a file without a place.
@@ -434,11 +440,16 @@ pub(crate) fn is_pipe(open: &OpenFile) -> bool {
     open.file().as_any().is::<PipeEnd>()
 }
 
-/// Waits until a pipe takes bytes, and says how many. Another writer may be faster.
+/// Waits until a pipe takes bytes, and says how many of those whose pages begin at the place `start`. Another writer may be faster.
 ///
 /// # Errors
 /// EBADF not a pipe; EPIPE nobody reads; EAGAIN it takes none and `is_blocking` is false; ERESTARTSYS.
-pub(crate) fn wait_for_room(ctx: &crate::Ctx<'_>, open: &OpenFile, is_blocking: bool) -> Result<usize> {
+pub(crate) fn wait_for_room(
+    ctx: &crate::Ctx<'_>,
+    open: &OpenFile,
+    start: u64,
+    is_blocking: bool,
+) -> Result<usize> {
     let Some(end) = open.file().as_any().downcast_ref::<PipeEnd>() else {
         kbase::bail!(EBADF, "not a pipe");
     };
@@ -448,7 +459,7 @@ pub(crate) fn wait_for_room(ctx: &crate::Ctx<'_>, open: &OpenFile, is_blocking: 
             kbase::bail!(EPIPE, "nobody reads any more");
         }
         if room > 0 {
-            return Ok(room);
+            return Ok(room.saturating_sub(place_in_page(start)));
         }
         if !is_blocking {
             kbase::bail!(EAGAIN, "the pipe is full");

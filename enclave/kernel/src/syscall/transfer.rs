@@ -4,7 +4,8 @@ use super::{Fd, rw};
 use crate::Ctx;
 use crate::fs::{self, OpenFile};
 use alloc::sync::Arc;
-use kbase::{Errno, Result, SliceSink, SliceSource, UserPtr, UserSink, UserSource};
+use alloc::vec::Vec;
+use kbase::{Errno, Result, SliceSink, SliceSource, UserAddr, UserPtr, UserSink, UserSource};
 use linux_abi::fs::{Iovec, OpenFlags};
 use vfs::Readiness;
 
@@ -13,6 +14,7 @@ const SPLICE_F_NONBLOCK: u32 = 2;
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 * 1024;
+const PAGE: u64 = 4096;
 
 /// An offset in user memory, if there is one.
 fn offset(ctx: &Ctx<'_>, at: UserPtr<i64>) -> Result<Option<i64>> {
@@ -42,14 +44,15 @@ pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, at: UserPtr<i64>, count:
     if to.flags().contains(OpenFlags::APPEND) && !is_to_pipe {
         kbase::bail!(EINVAL, "the target is in append mode");
     }
-    let count = if is_to_pipe { fits(ctx, &to, count, !to.is_nonblocking())? } else { count };
+    let start = place.map_or_else(|| from.tell(), i64::cast_unsigned);
+    let count = if is_to_pipe { fits(ctx, &to, count, start, !to.is_nonblocking())? } else { count };
     if count == 0 {
         return Ok(0);
     }
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
     }
-    transfer(ctx, (&from, at), (&to, UserPtr::new(kbase::UserAddr(0))), count, true)
+    transfer(ctx, (&from, at), (&to, UserPtr::new(UserAddr(0))), count, true)
 }
 
 /// `copy_file_range(2)`.
@@ -89,7 +92,11 @@ pub(super) fn copy_file_range(
 }
 
 /// Refuses to copy a range of a file onto itself.
-fn check_overlap((from, start): (&OpenFile, u64), (to, end): (&OpenFile, u64), count: usize) -> Result<()> {
+fn check_overlap(
+    (from, start): (&OpenFile, u64),
+    (to, end): (&OpenFile, u64),
+    count: usize,
+) -> Result<()> {
     let (source, target) = (from.file().metadata()?, to.file().metadata()?);
     let count = source.size.saturating_sub(start).min(count as u64);
     let overlaps = end.saturating_add(count) > start && end < start.saturating_add(count);
@@ -124,7 +131,6 @@ pub(super) fn splice(
     from.want_read()?;
     to.want_write()?;
     let is_blocking = |pipe: &OpenFile| flags & SPLICE_F_NONBLOCK == 0 && !pipe.is_nonblocking();
-    let count = count.min(CHUNK);
     match (is_from_pipe, is_to_pipe) {
         (true, true) => relay(ctx, &from, &to, count, is_blocking(&from) && is_blocking(&to)),
         (true, false) => {
@@ -142,17 +148,18 @@ pub(super) fn splice(
                 kbase::bail!(EINVAL, "the source has no position");
             }
             check_offset(source)?;
-            let count = fits(ctx, &to, count, is_blocking(&to))?;
+            let start = source.map_or_else(|| from.tell(), i64::cast_unsigned);
+            let count = fits(ctx, &to, count, start, is_blocking(&to))?;
             transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
         }
         (false, false) => kbase::bail!(EINVAL, "neither side is a pipe"),
     }
 }
 
-/// How much of `count` a pipe has room for. What has none now is for the next call: this one does not wait twice, and what it
-/// reads it can write.
-fn fits(ctx: &Ctx<'_>, to: &OpenFile, count: usize, is_blocking: bool) -> Result<usize> {
-    let room = rw::pipe_signal(ctx, to, fs::wait_for_room(ctx, to, is_blocking))?;
+/// How much of `count` a pipe has room for, in pages that begin at the place `start`. What has none now is for the next call:
+/// this one does not wait twice, and what it reads it can write.
+fn fits(ctx: &Ctx<'_>, to: &OpenFile, count: usize, start: u64, is_blocking: bool) -> Result<usize> {
+    let room = rw::pipe_signal(ctx, to, fs::wait_for_room(ctx, to, start, is_blocking))?;
     Ok(count.min(room))
 }
 
@@ -166,7 +173,7 @@ fn relay(ctx: &Ctx<'_>, from: &OpenFile, to: &OpenFile, count: usize, is_blockin
             }
             fs::wait::wait_for(ctx, &**from.file(), Readiness::IN)?;
         }
-        let count = fits(ctx, to, count, is_blocking)?;
+        fits(ctx, to, count, 0, is_blocking)?;
         match fs::relay(from, to, count) {
             Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {}
             result => return rw::pipe_signal(ctx, to, result),
@@ -190,7 +197,7 @@ pub(super) fn tee(ctx: &Ctx<'_>, from: Fd, to: Fd, count: usize, flags: u32) -> 
         match fs::tee(&from, &to, count) {
             Err(error) if error.errno() == Errno::EAGAIN && waits(&from) && waits(&to) => {
                 fs::wait::wait_for(ctx, &**from.file(), Readiness::IN)?;
-                rw::pipe_signal(ctx, &to, fs::wait_for_room(ctx, &to, true))?;
+                rw::pipe_signal(ctx, &to, fs::wait_for_room(ctx, &to, 0, true))?;
             }
             result => return rw::pipe_signal(ctx, &to, result),
         }
@@ -217,10 +224,41 @@ pub(super) fn vmsplice(
     // Whether the descriptor waits does not count.
     let is_blocking = flags & SPLICE_F_NONBLOCK == 0;
     if open.is_writable() {
-        let mut source = UserSource::vectored(ctx.user(), buffers);
-        return rw::pipe_signal(ctx, &open, fs::give(ctx, &open, &mut source, is_blocking));
+        return rw::pipe_signal(ctx, &open, give_pages(ctx, &open, buffers, is_blocking));
     }
     fs::take(ctx, &open, &mut UserSink::vectored(ctx.user(), buffers), is_blocking)
+}
+
+/// Gives a pipe what it has room for of the program's memory, page by page. Only for the first it waits.
+fn give_pages(
+    ctx: &Ctx<'_>,
+    to: &OpenFile,
+    buffers: Vec<(UserAddr, usize)>,
+    is_blocking: bool,
+) -> Result<usize> {
+    let mut done = 0usize;
+    for (address, len) in buffers.into_iter().filter(|&(_, len)| len > 0) {
+        let given = loop {
+            if done == 0 {
+                fs::wait_for_room(ctx, to, 0, is_blocking)?;
+            }
+            let mut source = UserSource::new(ctx.user(), address, len);
+            match fs::give(ctx, to, &mut source, address.0, false) {
+                // Another writer was faster.
+                Err(error) if done == 0 && is_blocking && error.errno() == Errno::EAGAIN => {}
+                given => break given,
+            }
+        };
+        match given {
+            Ok(given) => done = done.saturating_add(given),
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => {}
+        }
+        if given.map_or(true, |given| given < len) {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 /// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead. If it `waits` not, a pipe that
@@ -243,7 +281,11 @@ fn transfer(
         if done > 0 && ctx.is_interrupted() {
             break;
         }
-        let room = buffer.len().min(count - done);
+        let place = reads.map_or_else(|| from.tell(), i64::cast_unsigned);
+        // A pipe gets whole pages of a file.
+        let ahead = usize::try_from(place % PAGE).unwrap_or(0);
+        let most = if is_to_pipe { CHUNK - ahead } else { CHUNK };
+        let room = buffer.len().min(count - done).min(most);
         let part = buffer.get_mut(..room).unwrap_or_default();
         let read = match reads {
             Some(offset) => fs::read_at(from, offset, &mut SliceSink::new(part)),
@@ -262,7 +304,7 @@ fn transfer(
         let written = match writes {
             Some(offset) => fs::write_at(ctx, to, offset, &mut SliceSource::new(part)),
             None if is_to_pipe => {
-                let given = fs::give(ctx, to, &mut SliceSource::new(part), !to.is_nonblocking());
+                let given = fs::give(ctx, to, &mut SliceSource::new(part), place, !to.is_nonblocking());
                 rw::pipe_signal(ctx, to, given)
             }
             None => rw::pipe_signal(ctx, to, fs::write(ctx, to, &mut SliceSource::new(part))),
