@@ -8,7 +8,7 @@
 //! A host socket wakes one thread, the one that waits for it. Who waits in an instance does not look at each of its files, so the first
 //! to wait tells the files, and so does the second: from then on they wake any.
 //!
-//! Lock order: the locks here are leaves; none is held while a file is asked what is ready.
+//! Lock order: the one of [`OpenFile::nesting`], then those here, which are leaves; none is held while a file is asked what is ready.
 
 use super::pipe::anonymous_metadata;
 use super::wait::{ALWAYS, Source, host_row, wait_until};
@@ -36,8 +36,8 @@ const EDGE: u32 = 1 << 31;
 /// What everybody is told who is to look anew though nothing new may be ready: an instance that watches this one by edges is not to
 /// take it for one.
 const LOOK_ANEW: Readiness = ALWAYS;
-/// Instances that may watch each other in a row (EP_MAX_NESTS).
-const NESTING: u32 = 5;
+/// How often an instance may be watched by one that is watched (EP_MAX_NESTS).
+const NESTING: u32 = 4;
 /// Nobody has waited for an instance yet.
 const NOBODY: u64 = 0;
 /// Several threads have.
@@ -54,6 +54,8 @@ pub(crate) struct Epoll {
     queue: Mutex<VecDeque<Arc<Interest>>>,
     /// Those to look at every time.
     unannounced: Mutex<Vec<Arc<Interest>>>,
+    /// The interests in this instance.
+    watchers: Mutex<Vec<Weak<Interest>>>,
     /// Counts changes of what is to be looked at every time.
     generation: AtomicU64,
     /// 1 + the thread that waits here, [`NOBODY`], or [`ANY`].
@@ -181,8 +183,11 @@ impl Interest {
         Some((EpollEvent { events: found.bits().into(), data_low, data_high }, comes_back))
     }
 
-    /// What the file is ready for.
+    /// What the file is ready for. Nothing, once the interest is removed: the file may be an instance that watches this one by now.
     fn ready(&self) -> Readiness {
+        if self.is_removed.load(Ordering::SeqCst) {
+            return Readiness::empty();
+        }
         self.file.upgrade().map_or(Readiness::empty(), |file| file.ready())
     }
 }
@@ -197,6 +202,7 @@ pub(crate) fn epoll(shared: &Arc<FsShared>) -> Arc<OpenFile> {
         interests: Mutex::default(),
         queue: Mutex::default(),
         unannounced: Mutex::default(),
+        watchers: Mutex::default(),
         generation: AtomicU64::new(0),
         waiter: AtomicU64::new(NOBODY),
         notifier: ReadinessNotifier::new(),
@@ -222,10 +228,13 @@ impl Epoll {
         if open.file().node().is_some() {
             bail!(EPERM, "a file or directory is always ready");
         }
-        if let Some(other) = open.file().as_any().downcast_ref::<Self>()
-            && other.watches(self, NESTING)
+        let other = open.file().as_any().downcast_ref::<Self>();
+        // Two who look at the same time would not see each other.
+        let nesting = other.map(|_| open.nesting().lock());
+        if let Some(other) = other
+            && self.height().saturating_add(1).saturating_add(other.depth_to(self, 0)) > NESTING
         {
-            bail!(ELOOP, "the instance would watch itself");
+            bail!(ELOOP, "the instance would watch itself, or through too many others");
         }
         let key = (fd, open.id());
         let interest = Arc::new_cyclic(|me| Interest {
@@ -246,6 +255,12 @@ impl Epoll {
             }
             interests.insert(key, interest.clone());
         }
+        if let Some(other) = other {
+            let mut watchers = other.watchers.lock();
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+            watchers.push(interest.me.clone());
+        }
+        drop(nesting);
         open.watch(&interest);
         if interest.is_unannounced {
             self.unannounced.lock().push(interest.clone());
@@ -358,15 +373,27 @@ impl Epoll {
         }
     }
 
-    /// Whether this instance watches `other`, through at most `depth` others.
-    fn watches(&self, other: &Self, depth: u32) -> bool {
-        if core::ptr::eq(self, other) || depth == 0 {
-            return true;
+    /// Through how many instances this one watches others. More than [`NESTING`]: it is too many, or `other` is among them.
+    fn depth_to(&self, other: &Self, before: u32) -> u32 {
+        if core::ptr::eq(self, other) || before > NESTING {
+            return NESTING + 1;
         }
-        self.unannounced_interests().iter().filter_map(|interest| interest.file.upgrade()).any(|file| {
-            let inner = file.as_any().downcast_ref::<Self>();
-            inner.is_some_and(|inner| inner.watches(other, depth - 1))
-        })
+        let files = self.unannounced_interests();
+        let depths = files.iter().filter_map(|interest| interest.file.upgrade()).filter_map(|file| {
+            let inner = file.as_any().downcast_ref::<Self>()?;
+            Some(inner.depth_to(other, before + 1).saturating_add(1))
+        });
+        depths.max().unwrap_or(0)
+    }
+
+    /// Through how many instances this one is watched.
+    fn height(&self) -> u32 {
+        let watchers = self.watchers.lock().clone();
+        let watchers = watchers.iter().filter_map(Weak::upgrade);
+        let watching = watchers.filter(|watcher| !watcher.is_removed.load(Ordering::SeqCst));
+        let heights =
+            watching.filter_map(|watcher| Some(watcher.epoll.upgrade()?.height().saturating_add(1)));
+        heights.max().unwrap_or(0)
     }
 
     fn unannounced_interests(&self) -> Vec<Arc<Interest>> {

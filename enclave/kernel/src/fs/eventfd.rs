@@ -58,7 +58,11 @@ impl File for EventFd {
             }
         };
         self.changed.broadcast(&Readiness::OUT);
-        into.put(&value.to_le_bytes())
+        // What cannot be told is lost, as on Linux.
+        match into.put(&value.to_le_bytes())? {
+            8 => Ok(8),
+            _ => kbase::bail!(EFAULT, "not all of the counter can be stored"),
+        }
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {

@@ -59,6 +59,7 @@ use crate::vm::Windows;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use kbase::sync::Mutex;
 use kbase::{Result, bail};
 use locks::LockTable;
 use platform::Platform;
@@ -76,6 +77,8 @@ pub(crate) struct FsShared {
     pub(crate) windows: Arc<Windows>,
     pub(crate) terminals: Arc<tty::Terminals>,
     pub(crate) watches: Arc<watches::Watches>,
+    /// Held by who has an `epoll` instance watch another.
+    nesting: Mutex<()>,
 }
 
 impl FsShared {
@@ -89,6 +92,7 @@ impl FsShared {
             windows: Arc::default(),
             terminals: Arc::default(),
             watches: Arc::default(),
+            nesting: Mutex::default(),
         })
     }
 

@@ -215,6 +215,11 @@ impl OpenFile {
         self.position.load(Ordering::Relaxed)
     }
 
+    /// The lock that is held while an `epoll` instance comes to watch another.
+    pub(super) fn nesting(&self) -> &Mutex<()> {
+        &self.shared.nesting
+    }
+
     /// Notes a read or write. After one, an edge may come that nobody announces.
     pub(crate) fn note_transfer(&self) {
         if self.is_watched.load(Ordering::Relaxed) && self.file.changes_unannounced() {

@@ -86,24 +86,24 @@ pub(super) fn copy_file_range(
     if [start, end].iter().any(|place| place.checked_add(count as u64).is_none()) {
         kbase::bail!(EOVERFLOW, "the range has no end");
     }
-    check_overlap((&from, start), (&to, end), count)?;
+    let count = check_overlap((&from, start), (&to, end), count)?;
     offsets.into_iter().try_for_each(check_offset)?;
     transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
 }
 
-/// Refuses to copy a range of a file onto itself.
+/// Refuses to copy a range of a file onto itself. Returns how much of `count` there is: what a copy adds to the file is not copied.
 fn check_overlap(
     (from, start): (&OpenFile, u64),
     (to, end): (&OpenFile, u64),
     count: usize,
-) -> Result<()> {
+) -> Result<usize> {
     let (source, target) = (from.file().metadata()?, to.file().metadata()?);
     let count = source.size.saturating_sub(start).min(count as u64);
     let overlaps = end.saturating_add(count) > start && end < start.saturating_add(count);
     if (source.dev, source.ino) == (target.dev, target.ino) && overlaps {
         kbase::bail!(EINVAL, "the ranges overlap");
     }
-    Ok(())
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// `splice(2)`; one side is a pipe.

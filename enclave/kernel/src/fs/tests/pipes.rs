@@ -358,6 +358,32 @@ fn an_instance_that_watches_another_hears_of_what_is_ready_and_of_nothing_else()
 }
 
 #[test]
+fn instances_watch_one_another_through_few_others_and_never_themselves() {
+    const ADD: u64 = 1;
+    const DEL: u64 = 2;
+    let w = World::new();
+    let instances: Vec<u64> = (0..7).map(|_| w.call(291, [0]).unwrap()).collect();
+    let add = |from: usize, to: usize| watch(&w, instances[from], ADD, instances[to], 1);
+    (0..4).for_each(|at| assert_eq!(add(at, at + 1), Ok(0), "{at}"));
+    assert_eq!(add(4, 5), Err(Errno::ELOOP), "from above");
+    assert_eq!(add(5, 0), Err(Errno::ELOOP), "from below");
+    assert_eq!(add(1, 0), Err(Errno::ELOOP), "in a circle");
+    assert_eq!(watch(&w, instances[0], DEL, instances[1], 0), Ok(0));
+    assert_eq!(add(4, 5), Ok(0));
+
+    // What was ready in the one is not asked any more once it is removed.
+    let (reader, writer) = pipe(&w, O_NONBLOCK);
+    let (one, other) = (w.call(291, [0]).unwrap(), w.call(291, [0]).unwrap());
+    watch(&w, one, ADD, other, 1).unwrap();
+    watch(&w, other, ADD, reader, 1).unwrap();
+    w.write(writer, b"x").unwrap();
+    assert_eq!(poll(&w, &[(one as i32, POLLIN)], 0).0, Ok(1));
+    watch(&w, one, DEL, other, 0).unwrap();
+    watch(&w, other, ADD, one, 1).unwrap();
+    assert_eq!(poll(&w, &[(one as i32, POLLIN), (other as i32, POLLIN)], 0).1, [0, POLLIN]);
+}
+
+#[test]
 fn a_fifo_connects_those_who_open_it() {
     let w = World::new();
     w.call(133, [w.path("/fifo"), 0o010_644, 0]).unwrap();
