@@ -23,7 +23,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kbase::{Result, bail};
 use linux_abi::mm::PAGE_SIZE;
-use platform::{Level, Protection};
+use platform::{Level, Platform, Protection};
 use vfs::Page;
 
 /// Pages of one range that a fork copies at once.
@@ -312,7 +312,8 @@ pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, memb
     let mut held = core::mem::take(&mut old.held);
     let mut copies = Copies::new();
     let mut gone = PageSet::default();
-    align_protections(from, &old, &new, &wanted, &held);
+    align_protections(platform, &old, &new, &wanted, &held);
+    let mut changes = Changes::default();
     for page in differing(&old, &new, &wanted, &from.range) {
         let address = page * PAGE_SIZE;
         let Some((old_start, old_vma)) = old.map.find(address) else { continue };
@@ -327,9 +328,7 @@ pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, memb
             }
             new.committed.insert(at.clone());
             let after = new.map.find(address).map_or(before, |(_, vma)| in_place(&new, &held, page, vma));
-            if before != after {
-                platform.protect(page_range(&at), before, after);
-            }
+            changes.add(platform, page, before, after);
             continue;
         }
         let mut copy = if is_relied_on(&held, page, old_vma) {
@@ -354,9 +353,7 @@ pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, memb
                 }
                 let after = in_place(&new, &held, page, vma);
                 if is_equal {
-                    if before != after {
-                        platform.protect(page_range(&(page..page + 1)), before, after);
-                    }
+                    changes.add(platform, page, before, after);
                 } else {
                     replace(from, page, before, after, &content.content);
                 }
@@ -372,6 +369,7 @@ pub(super) fn exchange(from: &AddressSpace, to: &AddressSpace, keeps: bool, memb
             old.dirty.remove(page..page + 1);
         }
     }
+    changes.flush(platform);
     from.backend.set_aside(&gone, &from.range, &old.map);
     if !keeps {
         old.committed = PageSet::default();
@@ -399,7 +397,8 @@ fn differing(old: &State, new: &State, wanted: &Copies, range: &Range<u64>) -> V
 }
 
 /// Where the two spaces allow different things with pages that stay in place, gives these the protection of the next.
-fn align_protections(from: &AddressSpace, old: &State, new: &State, wanted: &Copies, held: &PageSet) {
+fn align_protections(platform: &dyn Platform, old: &State, new: &State, wanted: &Copies, held: &PageSet) {
+    let mut changes = Changes::default();
     for (start, vma) in new.map.iter() {
         for (old_start, old_vma) in old.map.overlapping(start..vma.end) {
             if old_vma.hardware() == vma.hardware() && !old_vma.tracks_dirty() && !vma.tracks_dirty() {
@@ -412,11 +411,35 @@ fn align_protections(from: &AddressSpace, old: &State, new: &State, wanted: &Cop
                 for page in run.filter(|page| new.committed.has(*page) && !wanted.contains_key(page)) {
                     let before = in_place(old, held, page, old_vma);
                     let after = in_place(new, held, page, vma);
-                    if before != after {
-                        from.backend.platform.protect(page_range(&(page..page + 1)), before, after);
-                    }
+                    changes.add(platform, page, before, after);
                 }
             }
+        }
+    }
+    changes.flush(platform);
+}
+
+/// Changes of protections of pages that nobody accesses meanwhile: those of neighbours are made at once.
+#[derive(Default)]
+struct Changes {
+    last: Option<(Range<u64>, Protection, Protection)>,
+}
+
+impl Changes {
+    fn add(&mut self, platform: &dyn Platform, page: u64, before: Protection, after: Protection) {
+        match &mut self.last {
+            Some((run, from, to)) if run.end == page && (*from, *to) == (before, after) => run.end = page + 1,
+            _ if before == after => {}
+            _ => {
+                self.flush(platform);
+                self.last = Some((page..page + 1, before, after));
+            }
+        }
+    }
+
+    fn flush(&mut self, platform: &dyn Platform) {
+        if let Some((run, before, after)) = self.last.take() {
+            platform.protect(page_range(&run), before, after);
         }
     }
 }
