@@ -31,15 +31,52 @@ static void in_thread(void *(*what)(void *), void *argument) {
     pthread_join(thread, NULL);
 }
 
+/* Where a link of /proc leads: the last component. */
+static void show_link(const char *format, int number) {
+    char path[100], target[4096] = "";
+    snprintf(path, sizeof path, format, number);
+    long len = readlink(path, target, sizeof target - 1);
+    printf(format, 0);
+    printf(" leads to %s\n", len < 0 ? errno_name(errno) : strrchr(target, '/') + 1);
+}
+
+/* A line of a file of /proc. */
+static void show_line(const char *what, const char *path, const char *begin) {
+    char line[200];
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, begin, strlen(begin)))
+            printf("%s %s", what, line);
+    if (file)
+        fclose(file);
+}
+
 static int shared_fd, ends[2];
+
+/* What /proc says of a thread that has descriptors of its own, and of the first thread. */
+static void compare_tables(int fd) {
+    char path[100], other[100];
+    show_link("/proc/thread-self/fd/%d", fd);
+    show_link("/proc/self/fd/%d", fd);
+    sprintf(path, "/proc/%d/task/%d/fd/%d", getpid(), (int)syscall(SYS_gettid), fd);
+    sprintf(other, "/proc/%d/task/%d/fd/%d", getpid(), getpid(), fd);
+    struct stat own, first;
+    holds("by its number", stat(path, &own) == 0 && S_ISDIR(own.st_mode));
+    holds("the first by its own", stat(other, &first) == 0 && S_ISCHR(first.st_mode));
+    sprintf(path, "/proc/%d/fdinfo/%d", (int)syscall(SYS_gettid), fd);
+    show_line("the information", path, "flags:");
+    sprintf(path, "/proc/%d/fdinfo/%d", getpid(), fd);
+    show_line("of the first", path, "flags:");
+}
 
 static void *takes_files(void *argument) {
     (void)argument;
     show("unshare files", unshare(CLONE_FILES));
     close(shared_fd);
     holds("closed here", !is_open(shared_fd));
-    int own = open("/", O_RDONLY);
+    int own = open("/dev", O_RDONLY);
     holds("the lowest number", own == shared_fd);
+    compare_tables(own);
     close(ends[1]);
     holds("the pipe is open elsewhere", poll(&(struct pollfd){.fd = ends[0], .events = POLLIN}, 1, 0) == 0);
     ends[1] = dup(0);
@@ -52,6 +89,10 @@ static void *takes_places(void *argument) {
     chdir("inner");
     umask(0777);
     printf("the thread is in %s\n", place());
+    show_link("/proc/thread-self/cwd", 0);
+    show_link("/proc/self/cwd", 0);
+    show_line("the thread", "/proc/thread-self/status", "Umask:");
+    show_line("the first", "/proc/self/status", "Umask:");
     return NULL;
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod system;
 mod sysvipc;
 
+use crate::process::Tables;
 use crate::{Kernel, Process, Thread};
 use alloc::format;
 use alloc::string::String;
@@ -94,6 +95,21 @@ impl Shared {
         current.ok_or(Error::new(Errno::ENOENT, "no thread looks"))
     }
 
+    /// Descriptors and places of a thread of a process.
+    fn tables(&self, of: Whose) -> Result<Tables> {
+        let process = self.process(of.pid)?;
+        let thread = process.threads().into_iter().find(|thread| thread.tid() == of.tid);
+        match thread {
+            Some(thread) => Ok(process.tables(&thread)),
+            // The first may have ended before others.
+            None if of.tid == of.pid => {
+                let (_, files, fs) = process.world();
+                Ok((files, fs))
+            }
+            None => Err(Error::new(Errno::ENOENT, "no such thread")),
+        }
+    }
+
     /// A thread of a process.
     fn thread(&self, pid: u32, tid: u32) -> Result<Arc<Thread>> {
         let threads = self.process(pid)?.threads();
@@ -128,6 +144,13 @@ macro_rules! put {
 }
 pub(super) use put;
 
+/// A thread: what `/proc/PID` shows is that of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whose {
+    pid: u32,
+    tid: u32,
+}
+
 /// Where in `/proc` a directory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -135,10 +158,10 @@ enum Place {
     Root,
     /// `/proc/PID`, or `/proc/PID/task/TID`.
     Process { pid: u32, tid: Option<u32> },
-    /// `/proc/PID/fd`
-    Descriptors(u32),
-    /// `/proc/PID/fdinfo`
-    DescriptorInfos(u32),
+    /// `/proc/PID/fd`, or `/proc/PID/task/TID/fd`
+    Descriptors(Whose),
+    /// `/proc/PID/fdinfo`, or `/proc/PID/task/TID/fdinfo`
+    DescriptorInfos(Whose),
     /// `/proc/PID/task`
     Tasks(u32),
     /// `/proc/sys` and below: the path below it, ending in a slash unless empty.
@@ -154,8 +177,8 @@ struct ProcDirectory {
     place: Place,
 }
 
-/// Makes the link of a process number.
-type MakeLink = fn(u32) -> LinkKind;
+/// Makes the link of a process or thread.
+type MakeLink = fn(Whose) -> LinkKind;
 
 /// Links and directories of a process that the tables of files do not have.
 const PROCESS_LINKS: [(&str, MakeLink); 3] =
@@ -204,10 +227,10 @@ impl ProcDirectory {
                 }
                 names.extend(process::FILES.iter().map(|(name, _)| file(name)));
             }
-            Place::Descriptors(pid) | Place::DescriptorInfos(pid) => {
+            Place::Descriptors(of) | Place::DescriptorInfos(of) => {
                 let is_link = matches!(self.place, Place::Descriptors(_));
                 let kind = if is_link { FileType::Symlink } else { FileType::Regular };
-                let (_, files, _) = self.shared.process(*pid)?.world();
+                let (files, _) = self.shared.tables(*of)?;
                 names.extend(files.numbers(0, usize::MAX).into_iter().map(|fd| number(fd, kind)));
             }
             Place::Tasks(pid) => {
@@ -259,31 +282,29 @@ impl ProcDirectory {
                 }
             },
             (Place::Process { pid, tid }, _) => {
-                let process = self.shared.process(*pid)?;
+                self.shared.process(*pid)?;
+                let of = Whose { pid: *pid, tid: tid.unwrap_or(*pid) };
                 if let Some((_, kind)) = PROCESS_LINKS.iter().find(|(n, _)| *n == name) {
-                    return Ok(self.link(kind(process.pid)));
+                    return Ok(self.link(kind(of)));
                 }
                 match name {
-                    "fd" => Ok(self.directory(Place::Descriptors(*pid))),
-                    "fdinfo" => Ok(self.directory(Place::DescriptorInfos(*pid))),
+                    "fd" => Ok(self.directory(Place::Descriptors(of))),
+                    "fdinfo" => Ok(self.directory(Place::DescriptorInfos(of))),
                     "net" => Ok(self.directory(Place::Net)),
                     "task" if tid.is_none() => Ok(self.directory(Place::Tasks(*pid))),
                     _ => {
                         let (_, make) = process::FILES.iter().find(|(n, _)| *n == name).ok_or(absent)?;
-                        let tid = tid.unwrap_or(*pid);
-                        Ok(self.file(name, node::Make::Process { pid: *pid, tid, make: *make }))
+                        Ok(self.file(name, node::Make::Process { of, make: *make }))
                     }
                 }
             }
-            (Place::Descriptors(pid), Some(fd)) => {
-                let (_, files, _) = self.shared.process(*pid)?.world();
-                files.get(crate::syscall::Fd(fd)).map_err(|_| absent)?;
-                Ok(self.link(LinkKind::Descriptor(*pid, fd)))
+            (Place::Descriptors(of), Some(fd)) => {
+                self.shared.tables(*of)?.0.get(crate::syscall::Fd(fd)).map_err(|_| absent)?;
+                Ok(self.link(LinkKind::Descriptor(*of, fd)))
             }
-            (Place::DescriptorInfos(pid), Some(fd)) => {
-                let (_, files, _) = self.shared.process(*pid)?.world();
-                files.get(crate::syscall::Fd(fd)).map_err(|_| absent)?;
-                Ok(self.file(name, node::Make::Descriptor { pid: *pid, fd }))
+            (Place::DescriptorInfos(of), Some(fd)) => {
+                self.shared.tables(*of)?.0.get(crate::syscall::Fd(fd)).map_err(|_| absent)?;
+                Ok(self.file(name, node::Make::Descriptor { of: *of, fd }))
             }
             (Place::Tasks(pid), Some(tid)) => {
                 self.shared.thread(*pid, tid)?;

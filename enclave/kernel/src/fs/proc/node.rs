@@ -1,6 +1,6 @@
 //! Files and links of `/proc`.
 
-use super::{Shared, Text, ino_of, metadata, process};
+use super::{Shared, Text, Whose, ino_of, metadata, process};
 use crate::Kernel;
 use crate::syscall::Fd;
 use alloc::format;
@@ -17,9 +17,9 @@ pub(super) enum Make {
     /// From the kernel.
     System(system::Make),
     /// From a thread of a process.
-    Process { pid: u32, tid: u32, make: process::Make },
+    Process { of: Whose, make: process::Make },
     /// From a descriptor.
-    Descriptor { pid: u32, fd: u32 },
+    Descriptor { of: Whose, fd: u32 },
 }
 
 use super::system;
@@ -41,9 +41,9 @@ impl TextFile {
         let mut text = Text::default();
         match &self.make {
             Make::System(make) => make(&*self.shared.kernel()?, &self.shared, &mut text)?,
-            Make::Process { pid, tid, make } => {
-                let process = self.shared.process(*pid)?;
-                let thread = self.shared.thread(*pid, *tid);
+            Make::Process { of, make } => {
+                let process = self.shared.process(of.pid)?;
+                let thread = self.shared.thread(of.pid, of.tid);
                 let gone = Error::new(Errno::ESRCH, "the thread has ended");
                 let subject = process::Subject {
                     kernel: &*self.shared.kernel()?,
@@ -52,9 +52,8 @@ impl TextFile {
                 };
                 make(&subject, &mut text)?;
             }
-            Make::Descriptor { pid, fd } => {
-                let (_, files, _) = self.shared.process(*pid)?.world();
-                process::descriptor(&*files.get(Fd(*fd))?, &mut text);
+            Make::Descriptor { of, fd } => {
+                process::descriptor(&*self.shared.tables(*of)?.0.get(Fd(*fd))?, &mut text);
             }
         }
         Ok(text.0.into())
@@ -119,13 +118,13 @@ pub(super) enum LinkKind {
     /// `/proc/net`
     Net,
     /// `/proc/PID/exe`
-    Executable(u32),
+    Executable(Whose),
     /// `/proc/PID/cwd`
-    Directory(u32),
+    Directory(Whose),
     /// `/proc/PID/root`
-    Root(u32),
+    Root(Whose),
     /// `/proc/PID/fd/N`
-    Descriptor(u32, u32),
+    Descriptor(Whose, u32),
 }
 
 /// A link.
@@ -141,20 +140,20 @@ impl Link {
 
     /// The place it leads to, for links that are no text.
     fn place(&self, kernel: &Kernel) -> Result<Option<Arc<Dentry>>> {
-        let places = |pid: u32| -> Result<_> { Ok(self.shared.process(pid)?.world().2.places()) };
+        let places = |of: Whose| -> Result<_> { Ok(self.shared.tables(of)?.1.places()) };
         Ok(match self.kind {
             LinkKind::Myself | LinkKind::MyThread | LinkKind::Mounts | LinkKind::Net => None,
-            LinkKind::Executable(pid) => {
-                let process = self.shared.process(pid)?;
+            LinkKind::Executable(of) => {
+                let process = self.shared.process(of.pid)?;
                 let root = process.world().2.places().root;
                 let start = vfs::Start { root: &root, directory: &root };
                 let path = process.executable();
                 Some(kernel.mounts.namespace().resolve(start, &path, WalkFlags::FOLLOW)?)
             }
-            LinkKind::Directory(pid) => Some(places(pid)?.directory),
-            LinkKind::Root(pid) => Some(places(pid)?.root),
-            LinkKind::Descriptor(pid, fd) => {
-                let (_, files, _) = self.shared.process(pid)?.world();
+            LinkKind::Directory(of) => Some(places(of)?.directory),
+            LinkKind::Root(of) => Some(places(of)?.root),
+            LinkKind::Descriptor(of, fd) => {
+                let (files, _) = self.shared.tables(of)?;
                 let open = files.get(Fd(fd)).map_err(|_| Error::new(Errno::ENOENT, "no such descriptor"))?;
                 match open.dentry() {
                     Some(dentry) => Some(Arc::clone(dentry)),
@@ -173,9 +172,8 @@ impl Link {
 impl Inode for Link {
     fn metadata(&self) -> Result<Metadata> {
         let mode = match self.kind {
-            LinkKind::Descriptor(pid, fd) => {
-                let (_, files, _) = self.shared.process(pid)?.world();
-                let open = files.get(Fd(fd)).ok();
+            LinkKind::Descriptor(of, fd) => {
+                let open = self.shared.tables(of)?.0.get(Fd(fd)).ok();
                 let bit = |is_set: bool, bits: u32| if is_set { bits } else { 0 };
                 open.map_or(0o700, |open| {
                     0o100 | bit(open.is_readable(), 0o400) | bit(open.is_writable(), 0o200)
@@ -208,7 +206,7 @@ impl Symlink for Link {
             }
             LinkKind::Mounts => String::from("self/mounts"),
             LinkKind::Net => String::from("self/net"),
-            LinkKind::Executable(pid) => return Ok(self.shared.process(pid)?.executable()),
+            LinkKind::Executable(of) => return Ok(self.shared.process(of.pid)?.executable()),
             _ => {
                 let place = self.place(&kernel)?;
                 let place = place.ok_or(Error::new(Errno::ENOENT, "it leads nowhere"))?;

@@ -162,7 +162,7 @@ fn statm(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
 fn status(subject: &Subject<'_>, text: &mut Text) -> Result<()> {
     let process = subject.process;
     let sizes = sizes(process);
-    let (_, files, fs) = process.world();
+    let (files, fs) = process.tables(subject.thread);
     let kib = |bytes: u64| bytes / 1024;
     let pages = |pages: u64| pages * PAGE_SIZE / 1024;
     text.bytes(b"Name:\t");
