@@ -125,6 +125,68 @@ static void descriptors(const char *path) {
     show("set in /proc", setxattr("/proc/self/status", "user.a", "x", 1, 0));
 }
 
+/* Relative to a folder: the calls of Linux 6.13. */
+#define setxattrat(...) syscall(463, __VA_ARGS__)
+#define getxattrat(...) syscall(464, __VA_ARGS__)
+#define listxattrat(...) syscall(465, __VA_ARGS__)
+#define removexattrat(...) syscall(466, __VA_ARGS__)
+
+static void relative(void) {
+    struct {
+        unsigned long value;
+        unsigned size, flags;
+        unsigned long more[600];
+    } args = {0};
+    char value[8] = "value";
+    int folder = open("folder", O_RDONLY), file = open("file", O_RDONLY), place = open("file", O_PATH);
+    close(openat(folder, "within", O_CREAT | O_WRONLY, 0644));
+    symlinkat("within", folder, "to");
+    args.value = (unsigned long)value, args.size = 5;
+    show("set", setxattrat(folder, "within", 0, "user.at", &args, 16));
+    args.flags = XATTR_CREATE;
+    show("CREATE again, through a link", setxattrat(folder, "to", 0, "user.at", &args, 16));
+    show("of the link", setxattrat(folder, "to", AT_SYMLINK_NOFOLLOW, "user.at", &args, 16));
+    show("trusted of the link", setxattrat(folder, "to", AT_SYMLINK_NOFOLLOW, "trusted.at", &args, 16));
+    show("get with flags", getxattrat(folder, "within", 0, "user.at", &args, 16));
+    args.flags = 0, args.size = 8, memset(value, 0, 8);
+    show("get", getxattrat(folder, "to", 0, "user.at", &args, 16));
+    printf("%.8s\n", value);
+    args.size = 2;
+    show("too little room", getxattrat(folder, "within", 0, "user.at", &args, 16));
+    args.size = 0;
+    show("how much", getxattrat(folder, "within", 0, "user.at", &args, 16));
+    show("a short structure", getxattrat(folder, "within", 0, "user.at", &args, 15));
+    show("a long one", getxattrat(folder, "within", 0, "user.at", &args, 24));
+    args.more[0] = 1;
+    show("with more than is known", getxattrat(folder, "within", 0, "user.at", &args, 24));
+    show("too long", getxattrat(folder, "within", 0, "user.at", &args, 4097));
+    show("no structure", getxattrat(folder, "within", 0, "user.at", NULL, 16));
+    show("unknown flag", getxattrat(folder, "within", AT_REMOVEDIR, "user.at", &args, 16));
+    show("list", listxattrat(folder, "within", 0, NULL, 0));
+    show("list of the link", listxattrat(folder, "to", AT_SYMLINK_NOFOLLOW, NULL, 0) > 0);
+    show("list with a flag", listxattrat(folder, "within", AT_SYMLINK_FOLLOW, NULL, 0));
+    show("remove", removexattrat(folder, "to", 0, "user.at"));
+    show("and again", removexattrat(folder, "within", 0, "user.at"));
+    show("remove with a flag", removexattrat(folder, "within", 1, "user.at"));
+    args.size = 5;
+    show("the descriptor itself", setxattrat(file, "", AT_EMPTY_PATH, "user.at", &args, 16));
+    show("without a path", removexattrat(file, NULL, AT_EMPTY_PATH, "user.at"));
+    show("an empty path", getxattrat(file, "", 0, "user.at", &args, 16));
+    show("no path", getxattrat(file, NULL, 0, "user.at", &args, 16));
+    show("a place", listxattrat(place, "", AT_EMPTY_PATH, NULL, 0));
+    show("no descriptor", listxattrat(-1, "", AT_EMPTY_PATH, NULL, 0));
+    show("nor for a path", listxattrat(-1, "within", 0, NULL, 0));
+    show("the working directory", listxattrat(AT_FDCWD, "", AT_EMPTY_PATH, NULL, 0));
+    show("set there", setxattrat(AT_FDCWD, "", AT_EMPTY_PATH, "user.here", &args, 16));
+    show("got there", getxattrat(AT_FDCWD, NULL, AT_EMPTY_PATH, "user.here", &args, 16));
+    show("removed there", removexattrat(AT_FDCWD, "", AT_EMPTY_PATH, "user.here"));
+    show("removed", removexattrat(AT_FDCWD, ".", 0, "user.here"));
+    show("below it", listxattrat(AT_FDCWD, "none", 0, NULL, 0));
+    show("below a file", listxattrat(file, "none", 0, NULL, 0));
+    unlinkat(folder, "within", 0), unlinkat(folder, "to", 0);
+    close(folder), close(file), close(place);
+}
+
 /* Times and events; another name, another place. */
 static void changes(const char *path, const char *other) {
     struct stat before, after;
@@ -196,6 +258,7 @@ int main(int count, char **arguments) {
     flags("folder");
     orders("file");
     descriptors("file");
+    relative();
     changes("file", "other");
     by_others("file", folder);
     all("in the end", "file");

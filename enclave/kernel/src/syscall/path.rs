@@ -101,9 +101,7 @@ impl Subject {
     /// # Errors
     /// As [`PathAt::new`] and [`PathAt::resolve`].
     pub(super) fn new(ctx: &Ctx<'_>, from: DirFd, path: UserStr, flags: AtFlags) -> Result<Self> {
-        let is_empty_allowed = flags.contains(AtFlags::EMPTY_PATH);
-        // Linux 6.11 takes a null pointer for an empty path.
-        if is_empty_allowed && (path.0.is_null() || is_empty(ctx, path)?) {
+        if is_descriptor_itself(ctx, path, flags)? {
             return match from {
                 DirFd::Cwd => Ok(Self::Dentry(ctx.fs.places().directory)),
                 DirFd::Fd(fd) => {
@@ -154,6 +152,15 @@ impl Subject {
             Self::Open(open) => open.file().metadata(),
         }
     }
+}
+
+/// Whether a path is empty and may be so (AT_EMPTY_PATH).
+///
+/// # Errors
+/// EFAULT.
+pub(super) fn is_descriptor_itself(ctx: &Ctx<'_>, path: UserStr, flags: AtFlags) -> Result<bool> {
+    // Linux 6.11 takes a null pointer for an empty path.
+    Ok(flags.contains(AtFlags::EMPTY_PATH) && (path.0.is_null() || is_empty(ctx, path)?))
 }
 
 fn is_empty(ctx: &Ctx<'_>, path: UserStr) -> Result<bool> {

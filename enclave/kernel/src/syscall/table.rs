@@ -462,10 +462,10 @@ syscalls! {
     460 lsm_set_self_attr;
     461 lsm_list_modules;
     462 mseal;
-    463 setxattrat;
-    464 getxattrat;
-    465 listxattrat;
-    466 removexattrat;
+    463 setxattrat(from: DirFd, path: UserStr, at: u32, name: UserStr, args: UserPtr<xattr::XattrArgs>, len: usize) = xattr::setxattrat, Partial("no access control lists");
+    464 getxattrat(from: DirFd, path: UserStr, at: u32, name: UserStr, args: UserPtr<xattr::XattrArgs>, len: usize) = xattr::getxattrat, Full;
+    465 listxattrat(from: DirFd, path: UserStr, at: u32, into: UserAddr, size: usize) = xattr::listxattrat, Full;
+    466 removexattrat(from: DirFd, path: UserStr, at: u32, name: UserStr) = xattr::removexattrat, Full;
     467 open_tree_attr;
     468 file_getattr;
     469 file_setattr;

@@ -1,11 +1,12 @@
 //! Extended attributes (`xattr(7)`): who may use which of them is decided here; the file system keeps them.
 
-use super::path::Subject;
+use super::open::check_zero_tail;
+use super::path::{Subject, at_flags, fd_of, is_descriptor_itself};
 use super::{DirFd, Fd, UserStr};
 use crate::Ctx;
 use crate::process::capability;
 use alloc::vec::Vec;
-use kbase::{Errno, Error, Result, UserAddr, bail};
+use kbase::{Errno, Error, Result, UserAddr, UserPtr, bail};
 use linux_abi::fs::AtFlags;
 use vfs::{FileType, Inode, Node, XattrFlags, XattrSpace};
 
@@ -23,6 +24,7 @@ enum Of {
     /// The symbolic link itself.
     Link(UserStr),
     Fd(Fd),
+    At(DirFd, UserStr, AtFlags),
 }
 
 impl Of {
@@ -31,6 +33,26 @@ impl Of {
             Self::Path(path) => Subject::new(ctx, DirFd::Cwd, path, AtFlags::empty()),
             Self::Link(path) => Subject::new(ctx, DirFd::Cwd, path, AtFlags::SYMLINK_NOFOLLOW),
             Self::Fd(fd) => Subject::of_fd(ctx, fd),
+            // Unlike with other calls, one that is only a place (O_PATH) will not do.
+            Self::At(DirFd::Fd(fd), path, flags) if is_descriptor_itself(ctx, path, flags)? => {
+                Subject::of_fd(ctx, fd_of(fd)?)
+            }
+            Self::At(from, path, flags) => Subject::new(ctx, from, path, flags),
+        }
+    }
+}
+
+impl Of {
+    /// The working directory without a path (AT_FDCWD, AT_EMPTY_PATH) is no descriptor to those that list or remove, on Linux.
+    ///
+    /// # Errors
+    /// EBADF; EFAULT.
+    fn check_descriptor(self, ctx: &Ctx<'_>) -> Result<()> {
+        match self {
+            Self::At(DirFd::Cwd, path, flags) if is_descriptor_itself(ctx, path, flags)? => {
+                Err(Error::new(Errno::EBADF, "not a descriptor"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -126,6 +148,72 @@ pub(super) fn lremovexattr(ctx: &Ctx<'_>, path: UserStr, name: UserStr) -> Resul
 /// `fremovexattr(2)`.
 pub(super) fn fremovexattr(ctx: &Ctx<'_>, fd: Fd, name: UserStr) -> Result<()> {
     remove(ctx, Of::Fd(fd), name)
+}
+
+/// `struct xattr_args`: where a value is, its size and, in the upper half, flags.
+pub(super) type XattrArgs = [u64; 2];
+
+fn read_args(ctx: &Ctx<'_>, at: UserPtr<XattrArgs>, size: usize) -> Result<(UserAddr, usize, u32)> {
+    check_zero_tail(ctx, at.address(), size, size_of::<XattrArgs>())?;
+    let [value, rest] = at.read(ctx.user())?;
+    let [size, flags] = [rest & 0xffff_ffff, rest >> 32].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
+    Ok((UserAddr(value), usize::try_from(size).unwrap_or(usize::MAX), flags))
+}
+
+fn place(from: DirFd, path: UserStr, flags: u32) -> Result<Of> {
+    Ok(Of::At(from, path, at_flags(flags, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)?))
+}
+
+/// `setxattrat(2)`.
+pub(super) fn setxattrat(
+    ctx: &Ctx<'_>,
+    from: DirFd,
+    path: UserStr,
+    at: u32,
+    name: UserStr,
+    args: UserPtr<XattrArgs>,
+    len: usize,
+) -> Result<()> {
+    let (value, size, flags) = read_args(ctx, args, len)?;
+    set(ctx, place(from, path, at)?, name, value, size, flags)
+}
+
+/// `getxattrat(2)`.
+pub(super) fn getxattrat(
+    ctx: &Ctx<'_>,
+    from: DirFd,
+    path: UserStr,
+    at: u32,
+    name: UserStr,
+    args: UserPtr<XattrArgs>,
+    len: usize,
+) -> Result<usize> {
+    let (into, size, flags) = read_args(ctx, args, len)?;
+    if flags != 0 {
+        bail!(EINVAL, "no flags of what is read");
+    }
+    get(ctx, place(from, path, at)?, name, into, size)
+}
+
+/// `listxattrat(2)`.
+pub(super) fn listxattrat(
+    ctx: &Ctx<'_>,
+    from: DirFd,
+    path: UserStr,
+    at: u32,
+    into: UserAddr,
+    size: usize,
+) -> Result<usize> {
+    let place = place(from, path, at)?;
+    place.check_descriptor(ctx)?;
+    list(ctx, place, into, size)
+}
+
+/// `removexattrat(2)`.
+pub(super) fn removexattrat(ctx: &Ctx<'_>, from: DirFd, path: UserStr, at: u32, name: UserStr) -> Result<()> {
+    let place = place(from, path, at)?;
+    place.check_descriptor(ctx)?;
+    remove(ctx, place, name)
 }
 
 fn get(ctx: &Ctx<'_>, of: Of, name: UserStr, into: UserAddr, size: usize) -> Result<usize> {
