@@ -231,6 +231,11 @@ fn pipes_count_pages_as_on_linux() {
 }
 
 #[test]
+fn calls_that_few_make_do_as_on_linux() {
+    same("seldom", &BOTH, |case| case);
+}
+
+#[test]
 fn children_are_made_run_and_waited_for_as_on_linux() {
     same("processes", &BOTH, |case| case.flags(["--with", "/bin/sh"]));
 }

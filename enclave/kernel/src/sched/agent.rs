@@ -49,13 +49,21 @@ pub(crate) struct Settings {
     pub(crate) nice: i32,
     /// Children get neither a real-time policy nor a nice value below 0 (SCHED_RESET_ON_FORK).
     pub(crate) resets_on_fork: bool,
+    /// What `ioprio_set(2)` was told.
+    pub(crate) io_priority: u32,
     /// The processors that it asked for; `None`: it did not ask.
     pub(crate) affinity: Option<CpuSet>,
 }
 
 /// What a thread has that asked for nothing.
-const DEFAULT: Settings =
-    Settings { policy: Policy::Other, priority: 0, nice: 0, resets_on_fork: false, affinity: None };
+const DEFAULT: Settings = Settings {
+    policy: Policy::Other,
+    priority: 0,
+    nice: 0,
+    resets_on_fork: false,
+    io_priority: 0,
+    affinity: None,
+};
 
 impl Settings {
     /// The processors of `online` that the thread may run on.

@@ -12,6 +12,8 @@ mod fcntl;
 mod futex;
 mod ids;
 mod inotify;
+mod ioprio;
+mod kcmp;
 mod link;
 mod memory;
 mod messages;

@@ -69,7 +69,7 @@ pub(super) fn pidfd_send_signal(
 ///
 /// # Errors
 /// EPERM it may not.
-fn may_inspect(ctx: &Ctx<'_>, process: &Process) -> Result<()> {
+pub(super) fn may_inspect(ctx: &Ctx<'_>, process: &Process) -> Result<()> {
     let credentials = &ctx.process.credentials;
     let [user, ..] = credentials.users.get();
     let is_same = process.credentials.users.get() == [user; 3];

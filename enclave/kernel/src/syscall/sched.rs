@@ -53,12 +53,12 @@ fn online(ctx: &Ctx<'_>) -> (u32, CpuSet) {
     (cpus, CpuSet::first(cpus))
 }
 
-fn is_privileged(ctx: &Ctx<'_>) -> bool {
+pub(super) fn is_privileged(ctx: &Ctx<'_>) -> bool {
     ctx.process.credentials.is_capable(capability::SYS_NICE)
 }
 
 /// Whether the caller runs as the user of a thread.
-fn is_same_owner(ctx: &Ctx<'_>, thread: &Thread) -> bool {
+pub(super) fn is_same_owner(ctx: &Ctx<'_>, thread: &Thread) -> bool {
     let effective = ctx.process.credentials.users.effective();
     thread.process().is_none_or(|process| {
         let [real, its_effective, _] = process.credentials.users.get();
@@ -77,7 +77,7 @@ fn may_be_nice(ctx: &Ctx<'_>, thread: &Thread, nice: i32) -> bool {
 }
 
 /// Changes the settings of a thread and tells the host.
-fn change(ctx: &Ctx<'_>, thread: &Thread, change: impl FnOnce(&mut Settings)) {
+pub(super) fn change(ctx: &Ctx<'_>, thread: &Thread, change: impl FnOnce(&mut Settings)) {
     thread.sched.change(ctx.platform(), thread.handle(), change);
 }
 
@@ -395,7 +395,7 @@ pub(super) fn sched_setattr(ctx: &Ctx<'_>, tid: i32, from: UserPtr<u32>, flags: 
 }
 
 /// The threads that `getpriority(2)` speaks of.
-fn threads(ctx: &Ctx<'_>, which: i32, who: i32) -> Result<Vec<Arc<Thread>>> {
+pub(super) fn threads(ctx: &Ctx<'_>, which: i32, who: i32) -> Result<Vec<Arc<Thread>>> {
     let number = who.cast_unsigned();
     let mut found = Vec::new();
     match which {
@@ -448,17 +448,6 @@ pub(super) fn setpriority(ctx: &Ctx<'_>, which: i32, who: i32, nice: i32) -> Res
         }
     }
     result
-}
-
-/// Highest `which` of `ioprio_get(2)`.
-const IOPRIO_WHO_USER: u32 = 3;
-
-/// `ioprio_get(2)`: no class.
-pub(super) fn ioprio_get(_ctx: &Ctx<'_>, which: u32, _who: i32) -> Result<u32> {
-    if !(1..=IOPRIO_WHO_USER).contains(&which) {
-        bail!(EINVAL, "which");
-    }
-    Ok(0)
 }
 
 #[cfg(test)]

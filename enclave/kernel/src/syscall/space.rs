@@ -139,6 +139,53 @@ pub(super) fn sync_file_range(ctx: &Ctx<'_>, fd: Fd, offset: i64, len: i64, flag
     }
 }
 
+/// `cachestat(2)`: pages of a file in memory (tmpfs, memfd) that are there. None of them waits to be written anywhere. Of another file
+/// it is not known here who keeps which pages.
+pub(super) fn cachestat(
+    ctx: &Ctx<'_>,
+    fd: Fd,
+    range: UserPtr<[u64; 2]>,
+    into: UserPtr<[u64; 5]>,
+    flags: u32,
+) -> Result<()> {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let open = ctx.files.get_file(fd)?;
+    let [start, len] = range.read(ctx.user())?;
+    if flags != 0 {
+        kbase::bail!(EINVAL, "no flags are known");
+    }
+    let pages = match open.regular() {
+        None => 0,
+        Some(file) => {
+            let mount = open.dentry().and_then(|dentry| dentry.mount());
+            if mount.is_some_and(|mount| mount.statfs().map_or(true, |statfs| statfs.magic != TMPFS_MAGIC)) {
+                kbase::bail!(EOPNOTSUPP, "not a file in memory");
+            }
+            let end = if len == 0 { u64::MAX } else { start.saturating_add(len) };
+            pages_within(&**file, start, end)?
+        }
+    };
+    into.write(ctx.user(), &[pages, 0, 0, 0, 0])
+}
+
+/// Pages with data that a range of a file touches.
+fn pages_within(file: &dyn Regular, start: u64, end: u64) -> Result<u64> {
+    const PAGE: u64 = 4096;
+    let (mut at, end) = (start - start % PAGE, end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX));
+    let mut pages = 0u64;
+    while at < end {
+        let data = match file.seek_data(at) {
+            Ok(data) if data < end => data,
+            Err(error) if error.errno() != Errno::ENXIO => return Err(error),
+            _ => break,
+        };
+        let hole = file.seek_hole(data)?.min(end);
+        pages = pages.saturating_add(hole.div_ceil(PAGE).saturating_sub(data / PAGE));
+        at = hole.max(data.saturating_add(1));
+    }
+    Ok(pages)
+}
+
 fn mount_of(ctx: &Ctx<'_>, fd: Fd) -> Result<Option<Arc<Mount>>> {
     Ok(ctx.files.get(fd)?.dentry().and_then(|dentry| dentry.mount().cloned()))
 }

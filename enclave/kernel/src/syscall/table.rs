@@ -338,8 +338,8 @@ syscalls! {
     248 add_key;
     249 request_key;
     250 keyctl;
-    251 ioprio_set;
-    252 ioprio_get(which: u32, who: i32) = sched::ioprio_get, Full;
+    251 ioprio_set(of: u32, who: i32, priority: u32) = ioprio::ioprio_set, Partial("the host is not told");
+    252 ioprio_get(of: u32, who: i32) = ioprio::ioprio_get, Full;
     253 inotify_init() = inotify::inotify_init, Full;
     254 inotify_add_watch(fd: Fd, path: UserStr, mask: u32) = inotify::inotify_add_watch, Partial("IN_DELETE_SELF does not wait for a file that is open; what programs do outside is not seen");
     255 inotify_rm_watch(fd: Fd, watch: i32) = inotify::inotify_rm_watch, Full;
@@ -399,7 +399,7 @@ syscalls! {
     309 getcpu(cpu: UserPtr<u32>, node: UserPtr<u32>, cache: UserAddr) = sched::getcpu, Partial("there is one node");
     310 process_vm_readv;
     311 process_vm_writev;
-    312 kcmp;
+    312 kcmp(one: i32, other: i32, kind: u32, first: Fd, second: Fd) = kcmp::kcmp, Partial("files, memory, tables of files and places");
     313 finit_module;
     314 sched_setattr(tid: i32, from: UserPtr<u32>, flags: u32) = sched::sched_setattr, Partial("no SCHED_DEADLINE; real-time policies are a nice value to the host");
     315 sched_getattr(tid: i32, into: UserAddr, size: u32, flags: u32) = sched::sched_getattr, Full;
@@ -450,7 +450,7 @@ syscalls! {
     448 process_mrelease;
     449 futex_waitv(rows: UserPtr<[u64; 3]>, count: u32, flags: u32, timeout: UserPtr<Timespec>, clock: i32) = futex::futex_waitv, Full;
     450 set_mempolicy_home_node;
-    451 cachestat;
+    451 cachestat(fd: Fd, range: UserPtr<[u64; 2]>, into: UserPtr<[u64; 5]>, flags: u32) = space::cachestat, Partial("of files in memory only");
     452 fchmodat2(from: DirFd, path: UserStr, mode: u32, flags: u32) = attr::fchmodat2, Full;
     453 map_shadow_stack;
     454 futex_wake(address: UserAddr, mask: u64, count: i32, flags: u32) = futex::futex_wake, Full;
