@@ -249,10 +249,8 @@ static void waiting_for_room(void) {
     fcntl(ends[1], F_SETFL, 0);
     fflush(stdout);
     pid_t writer = fork();
-    if (!writer) {
-        show("written by who waited", write(ends[1], block, PAGE + 1));
-        _exit(0);
-    }
+    if (!writer)
+        _exit(write(ends[1], block, PAGE + 1) != PAGE + 1);
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     show("half of a page", read(ends[0], block, PAGE / 2));
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
@@ -261,7 +259,9 @@ static void waiting_for_room(void) {
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     look("a page came");
     show("a page", read(ends[0], block, PAGE));
-    waitpid(writer, NULL, 0);
+    int status = -1;
+    waitpid(writer, &status, 0);
+    show("it ended", status);
     look("all came");
 }
 
