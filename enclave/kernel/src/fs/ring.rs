@@ -33,6 +33,8 @@ pub(crate) const ATOMIC: usize = 4096;
 pub(crate) const SEGMENT: usize = 64 * 1024;
 /// Writes of less are gathered.
 const SMALL: usize = 1024;
+/// Writes of less are frequent: a byte that wakes somebody, a number of events.
+const TINY: usize = 64;
 
 /// What a read does about marks. A small write that is marked is a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -315,7 +317,15 @@ impl<M> Ring<M> {
         promise: Promise,
         mark: &mut Option<M>,
     ) -> Result<usize> {
-        let mut bounce = [0u8; SMALL];
+        // Zeroing all of it takes longer than a byte does.
+        let (mut large, mut tiny);
+        let bounce: &mut [u8] = if promise.len <= TINY {
+            tiny = [0u8; TINY];
+            &mut tiny
+        } else {
+            large = [0u8; SMALL];
+            &mut large
+        };
         let promised = promise.len;
         let result = take_pages(from, bounce.get_mut(..promised).unwrap_or_default(), promise.first);
         let bytes = bounce.get(..*result.as_ref().unwrap_or(&0)).unwrap_or_default();

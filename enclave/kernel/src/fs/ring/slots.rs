@@ -143,15 +143,16 @@ impl Slots {
             && let Some(first) = self.runs.front_mut()
         {
             let slots = first.slots();
-            let read = len.min(first.len);
-            first.start = first.start.saturating_add(read) % PAGE;
-            first.len -= read;
-            len -= read;
-            let left = if first.len == 0 { 0 } else { first.slots() };
-            self.used = self.used.saturating_sub(slots.saturating_sub(left));
-            if left == 0 {
+            if len >= first.len {
+                len -= first.len;
+                self.used = self.used.saturating_sub(slots);
                 self.runs.pop_front();
+                continue;
             }
+            first.start = first.start.saturating_add(len) % PAGE;
+            first.len -= len;
+            self.used = self.used.saturating_sub(slots.saturating_sub(first.slots()));
+            break;
         }
         before.saturating_sub(self.used)
     }
