@@ -17,11 +17,12 @@ enum { THREAD = 1, GROUP, USER };
 
 static void priorities(void) {
     setpgid(0, 0);
+    /* Whoever runs this may be nice, too. */
+    setpriority(PRIO_PROCESS, 0, 10);
     show("at first", ioprio_get(THREAD, 0));
     show("what counts", ioprio_get(GROUP, 0));
-    setpriority(PRIO_PROCESS, 0, 7);
+    setpriority(PRIO_PROCESS, 0, 15);
     show("of who is nice", ioprio_get(GROUP, 0));
-    setpriority(PRIO_PROCESS, 0, 0);
     static const int values[] = {CLASS(2, 7), CLASS(2, 0), CLASS(3, 0), CLASS(3, 5), CLASS(1, 3), CLASS(0, 0), CLASS(0, 1), CLASS(4, 0),
                                  CLASS(7, 0), CLASS(2, 9), CLASS(8, 0), -1};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
