@@ -131,10 +131,12 @@ static void cached(void) {
     count("a device", open("/dev/null", O_RDONLY), 0, 0);
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    (void)arguments;
     setvbuf(stdout, NULL, _IONBF, 0);
     priorities();
     comparing();
-    cached();
+    if (count > 1)
+        cached();
     return 0;
 }

@@ -239,7 +239,6 @@ static void by_others(const char *path, const char *folder) {
 }
 
 int main(int count, char **arguments) {
-    (void)count;
     const char *folder = arguments[1];
     mkdir(folder, 0755);
     if (chdir(folder) != 0)
@@ -258,7 +257,8 @@ int main(int count, char **arguments) {
     flags("folder");
     orders("file");
     descriptors("file");
-    relative();
+    if (count > 2)
+        relative();
     changes("file", "other");
     by_others("file", folder);
     all("in the end", "file");

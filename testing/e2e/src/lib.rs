@@ -83,17 +83,22 @@ pub fn installed(program: &str, package: &str) -> bool {
     is_there
 }
 
+/// The version of the Linux that runs the tests: calls that it lacks cannot be compared.
+#[must_use]
+pub fn linux_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Whether the host's tmpfs keeps extended attributes, of which this user may set all: Linux 6.6 and CAP_SYS_ADMIN. If not: a skip
 /// that says so.
 pub fn tmpfs_has_attributes() -> bool {
     const SYS_ADMIN: u32 = 21;
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let has_them = version >= (6, 6) && capabilities >> SYS_ADMIN & 1 == 1;
+    let has_them = linux_version() >= (6, 6) && capabilities >> SYS_ADMIN & 1 == 1;
     if !has_them {
         eprintln!("SKIPPED: to compare extended attributes of tmpfs takes Linux 6.6 and CAP_SYS_ADMIN");
     }

@@ -1,7 +1,7 @@
 //! The programs of `testing/programs`, compiled in many ways.
 #![forbid(unsafe_code)]
 
-use e2e::{Case, Linked, Run, Toolchain, folder, tmpfs_has_attributes};
+use e2e::{Case, Linked, Run, Toolchain, folder, linux_version, tmpfs_has_attributes};
 use std::path::PathBuf;
 
 const EVERYTHING: [(Toolchain, Linked); 7] = [
@@ -232,7 +232,9 @@ fn pipes_count_pages_as_on_linux() {
 
 #[test]
 fn calls_that_few_make_do_as_on_linux() {
-    same("seldom", &BOTH, |case| case);
+    // cachestat is of Linux 6.5.
+    let cached = if linux_version() >= (6, 5) { &["cached"][..] } else { &[] };
+    same("seldom", &BOTH, |case| case.args(cached));
 }
 
 #[test]
@@ -354,7 +356,9 @@ fn extended_attributes_are_those_of_tmpfs() {
     }
     for way in BOTH {
         let scratch = Scratch::below("/dev/shm", "xattrs");
-        same("xattrs", &[way], |case| case.args([&scratch.0]));
+        // Those relative to a folder are of Linux 6.13.
+        let relative = if linux_version() >= (6, 13) { &["relative"][..] } else { &[] };
+        same("xattrs", &[way], |case| case.args([&scratch.0]).args(relative));
     }
 }
 
