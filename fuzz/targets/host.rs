@@ -12,6 +12,8 @@ mod answers;
 mod platform;
 #[path = "host/program.rs"]
 mod program;
+#[path = "host/ring.rs"]
+mod ring;
 
 use ::platform::HostFd;
 use answers::Answers;
@@ -67,6 +69,7 @@ fuzz_target!(|data: &[u8]| {
             read_only: false,
         }],
         network: Network { publish: Ports::all(), host_loopback: Ports::all() },
+        io_uring: data.len() % 2 == 0,
         ..BootConfig::default()
     };
     let kernel = Kernel::boot(border.clone(), config, BootExtra::default());

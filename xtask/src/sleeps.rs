@@ -33,6 +33,21 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "park_ready",
         "the same, where the host tells of its sockets",
     ),
+    (
+        "enclave/kernel/src/thread/wait.rs",
+        "park_ready",
+        "what `Waiter::rest` is given to sleep in, while the host's Linux sends what was queued",
+    ),
+    (
+        "enclave/kernel/src/net/inet/join.rs",
+        "yield_now",
+        "the host's Linux is at work: it sends what was queued before, as far as the peer reads; each round heeds signals",
+    ),
+    (
+        "enclave/kernel/src/net/inet/ringed/end.rs",
+        "yield_now",
+        "the host's Linux is at work: it ends operations. A thousand times at most",
+    ),
     ("enclave/kernel/src/fs/wait.rs", "host_poll", "the same, where a file stands for a host descriptor"),
     ("enclave/kernel/src/syscall/sched.rs", "yield_now", "`sched_yield(2)`"),
     (

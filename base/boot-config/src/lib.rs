@@ -18,7 +18,7 @@ use network::Network;
 use serde::{Deserialize, Serialize};
 
 /// Version of the blob; a decoder accepts exactly its own.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// First bytes of the blob.
 pub const MAGIC: [u8; 8] = *b"OCCLMCFG";
@@ -47,6 +47,8 @@ pub struct BootConfig {
     pub hostname: String,
     /// Which loopback ports are shared with the host.
     pub network: Network,
+    /// Whether data of the host's streams go through a ring of operations that is shared with the host's Linux, where that has one.
+    pub io_uring: bool,
 }
 
 /// A file system and where it is mounted.
@@ -204,6 +206,7 @@ mod tests {
             },
             hostname: "occlum".into(),
             network: Network { publish: Ports::all(), host_loopback: Ports::default() },
+            io_uring: true,
             ..BootConfig::default()
         }
     }

@@ -188,6 +188,10 @@ ocalls! {
     /// A new socket of the Unix domain, non-blocking and closed on exec, connected to a socket file. a0: folder; in: name of a1 bytes,
     /// which is not followed if it is a link; a2: type.
     ConnectAt = 80;
+    /// Makes the [`crate::ring`] of operations on sockets, or tells where it is. Out: a [`crate::ring::WireRing`].
+    RingOpen = 81;
+    /// Wakes the host's thread of that ring (IORING_ENTER_SQ_WAKEUP).
+    RingWake = 82;
 }
 
 /// [`Ocall::SetTimes`]: leave this time.

@@ -78,7 +78,7 @@ impl Kernel {
         }
         let mounts = Mounts::boot(&platform, &config, &extra)?;
         let statistics = Arc::new(Statistics::new());
-        let host_sockets: Arc<HostSockets> = Arc::default();
+        let host_sockets = Arc::new(HostSockets::new(config.io_uring));
         let memory = Arc::new(Backend::new(
             platform.clone(),
             statistics.clone(),
@@ -133,6 +133,7 @@ impl Kernel {
         let mut report = String::new();
         // Writing to a string cannot fail.
         let _ = self.statistics.report(&mut report);
+        let _ = self.host_sockets.report(&mut report);
         report
     }
 

@@ -42,7 +42,17 @@ impl World {
 
     /// A kernel that shares these loopback ports with its host.
     pub(crate) fn with_network(platform: Arc<FakePlatform>, network: Network) -> Self {
-        let config = BootConfig { entry_points: vec!["/".to_string()], network, ..BootConfig::default() };
+        Self::boot(platform, BootConfig { network, ..BootConfig::default() })
+    }
+
+    /// A kernel that shares a ring with its host, if that has one.
+    pub(crate) fn with_ring(platform: Arc<FakePlatform>) -> Self {
+        let network = Network { publish: Ports::all(), host_loopback: Ports::all() };
+        Self::boot(platform, BootConfig { network, io_uring: true, ..BootConfig::default() })
+    }
+
+    fn boot(platform: Arc<FakePlatform>, config: BootConfig) -> Self {
+        let config = BootConfig { entry_points: vec!["/".to_string()], ..config };
         let kernel = Kernel::boot(platform.clone(), config, BootExtra::default()).unwrap();
         Self { platform, kernel }
     }

@@ -15,6 +15,7 @@ extern crate alloc;
 mod host;
 mod memory;
 mod net;
+mod ring;
 pub mod sync;
 mod thread;
 mod user;
@@ -28,6 +29,7 @@ pub use net::{
     HostAddress, HostBatch, HostInterface, HostMessage, HostNet, HostReadiness, HostReceived, HostSent,
     HostWanted,
 };
+pub use ring::{HostRing, RingEvent};
 pub use thread::{Park, Scheduling, ThreadHandle, Threads};
 pub use user::{CpuidResult, Trap, UserCpu, UserRegisters, VdsoFunctions};
 
@@ -113,6 +115,7 @@ pub trait Platform:
     + HostFiles
     + HostNet
     + HostReadiness
+    + HostRing
     + ImageFile
     + Clocks
     + Entropy

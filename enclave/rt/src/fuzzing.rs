@@ -4,7 +4,7 @@
 //! calling thread, with the same frame and buffer and the same checks of what comes back.
 
 use crate::outside::Outside;
-use crate::{net, readiness};
+use crate::{net, readiness, uring};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -35,6 +35,7 @@ std::thread_local! {
 pub fn install(host: Host) {
     net::forget();
     readiness::forget();
+    uring::forget();
     SHARED.with(|shared| *shared.host.borrow_mut() = Some(host));
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ocall::{Channel, call};
 use crate::runtime::Runtime;
+use crate::uring::Asleep;
 use alloc::vec::Vec;
 use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WirePoll, WireStat, WireStatFs};
 use linux_abi::Errno;
@@ -238,6 +239,11 @@ impl HostFiles for Runtime {
     }
 
     fn host_poll(&self, rows: &mut [HostPoll], deadline_ns: Option<u64>) -> HostResult<usize> {
+        // What the ring of operations brings ends it as an edge does.
+        let asleep = if deadline_ns == Some(0) { None } else { Some(Asleep::begin()) };
+        if matches!(asleep, Some(None)) {
+            return Err(HostError(Errno::EINTR));
+        }
         let channel = channel()?;
         let mut wire: Vec<WirePoll> =
             rows.iter().map(|row| WirePoll { fd: row.fd.0, events: row.events, revents: 0 }).collect();

@@ -10,7 +10,7 @@
 //! * [`copy`]: user memory, with a fix-up instead of a crash.
 //! * [`outside`]: host memory: ranges checked to lie outside ELRANGE, copied and never referenced.
 //! * [`sgx`]: the ENCLU leaves.
-//! * [`ocall`], [`host`], [`net`], [`readiness`], [`pages`], [`slots`], [`clock`], [`random`], [`heap`]: the services built on them.
+//! * [`ocall`], [`host`], [`net`], [`readiness`], [`uring`], [`pages`], [`slots`], [`clock`], [`random`], [`heap`]: the services built on them.
 //!
 //! # Invariants
 //!
@@ -42,6 +42,7 @@ mod readiness;
 pub mod runtime;
 pub mod sgx;
 mod slots;
+mod uring;
 pub mod user;
 mod xstate;
 

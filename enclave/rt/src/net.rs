@@ -38,6 +38,11 @@ pub(crate) fn forget() {
     OPEN.lock().clear();
 }
 
+/// A socket is not the kernel's any more: the host may give its number again. False: it was not.
+pub(crate) fn disown(fd: HostFd) -> bool {
+    OPEN.lock().remove(&fd.0)
+}
+
 const EIO: HostError = HostError(Errno::EIO);
 
 /// Takes a socket from the host.
@@ -350,7 +355,7 @@ impl HostNet for Runtime {
 
     fn host_close_socket(&self, fd: HostFd) {
         // Out of the set before the host can give the number again.
-        if OPEN.lock().remove(&fd.0) {
+        if disown(fd) {
             let _ = call(Ocall::Close, [raw(fd), 0, 0, 0, 0, 0], 0);
         }
     }

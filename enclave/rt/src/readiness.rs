@@ -10,6 +10,7 @@ use crate::host::raw;
 use crate::ocall::call;
 use crate::outside::Outside;
 use crate::runtime::Runtime;
+use crate::uring::Asleep;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 use edge_abi::ecall::HostRange;
 use edge_abi::ocall::Ocall;
@@ -120,6 +121,11 @@ impl HostReadiness for Runtime {
     }
 
     fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
+        // Who only has the host report does not sleep.
+        let asleep = if deadline_ns == Some(0) { None } else { Some(Asleep::begin()) };
+        if matches!(asleep, Some(None)) {
+            return Park::Woken;
+        }
         match call(Ocall::ParkReady, [deadline_ns.unwrap_or(u64::MAX), 0, 0, 0, 0, 0], 1) {
             Ok(1) => Park::TimedOut,
             _ => Park::Woken,

@@ -166,6 +166,27 @@ impl HostReadiness for Border {
     }
 }
 
+impl HostRing for Border {
+    same! { runtime:
+        fn ring_open() -> HostResult<()>;
+        fn ring_receive(fd: HostFd, token: u64) -> HostResult<()>;
+        fn ring_send(fd: HostFd, token: u64, data: &[u8], more: bool) -> HostResult<()>;
+        fn ring_await_room(fd: HostFd, token: u64) -> HostResult<()>;
+        fn ring_cancel(fd: HostFd) -> HostResult<()>;
+        fn ring_close(fd: HostFd);
+        fn ring_kick();
+    }
+
+    fn ring_take(&self, each: &mut dyn FnMut(u64, RingEvent)) -> usize {
+        Runtime.ring_take(&mut |token, event| {
+            if let RingEvent::Received(Ok(data)) = &event {
+                assert!(data.len() <= 65_536);
+            }
+            each(token, event);
+        })
+    }
+}
+
 impl Threads for Border {
     same! { fake:
         fn current() -> ThreadHandle;

@@ -170,6 +170,9 @@ pub(crate) struct Try {
     /// Pack this file, folder or program of PATH too [repeatable]
     #[arg(long, value_name = "PATH")]
     pub(crate) with: Vec<PathBuf>,
+    /// Share a ring of operations with the host's Linux: TCP without exits, for a processor that is always busy
+    #[arg(long)]
+    pub(crate) io_uring: bool,
     /// The author's private key in PEM; default: your own, made when first needed
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,

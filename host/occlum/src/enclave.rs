@@ -62,6 +62,7 @@ pub(crate) fn boot_config(config: &Config, image: Hash, hostname: &str) -> BootC
         allow_host_mounts: false,
         hostname: hostname.to_owned(),
         network: config.network.clone(),
+        io_uring: config.io_uring,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::readiness::Readiness;
 use crate::slot::{Slot, Slots};
 use crate::sweep::{Found, Sweeper};
 use crate::timer::Timer;
+use crate::uring::Rings;
 use crate::{cpuid, ocalls, signals};
 use edge_abi::EDGE_VERSION;
 use edge_abi::ecall::{
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) timer: Timer,
     pub(crate) pool: Pool,
     pub(crate) readiness: Readiness,
+    pub(crate) rings: Rings,
     pub(crate) slots: Slots,
     sweeper: Sweeper,
     counts: Vec<AtomicU64>,
@@ -125,6 +127,7 @@ impl Enclave {
             timer: Timer::new(),
             pool: Pool::default(),
             readiness: Readiness::default(),
+            rings: Rings::default(),
             slots,
             sweeper: Sweeper::new(),
             counts: (0..=highest_ocall()).map(|_| AtomicU64::new(0)).collect(),

@@ -6,7 +6,7 @@
 //! * [`Enclave::load`] builds a signed enclave on an [`sgx_device::SgxDevice`] and starts its LibOS.
 //! * [`Enclave::run`] creates a process and runs it to its end on the calling thread.
 //! * [`slot`]: one per TCS: the frame and buffer through which a thread talks, and how it sleeps.
-//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`alerts`], [`epoll`], [`park`]: what the enclave may ask for.
+//! * [`ocalls`], [`files`], [`sockets`], [`readiness`], [`uring`], [`alerts`], [`epoll`], [`park`]: what the enclave may ask for.
 //! * [`signals`]: SIGINT and its kind are passed to the program; SIGPIPE is ignored.
 //!
 //! * [`pool`]: host threads, kept for the next LibOS thread.
@@ -30,6 +30,7 @@ mod sockets;
 mod sweep;
 mod threads;
 mod timer;
+mod uring;
 
 pub use enclave::{Enclave, LoadOptions, LogSink, ProcessOptions, WaitStatus};
 pub use error::PalError;

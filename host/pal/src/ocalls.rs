@@ -6,6 +6,7 @@ use crate::park::{FOREVER, clock_ns};
 use crate::schedule;
 use crate::slot::Slot;
 use crate::sockets;
+use edge_abi::ecall::LogLevel;
 use edge_abi::ocall::{ClockSample, EdgeFrame, Ocall, WirePoll};
 use edge_abi::readiness::AT_ONCE;
 use linux_abi::Errno;
@@ -132,6 +133,15 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             }
             shared.readiness.answer(&shared.slots, slot, call, &frame.args)
         }
+        Ocall::RingOpen => {
+            let tell = |error: &std::io::Error| {
+                let text = format!("no ring of operations with the host's Linux, so each is a call: {error}");
+                (shared.log)(LogLevel::Warn as u64, &text);
+            };
+            shared.rings.open(tell)?.write_to_prefix(buffer).map_err(|_| libc::EMSGSIZE)?;
+            Ok(0)
+        }
+        Ocall::RingWake => shared.rings.wake(),
         Ocall::ParkReady => Ok(u64::from(shared.readiness.park(&shared.slots, slot, a0))),
         Ocall::Accept | Ocall::Receive | Ocall::ReceiveMessage | Ocall::ReceiveMessages => {
             shared.readiness.note_use(slot, a0);

@@ -41,6 +41,7 @@ use crate::park::{FOREVER, monotonic_ns};
 use crate::slot::{Slot, Slots};
 use edge_abi::ocall::{Ocall, WirePoll};
 use edge_abi::readiness::{AT_ONCE, HEAD_AT, RECORDS, RECORDS_AT, RING_LEN, TAIL_AT, WireReady};
+use edge_abi::ring;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -238,7 +239,10 @@ impl Readiness {
                 let fd = descriptor(args[0])?;
                 let waiter = u32::try_from(args[2]).map_err(|_| libc::EINVAL)?;
                 self.watch(instance, slots, (fd, args[1]), waiter)?;
-                if let Some(watched) = instance.watched(fd) {
+                // Whoever looks after the common instance hears of operations for all.
+                if args[1] != ring::TOKEN
+                    && let Some(watched) = instance.watched(fd)
+                {
                     watched.user.store(slot.number(), Ordering::SeqCst);
                 }
                 Ok(ready_now(slot, fd))

@@ -109,6 +109,7 @@ impl Case {
         command
             .args(self.runner.iter().map(|_| occlum()))
             .arg("try")
+            .args(more_flags())
             .args(&self.flags)
             .arg(&self.program)
             .args(&self.arguments);
@@ -236,6 +237,12 @@ pub fn watch(child: &Child) {
 /// Runs the `occlum` command itself in `folder`.
 pub fn occlum_in(folder: &Path, arguments: &[&str]) -> Run {
     run_to_end(occlum_command().args(arguments).current_dir(folder))
+}
+
+/// Flags of `occlum try` that all runs get: the words of `$OCCLUM_TRY_FLAGS`.
+pub(crate) fn more_flags() -> Vec<String> {
+    let words = std::env::var("OCCLUM_TRY_FLAGS").unwrap_or_default();
+    words.split_whitespace().map(str::to_owned).collect()
 }
 
 /// The `occlum` command with the cache and the key of the tests.

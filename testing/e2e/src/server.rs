@@ -1,6 +1,7 @@
 //! Servers of tests: in an enclave or native, and clients outside of both.
 
 use crate::occlum_command;
+use crate::run::more_flags;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -35,7 +36,7 @@ impl Server {
     /// As [`Server::start`].
     pub fn with_flags(port: u16, folder: &Path, flags: &[&str], command: &[&str]) -> Self {
         let mut try_it = occlum_command();
-        try_it.arg("try").args(flags).args(command);
+        try_it.arg("try").args(more_flags()).args(flags).args(command);
         Self::spawn(port, folder, try_it)
     }
 

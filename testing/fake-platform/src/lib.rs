@@ -10,6 +10,7 @@ mod cpu;
 mod files;
 mod memory;
 mod net;
+mod ring;
 
 use files::Files;
 use memory::Memory;

@@ -1,5 +1,6 @@
 //! A network in memory: TCP and UDP between sockets of one platform, and a host that lies when a test wants it to.
 
+use crate::ring::Ring;
 use crate::{CURRENT, FakePlatform, lock};
 use linux_abi::Errno;
 use linux_abi::net::option::{SOL_SOCKET, socket};
@@ -15,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const POLLIN: u16 = 1;
-const POLLOUT: u16 = 4;
+pub(crate) const POLLOUT: u16 = 4;
 const POLLERR: u16 = 8;
 const POLLHUP: u16 = 0x10;
 const POLLRDHUP: u16 = 0x2000;
@@ -102,6 +103,7 @@ pub(crate) struct Net {
     files: BTreeMap<Vec<u8>, VecDeque<i32>>,
     /// Whether a connection is made later than `connect` returns.
     is_slow: bool,
+    pub(crate) ring: Ring,
 }
 
 fn fail<T>(errno: Errno) -> HostResult<T> {
@@ -221,7 +223,17 @@ impl Net {
         Ok(data.len())
     }
 
-    fn receive(&mut self, fd: HostFd, wanted: usize, flags: u32) -> HostResult<HostReceived> {
+    pub(crate) fn send_now(&mut self, fd: HostFd, data: &[u8]) -> HostResult<usize> {
+        self.send(fd, &HostAddress::NONE, data)
+    }
+
+    /// Whether a stream takes more, or says why not.
+    pub(crate) fn has_room(&self, fd: i32) -> bool {
+        let other = self.sockets.get(&fd).and_then(|socket| self.sockets.get(&socket.other?));
+        other.is_none_or(|other| other.inbox.iter().map(|(_, part)| part.len()).sum::<usize>() < WINDOW)
+    }
+
+    pub(crate) fn receive(&mut self, fd: HostFd, wanted: usize, flags: u32) -> HostResult<HostReceived> {
         let flags = MessageFlags::from_bits_truncate(flags);
         let is_peek = flags.contains(MessageFlags::PEEK);
         let socket = self.get(fd)?;
@@ -315,7 +327,7 @@ impl FakePlatform {
     }
 
     /// Runs a call on the network and wakes who sleeps for it.
-    fn net<T>(&self, act: impl FnOnce(&mut Net) -> T) -> T {
+    pub(crate) fn net<T>(&self, act: impl FnOnce(&mut Net) -> T) -> T {
         let value = act(&mut lock(&self.net));
         let _sleepers = lock(&self.sleepers);
         self.woken.notify_all();
@@ -610,6 +622,8 @@ impl HostReadiness for FakePlatform {
 
     fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
         let me = ThreadHandle(CURRENT.with(Cell::get));
-        self.sleep_for_net(deadline_ns, |net| net.fetch(me))
+        self.sleep_for_net(deadline_ns, |net| {
+            net.fetch(me) || (deadline_ns != Some(0) && net.has_operations_done())
+        })
     }
 }

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 use kbase::sync::{Mutex, MutexGuard};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use slots::{Promise, Slots};
-use state::Segment;
+use state::{SPARES, Segment};
 use vfs::{Readiness, ReadinessNotifier};
 
 /// Writes up to this size are not interleaved with others (PIPE_BUF).
@@ -77,6 +77,7 @@ impl<M> Ring<M> {
         let state = RingState {
             segments: VecDeque::new(),
             spares: [const { Vec::new() }; 2],
+            most_spares: SPARES,
             len: 0,
             promised: 0,
             received: 0,
@@ -217,6 +218,25 @@ impl<M> Ring<M> {
             }
             done = end;
         }
+    }
+
+    /// Queues bytes of the kernel's own, whether or not there is room.
+    pub(crate) fn queue_own(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.state.lock();
+            state.len = state.len.saturating_add(bytes.len());
+            if bytes.len() < SMALL {
+                state.queue_small(&bytes, &mut None);
+            } else {
+                let end = bytes.len();
+                let buffer = bytes.into_boxed_slice();
+                state.segments.push_back(Segment { buffer, start: 0, end, mark: None });
+            }
+        }
+        self.reader.broadcast(&Readiness::IN);
     }
 
     /// Whether the next byte is marked.

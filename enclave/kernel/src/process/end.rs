@@ -109,9 +109,26 @@ impl Kernel {
         };
         process.ended.dequeue(waker);
         self.processes.remove_process(process.pid);
+        self.settle_streams(thread);
         status
     }
+
+    /// Waits until the host has what programs sent before they closed, but not for ever: when it hears that a program has ended,
+    /// it may take the enclave away.
+    fn settle_streams(&self, thread: &Thread) {
+        let sockets = &self.host_sockets;
+        let platform = &**self.platform();
+        let until = platform.monotonic_ns().saturating_add(SETTLE_NS);
+        sockets.dispatch(platform);
+        while sockets.streams.are_closing() && platform.monotonic_ns() < until {
+            self.park(thread, sockets.streams.limit(platform, Some(until)));
+            sockets.dispatch(platform);
+        }
+    }
 }
+
+/// How long the end of a program waits for what it sent, in nanoseconds.
+const SETTLE_NS: u64 = 10_000_000_000;
 
 impl Kernel {
     /// Takes the edges that the host has told of, and passes them on.

@@ -50,7 +50,8 @@ const MEMORY_HINT: &str = "give it more with `--memory SIZE` (in an instance: ra
 pub(crate) fn run(args: cli::Try) -> Result<u8> {
     let cwd = std::env::current_dir().user(|| "cannot tell the current folder")?;
     let mounts = mounts(&args.mount, &cwd)?;
-    let config = config(args.memory.as_deref())?;
+    let mut config = config(args.memory.as_deref())?;
+    config.io_uring = args.io_uring;
     let request = request(&args, &cwd)?;
     if is_kernels(&request.program) {
         return Err(Error::user(format!("cannot run `{}` in an enclave", request.program.display()))

@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) metadata: Metadata,
     /// Which loopback ports are shared with the host.
     pub(crate) network: Network,
+    /// Whether data of the host's streams go through a ring of operations that is shared with the host's Linux.
+    pub(crate) io_uring: bool,
     pub(crate) mounts: Vec<Mount>,
     /// What was accepted but has no effect.
     pub(crate) obsolete: Vec<Obsolete>,
@@ -123,6 +125,8 @@ const MAX_USER_SPACE: u64 = edge_abi::layout::USER_END - edge_abi::layout::USER_
 const MAX_KERNEL_HEAP: u64 = edge_abi::layout::HEAP_END - edge_abi::layout::HEAP_BASE;
 /// Below this the page cache cannot do its work.
 const MIN_KERNEL_HEAP: u64 = 1 << 30;
+/// What `feature.io_uring` may be at most.
+const MOST_RINGS: u64 = 16;
 const DEFAULT_STACK: u64 = 8 << 20;
 
 impl Default for Config {
@@ -146,6 +150,7 @@ impl Default for Config {
                 ext_prod_id: [0; 16],
             },
             network: Network::default(),
+            io_uring: false,
             mounts: default_mounts(),
             obsolete: Vec::new(),
         }
@@ -265,7 +270,7 @@ fn read(root: &json::Node, findings: &Findings) -> Config {
     let mut config = Config::default();
     let mut top = Object::new(root, "", findings);
     let feature = top.object("feature");
-    let grows = feature.is_some_and(read_feature);
+    let grows = feature.is_some_and(|object| read_feature(object, &mut config.io_uring));
     if let Some(object) = top.object("resource_limits") {
         read_limits(object, &mut config.limits, grows, findings);
     }
@@ -294,11 +299,12 @@ fn read(root: &json::Node, findings: &Findings) -> Config {
 }
 
 /// Whether `user_space_size` is where memory starts and not where it ends.
-fn read_feature(mut object: Object<'_>) -> bool {
+fn read_feature(mut object: Object<'_>, io_uring: &mut bool) -> bool {
     let grows = object.boolean("enable_edmm").unwrap_or(false);
+    // It was a number of rings. There is one.
+    *io_uring = object.switch("io_uring", MOST_RINGS);
     object.obsolete("amx", "AMX state is not part of the enclave's XFRM");
     object.obsolete("pkru", "the LibOS does not depend on protection keys");
-    object.obsolete("io_uring", "there is no ring of calls: each call of the host is an exit of its own");
     object.obsolete("enable_posix_shm", "shared mappings are always there");
     object.finish();
     grows

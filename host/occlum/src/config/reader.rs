@@ -181,6 +181,15 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Whether a feature is on: a boolean, or a number from 0 (off) to `max`. Off if it is absent.
+    pub(crate) fn switch(&mut self, field: &'static str, max: u64) -> bool {
+        match self.node(field).map(|node| &node.value) {
+            Some(Value::Bool(on)) => *on,
+            Some(_) => self.number(field, max).is_some_and(|number| number > 0),
+            None => false,
+        }
+    }
+
     /// Accepts a field of older versions that means nothing any more. A value that asks for nothing needs no note.
     pub(crate) fn obsolete(&mut self, field: &'static str, why: &'static str) {
         let Some(node) = self.node(field) else { return };

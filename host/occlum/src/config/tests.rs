@@ -42,6 +42,14 @@ const OLDER: &str = r#"{
 }"#;
 
 #[test]
+fn a_ring_is_a_number_of_older_versions_or_a_boolean() {
+    let is_on = |value: &str| config(&format!("{{\"feature\": {{\"io_uring\": {value}}}}}")).io_uring;
+    assert!(!config("{}").io_uring && !is_on("0") && !is_on("false"));
+    assert!(is_on("1") && is_on("16") && is_on("true"));
+    assert!(fails(r#"{"feature": {"io_uring": 17}}"#).contains("from 0 to 16"));
+}
+
+#[test]
 fn the_older_format_is_taken_as_it_is_with_notes_on_what_is_obsolete() {
     let config = config(OLDER);
     assert_eq!(config.limits.user_space, 300 << 20);

@@ -69,6 +69,7 @@ fn shared(threads: u64, enter: impl Fn(&mut EnclaveRun) -> Exit + Send + Sync + 
         timer: Timer::new(),
         pool: Pool::default(),
         readiness: Readiness::default(),
+        rings: Rings::default(),
         slots,
         sweeper: Sweeper::new(),
         counts: Vec::new(),

@@ -31,7 +31,9 @@ impl Server {
             World::Enclave => Command::new(occlum()?),
         };
         if world == World::Enclave {
-            start.args(["try", "--stats", "--with"]).arg(folder).arg(program);
+            let more = std::env::var("OCCLUM_TRY_FLAGS").unwrap_or_default();
+            start.args(["try", "--stats"]).args(more.split_whitespace());
+            start.arg("--with").arg(folder).arg(program);
         }
         start
             .args(arguments)

@@ -7,12 +7,14 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Buffers of each size that are kept for reuse: of [`ATOMIC`] and of [`SEGMENT`] bytes.
-const SPARES: [usize; 2] = [8, 2];
+pub(super) const SPARES: [usize; 2] = [8, 2];
 
 pub(crate) struct RingState<M> {
     pub(super) segments: VecDeque<Segment<M>>,
     /// Buffers of [`ATOMIC`] and of [`SEGMENT`] bytes.
     pub(super) spares: [Vec<Box<[u8]>>; 2],
+    /// How many of each are kept.
+    pub(super) most_spares: [usize; 2],
     /// Bytes queued, in the hands of a reader, or promised to a writer.
     pub(super) len: usize,
     /// Of those, bytes promised to writers.
@@ -118,8 +120,13 @@ impl<M> RingState<M> {
         }
     }
 
+    /// How many buffers of [`ATOMIC`] and of [`SEGMENT`] bytes are kept for reuse.
+    pub(crate) const fn keep_spares(&mut self, most: [usize; 2]) {
+        self.most_spares = most;
+    }
+
     pub(super) fn recycle(&mut self, buffer: Box<[u8]>) {
-        let ([pages, large], [most_pages, most_large]) = (&mut self.spares, SPARES);
+        let ([pages, large], [most_pages, most_large]) = (&mut self.spares, self.most_spares);
         match buffer.len() {
             ATOMIC if pages.len() < most_pages => pages.push(buffer),
             SEGMENT if large.len() < most_large => large.push(buffer),

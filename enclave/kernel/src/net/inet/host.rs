@@ -3,6 +3,7 @@
 //! Its calls never wait: who may wait passes a function that does ([`Wait`]). Time limits are the [`super::InetSocket`]'s.
 
 use super::bounce::Bounce;
+use super::join::Joining;
 use super::readiness::{HostSockets, Pollee};
 use crate::fs::SignalDriven;
 use crate::fs::wait::ALWAYS;
@@ -48,9 +49,9 @@ struct Signalling {
 pub(crate) struct HostSocket {
     me: Weak<Self>,
     pub(super) platform: Arc<dyn Platform>,
-    sockets: Arc<HostSockets>,
+    pub(super) sockets: Arc<HostSockets>,
     pub(super) fd: HostFd,
-    family: u16,
+    pub(super) family: u16,
     kind: u32,
     /// Who is told of edges.
     notifier: Arc<ReadinessNotifier>,
@@ -61,6 +62,7 @@ pub(crate) struct HostSocket {
     pub(super) pollee: Pollee,
     signalling: Signalling,
     is_connecting: AtomicBool,
+    pub(super) joining: Joining,
 }
 
 impl HostSocket {
@@ -99,6 +101,7 @@ impl HostSocket {
             pollee: Pollee::new(),
             signalling: Signalling::default(),
             is_connecting: AtomicBool::new(false),
+            joining: Joining::default(),
         })
     }
 
@@ -148,6 +151,8 @@ impl HostSocket {
                 let its = (self.family, self.kind);
                 let new = Self::new(&self.platform, &self.sockets, &Arc::default(), fd, its);
                 let peer = self.address_of_host(peer)?;
+                new.joining.inherit(&self.joining);
+                new.join();
                 Ok((new, peer))
             }
             Err(error) => {
@@ -166,6 +171,10 @@ impl HostSocket {
     /// EHOSTUNREACH, ETIMEDOUT, ECONNRESET; EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EPERM; EINTR or ERESTARTSYS a signal came.
     pub(crate) fn connect(&self, address: &[u8], wait: Wait<'_>) -> Result<()> {
         let address = self.address_of_program(address)?;
+        if address.as_bytes().starts_with(&family::UNSPEC.to_le_bytes()) {
+            // It dissolves the connection.
+            self.leave();
+        }
         let mut was_begun = self.is_connecting.load(Ordering::Relaxed);
         loop {
             let before = self.pollee.before();
@@ -176,7 +185,9 @@ impl HostSocket {
             if !is_under_way {
                 // The call that finds it done, or failed, also brings the host's socket into that state.
                 self.pollee.is_unsure(before);
-                return Ok(result?);
+                result?;
+                self.join();
+                return Ok(());
             }
             if !was_begun {
                 // It was ready for everything, as an unconnected socket is.
@@ -209,6 +220,9 @@ impl HostSocket {
     pub(crate) fn shutdown(&self, how: u32) -> Result<()> {
         if how > shut::RDWR {
             bail!(EINVAL, "no such direction");
+        }
+        if let Some(stream) = self.stream() {
+            return stream.shutdown(how);
         }
         let before = self.pollee.before();
         self.platform.host_shutdown(self.fd, how)?;
@@ -266,6 +280,10 @@ impl HostSocket {
     /// Signals the owner of the file from now on, also while all threads run their programs. False if the host cannot watch it.
     pub(crate) fn signal(&self, owner: Weak<SignalDriven>) -> bool {
         *self.signalling.owner.lock() = owner;
+        if !self.leave() {
+            // Its notifier tells of what the ring brings.
+            return true;
+        }
         if self.signalling.is_on.swap(true, Ordering::SeqCst) {
             return true;
         }
@@ -288,6 +306,9 @@ impl HostSocket {
 
     /// Has the host watch the socket from now on, for a thread or for any. False if it cannot.
     pub(crate) fn watch_for(&self, waiter: Option<ThreadHandle>) -> bool {
+        if self.stream().is_some() {
+            return true;
+        }
         let Some(token) = self.begin_token() else { return self.watched_token().is_some() };
         self.waiter.store(number_of(waiter), Ordering::SeqCst);
         self.tell_host(token, waiter)
@@ -332,6 +353,9 @@ impl HostSocket {
 
     /// A thread, or any, waits for it from now on. Where that is another than before, the host is to tell all.
     pub(crate) fn is_awaited_by(&self, thread: Option<ThreadHandle>) {
+        if self.stream().is_some() {
+            return;
+        }
         if !self.is_watched() {
             self.watch_for(thread);
             return;
@@ -362,6 +386,15 @@ impl HostSocket {
         self.watched_token().is_some()
     }
 
+    /// Nobody is told of edges any more.
+    pub(super) fn ends_watch(&self) {
+        if let Some(token) = self.watched_token() {
+            self.token.store(UNWATCHED, Ordering::SeqCst);
+            self.sockets.remove(token);
+            self.platform.unwatch(self.fd);
+        }
+    }
+
     /// What the host says that the socket is ready for.
     fn ask_host(&self) -> Readiness {
         let events = Readiness::IN | Readiness::OUT | Readiness::PRI | Readiness::RDHUP;
@@ -383,13 +416,26 @@ impl Drop for HostSocket {
         if let Some(token) = self.watched_token() {
             self.sockets.remove(token);
         }
-        self.platform.host_close_socket(self.fd);
+        match self.stream() {
+            Some(stream) => stream.close(),
+            None => self.platform.host_close_socket(self.fd),
+        }
     }
 }
 
 impl HostSocket {
     /// What could be done without blocking.
     pub(crate) fn ready(&self) -> Readiness {
+        if let Some(stream) = self.stream() {
+            return stream.ready();
+        }
+        if self.left_behind().is_some() {
+            return Readiness::IN | self.ready_at_host();
+        }
+        self.ready_at_host()
+    }
+
+    fn ready_at_host(&self) -> Readiness {
         if !self.is_watched() {
             return self.ask_host();
         }
@@ -410,6 +456,9 @@ impl HostSocket {
 
     /// Whether it may be ready for one of `events`, as far as is known.
     pub(super) fn may_be(&self, events: Readiness) -> bool {
+        if let Some(stream) = self.stream() {
+            return stream.ready().intersects(events | ALWAYS);
+        }
         if !self.is_watched() {
             return true;
         }
@@ -419,7 +468,7 @@ impl HostSocket {
 
     /// The descriptor to poll, of a socket that the host could not watch.
     pub(crate) fn unwatchable(&self) -> Option<HostFd> {
-        (self.token.load(Ordering::SeqCst) == UNWATCHABLE).then_some(self.fd)
+        (self.stream().is_none() && self.token.load(Ordering::SeqCst) == UNWATCHABLE).then_some(self.fd)
     }
 
     /// `ioctl(2)` that answers with a number.
@@ -427,9 +476,11 @@ impl HostSocket {
     /// # Errors
     /// What the host reports.
     pub(crate) fn number(&self, request: u32) -> Result<u32> {
-        let mut value = [0; 4];
-        self.platform.host_ioctl(self.fd, request, &mut value)?;
-        Ok(u32::from_le_bytes(value))
+        self.number_with_stream(request, |request| {
+            let mut value = [0; 4];
+            self.platform.host_ioctl(self.fd, request, &mut value)?;
+            Ok(u32::from_le_bytes(value))
+        })
     }
 
     /// `getsockopt(2)`: fills `value` and returns the length of what there is.
@@ -437,6 +488,9 @@ impl HostSocket {
     /// # Errors
     /// ENOPROTOOPT no such option, or it does not pass; EINVAL the value is too short.
     pub(crate) fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
+        if let Some(len) = self.error_of_stream(level, option, value) {
+            return Ok(len);
+        }
         let before = self.pollee.before();
         let len = self.platform.host_get_option(self.fd, level, option, value)?;
         if (level, option) == (SOL_SOCKET, socket::ERROR) {
@@ -451,6 +505,8 @@ impl HostSocket {
     /// # Errors
     /// ENOPROTOOPT no such option, or it does not pass; and what the host reports.
     pub(super) fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
-        Ok(self.platform.host_set_option(self.fd, level, option, value)?)
+        self.platform.host_set_option(self.fd, level, option, value)?;
+        self.note_option(level, option, value);
+        Ok(())
     }
 }

@@ -44,9 +44,24 @@ impl HostSocket {
         flags: MessageFlags,
         wait: Wait<'_>,
     ) -> Result<usize> {
+        if let Some(stream) = self.stream() {
+            return self.send_in_ring(stream, from, flags, wait);
+        }
+        let sent = self.send_by_call(from, sendable(flags)?, wait);
+        self.join_if_connected(&sent);
+        sent
+    }
+
+    /// Sends by calls.
+    pub(super) fn send_by_call(
+        &self,
+        from: &mut dyn ByteSource,
+        flags: MessageFlags,
+        wait: Wait<'_>,
+    ) -> Result<usize> {
         let mut bounce = self.bounce();
         self.fill(&mut bounce, from)?;
-        self.send_all(bounce, 0, from, sendable(flags)?, wait)
+        self.send_all(bounce, 0, from, flags, wait)
     }
 
     /// Takes what crosses the border at once.
@@ -123,6 +138,9 @@ impl HostSocket {
         if to.is_empty() && control.is_empty() {
             return self.send_plain(from, flags, wait);
         }
+        if let Some(stream) = self.stream() {
+            self.is_all_sent(stream, wait)?;
+        }
         let flags = sendable(flags)?;
         check_control(control)?;
         let to = self.address_of_program(to)?;
@@ -158,6 +176,16 @@ impl HostSocket {
         wait: Wait<'_>,
     ) -> Result<usize> {
         let host_flags = receivable(flags)?;
+        if let Some(stream) = self.stream()
+            && !flags.contains(MessageFlags::OOB)
+        {
+            return stream.receive_all(into, flags, wait);
+        }
+        if let Some(stream) = self.left_behind()
+            && !flags.contains(MessageFlags::OOB)
+        {
+            return stream.take(into, flags.contains(MessageFlags::PEEK));
+        }
         let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB | MessageFlags::ERRQUEUE);
         let wants_all = flags.contains(MessageFlags::WAITALL) && self.is_stream() && takes;
         let mut done = 0usize;
@@ -235,7 +263,8 @@ impl HostSocket {
         flags: MessageFlags,
         wait: Wait<'_>,
     ) -> Result<Received> {
-        if self.is_stream() && control_room == 0 && !flags.contains(MessageFlags::ERRQUEUE) {
+        let wants_no_control = control_room == 0 || self.stream().is_some() || self.left_behind().is_some();
+        if self.is_stream() && wants_no_control && !flags.contains(MessageFlags::ERRQUEUE) {
             let len = self.receive_plain(into, flags, wait)?;
             return Ok(Received { len, ..Received::default() });
         }

@@ -20,6 +20,7 @@
 //! * [`option`]: options, here and of the host.
 //! * [`socket`]: the calls of `socket(2)`.
 //! * [`readiness`]: what a host's socket is ready for, and who is told.
+//! * [`ringed`], [`streams`], [`join`]: streams of the host whose data go through the ring of operations; all of them; who is one.
 //! * [`listing`]: what `/proc/net` tells.
 //! * [`interfaces`], [`netlink`]: what the host says of its network.
 //!
@@ -33,13 +34,16 @@ mod endpoint;
 pub(crate) mod host;
 pub(crate) mod interfaces;
 pub(crate) mod io;
+mod join;
 pub(crate) mod listing;
 pub(crate) mod netlink;
 mod option;
 mod ports;
 pub(crate) mod readiness;
+mod ringed;
 mod socket;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 

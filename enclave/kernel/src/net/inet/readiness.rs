@@ -17,6 +17,7 @@
 
 use super::bounce::Bounces;
 use super::host::HostSocket;
+use super::streams::Streams;
 use crate::Ctx;
 use alloc::sync::Weak;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -35,15 +36,43 @@ pub(crate) struct HostSockets {
     /// How often nobody asked the host since somebody did.
     unasked: AtomicU32,
     bounces: Bounces,
+    /// Those whose data go through the ring of operations.
+    pub(crate) streams: Streams,
 }
 
 /// How many times in a row somebody may be content with what is known to be ready.
 const SELDOM: u32 = 8;
+/// The same where the ring tells of most that happens: only new connections, and what is not a connection, have to be asked for.
+const RARELY: u32 = 64;
+/// How often somebody looks at what became of what is being sent, before it sleeps.
+const SETTLES: u32 = 16;
 
 impl HostSockets {
+    /// Those of a kernel, which has a ring of operations if the host makes one and `uses_ring`.
+    pub(crate) fn new(uses_ring: bool) -> Self {
+        Self { streams: Streams::new(uses_ring), ..Self::default() }
+    }
+
     /// Whether a thread that waits may wait for the host.
     pub(crate) fn are_watched(&self) -> bool {
+        self.asks_host() || !self.streams.is_empty()
+    }
+
+    /// Whether the host may know of edges that it has not told.
+    fn asks_host(&self) -> bool {
         self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Writes how many operations of the ring there were, if there were any.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub(crate) fn report(&self, into: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let counts = self.streams.counts();
+        counts
+            .iter()
+            .filter(|(_, value)| *value != 0)
+            .try_for_each(|(name, value)| writeln!(into, "{name} {value}"))
     }
 
     pub(super) const fn bounces(&self) -> &Bounces {
@@ -67,23 +96,36 @@ impl HostSockets {
         drop(removed);
     }
 
-    /// Passes on the edges that the host has told of. Does not leave the enclave but to wake sleepers.
+    /// Passes on the edges that the host has told of, and what became of operations of the ring. Does not leave the enclave but
+    /// to wake sleepers.
     pub(crate) fn dispatch(&self, platform: &dyn Platform) -> usize {
-        platform.take_readiness(&mut |token, events| {
+        let edges = platform.take_readiness(&mut |token, events| {
             let socket = self.watched.lock().get(&token).and_then(Weak::upgrade);
             if let Some(socket) = socket {
                 socket.on_edge(Readiness::from_bits_truncate(events));
             }
-        })
+        });
+        edges.saturating_add(self.streams.dispatch(platform))
+    }
+
+    /// Whether all that is being sent is sent soon, and nothing comes of it.
+    pub(crate) fn settles(&self, platform: &dyn Platform) -> bool {
+        // A host that goes on telling is left.
+        for _ in 0..SETTLES {
+            if self.streams.settle(platform) == 0 {
+                break;
+            }
+        }
+        !self.streams.are_sending()
     }
 
     /// Has the host tell what it knows, and passes that on: one exit. To be called by who says what is ready without having
     /// slept. Returns whether there is anything to ask about.
     pub(crate) fn fetch(&self, platform: &dyn Platform) -> bool {
-        if !self.are_watched() {
-            return false;
+        let told = self.dispatch(platform);
+        if !self.asks_host() {
+            return told > 0;
         }
-        self.dispatch(platform);
         platform.park_ready(Some(0));
         self.dispatch(platform);
         true
@@ -95,7 +137,8 @@ impl HostSockets {
         if !self.are_watched() {
             return;
         }
-        if self.dispatch(platform) == 0 && self.unasked.fetch_add(1, Ordering::Relaxed) >= SELDOM {
+        let seldom = if self.streams.is_empty() { SELDOM } else { RARELY };
+        if self.dispatch(platform) == 0 && self.unasked.fetch_add(1, Ordering::Relaxed) >= seldom {
             self.unasked.store(0, Ordering::Relaxed);
             self.fetch(platform);
         }
@@ -105,6 +148,7 @@ impl HostSockets {
 /// Sleeps until the thread is woken, a host socket becomes ready, or a time of CLOCK_MONOTONIC in nanoseconds. Every wait for
 /// files sleeps here, or in [`rest`].
 pub(crate) fn sleep(ctx: &Ctx<'_>, deadline_ns: Option<u64>) {
+    let deadline_ns = ctx.kernel.host_sockets.streams.limit(ctx.platform(), deadline_ns);
     if ctx.kernel.host_sockets.are_watched() {
         rest(ctx, || ctx.platform().park_ready(deadline_ns));
     } else {
@@ -115,7 +159,7 @@ pub(crate) fn sleep(ctx: &Ctx<'_>, deadline_ns: Option<u64>) {
 /// Sleeps in `block`, which edges of host sockets end, unless some have come already; `None`: it did not sleep.
 pub(crate) fn rest<T>(ctx: &Ctx<'_>, block: impl FnOnce() -> T) -> Option<T> {
     let sockets = &ctx.kernel.host_sockets;
-    if sockets.dispatch(ctx.platform()) > 0 {
+    if sockets.dispatch(ctx.platform()) > 0 || sockets.streams.settle(ctx.platform()) > 0 {
         return None;
     }
     sockets.unasked.store(0, Ordering::Relaxed);

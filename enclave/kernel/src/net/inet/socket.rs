@@ -26,7 +26,7 @@ const SENDABLE: MessageFlags = MessageFlags::DONTWAIT
 const RECEIVABLE: MessageFlags = SENDABLE.union(MessageFlags::WAITFORONE).union(MessageFlags::ERRQUEUE);
 
 /// What is thrown away, up to a length.
-struct Nowhere(usize);
+pub(super) struct Nowhere(pub(super) usize);
 
 impl ByteSink for Nowhere {
     fn remaining(&self) -> usize {

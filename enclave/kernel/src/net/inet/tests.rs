@@ -1,5 +1,7 @@
 //! Programs with sockets on a network in memory, and a host that lies.
 
+mod ring;
+
 use crate::Ctx;
 use crate::testing::{SCRATCH, World};
 use boot_config::network::{Network, Ports};
