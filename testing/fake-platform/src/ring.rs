@@ -25,6 +25,8 @@ pub(crate) struct Ring {
     outstanding: Vec<(HostFd, u64, Operation)>,
     /// Operations that may be posted before the ring is full; `None`: as many as one likes.
     room: Option<usize>,
+    /// Whether the host looks at nothing that is posted.
+    is_stalled: bool,
     /// What the host says without being asked.
     lies: Vec<(u64, RingEvent)>,
 }
@@ -79,6 +81,11 @@ impl FakePlatform {
         lock(&self.net).ring.room = room;
     }
 
+    /// Has the host look at nothing that is posted, or look again.
+    pub fn stall_ring(&self, is_stalled: bool) {
+        lock(&self.net).ring.is_stalled = is_stalled;
+    }
+
     /// Has the host tell of an operation that nobody posted.
     pub fn lie_in_ring(&self, token: u64, event: RingEvent) {
         lock(&self.net).ring.lies.push((token, event));
@@ -111,6 +118,9 @@ impl HostRing for FakePlatform {
 
     fn ring_cancel(&self, fd: HostFd) -> HostResult<()> {
         let ring = &mut lock(&self.net).ring;
+        if ring.is_stalled {
+            return Ok(());
+        }
         for (_, token, _) in ring
             .outstanding
             .extract_if(.., |(its, _, operation)| *its == fd && matches!(operation, Operation::Receive))
@@ -131,6 +141,9 @@ impl HostRing for FakePlatform {
 
     fn ring_take(&self, each: &mut dyn FnMut(u64, RingEvent)) -> usize {
         let done = self.net(|net| {
+            if net.ring.is_stalled {
+                return Vec::new();
+            }
             let mut done = std::mem::take(&mut net.ring.lies);
             for (fd, token, operation) in std::mem::take(&mut net.ring.outstanding) {
                 match net.attempt(fd, &operation) {

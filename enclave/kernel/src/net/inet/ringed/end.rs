@@ -48,15 +48,17 @@ impl RingStream {
                 return;
             }
         }
-        if self.lingers.load(Ordering::SeqCst) && !self.aborts.load(Ordering::SeqCst) {
-            // Closing takes time. It is not the kernel's thread of the ring that should wait, on which all depend.
-            self.end_operations();
-            self.sockets.streams.end_close(self.token);
-            self.platform.host_close_socket(self.fd);
-            return;
-        }
+        // With SO_LINGER closing takes time, and it is not the kernel's thread of the ring that should wait, on which all depend. It does
+        // if it has not looked at what was submitted: that must not find another socket of the same number.
+        let is_by_call = self.lingers.load(Ordering::SeqCst)
+            && !self.aborts.load(Ordering::SeqCst)
+            && self.end_operations();
         self.sockets.streams.end_close(self.token);
-        self.platform.ring_close(self.fd);
+        if is_by_call {
+            self.platform.host_close_socket(self.fd);
+        } else {
+            self.platform.ring_close(self.fd);
+        }
     }
 
     /// Leaves the ring: all is sent, and nothing is outstanding any more. What was received stays here. False: it does not, since a
@@ -89,12 +91,13 @@ impl RingStream {
         has_left
     }
 
-    /// Ends what is outstanding, if the host does so soon.
-    fn end_operations(&self) {
-        if self.platform.ring_cancel(self.fd).is_ok() {
-            self.platform.ring_kick();
-            self.soon(|| !self.state.lock().is_receiving);
+    /// Ends what is outstanding. False: the host does not do so soon.
+    fn end_operations(&self) -> bool {
+        if self.platform.ring_cancel(self.fd).is_err() {
+            return false;
         }
+        self.platform.ring_kick();
+        self.soon(|| !self.state.lock().is_receiving)
     }
 
     /// Waits until something is so, but not long.

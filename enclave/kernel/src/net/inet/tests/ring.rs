@@ -263,6 +263,13 @@ fn who_closes_with_data_unread_resets_and_who_lingers_closes_by_a_call() {
         ctx.call(SETSOCKOPT, &[fd, option[0], option[1], DATA, 8]).unwrap();
         ctx.call(CLOSE, &[fd]).unwrap();
         assert_eq!((world.platform.outstanding(), world.platform.open_sockets()), (0, 2));
+
+        // What a host has not looked at must not find the next socket of the number.
+        let (fd, _) = ctx.connection(&world.platform);
+        ctx.call(SETSOCKOPT, &[fd, option[0], option[1], DATA, 8]).unwrap();
+        world.platform.stall_ring(true);
+        ctx.call(CLOSE, &[fd]).unwrap();
+        assert_eq!(world.platform.outstanding(), 0, "it was closed by the ring");
     });
 }
 
