@@ -68,6 +68,11 @@ fn cache() -> &'static Path {
     })
 }
 
+/// The text of a program of `testing/programs`, for an interpreter that takes it as an argument.
+pub fn source(name: &str) -> String {
+    std::fs::read_to_string(checkout().join("testing/programs").join(name)).unwrap()
+}
+
 /// A new folder, removed when dropped. It is not under /tmp, where the enclave has a file system of its own.
 pub fn folder() -> TempDir {
     TempDir::with_prefix_in("occlum-e2e-", "/var/tmp").unwrap()

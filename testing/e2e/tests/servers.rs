@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Linked, PATIENCE, Run, Server, Toolchain, folder, free_port, installed, noise};
+use e2e::{Case, Linked, PATIENCE, Run, Server, Toolchain, folder, free_port, installed, noise, source};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::thread;
@@ -17,19 +17,8 @@ fn python_asyncio_echoes_to_many_clients_at_once() {
     }
     let folder = folder();
     let port = free_port();
-    let program = "
-import asyncio, sys
-async def echo(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-async def main():
-    server = await asyncio.start_server(echo, '127.0.0.1', int(sys.argv[1]))
-    await server.serve_forever()
-asyncio.run(main())
-";
-    let server = Server::start(port, folder.path(), &[PYTHON, "-c", program, &port.to_string()]);
+    let program = source("echo.py");
+    let server = Server::start(port, folder.path(), &[PYTHON, "-c", &program, &port.to_string()]);
     thread::scope(|scope| {
         for client in 0..16 {
             let server = &server;
