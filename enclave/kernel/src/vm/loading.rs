@@ -45,11 +45,15 @@ impl AddressSpace {
     }
 
     /// The program is about to make system call `number` and to go on at `rip`: unless that is its interpreter, which loads, it is in
-    /// place.
+    /// place. On the way of every call.
     pub(crate) fn note_call(&self, number: u64, arguments: &[u64; 6], rip: u64) {
-        if !self.is_interpreted.load(Ordering::Relaxed) {
-            return;
+        if self.is_interpreted.load(Ordering::Relaxed) {
+            self.note_early_call(number, arguments, rip);
         }
+    }
+
+    #[cold]
+    fn note_early_call(&self, number: u64, arguments: &[u64; 6], rip: u64) {
         if !self.is_call_of_loader(number, arguments, rip) {
             return self.set_loaded();
         }
