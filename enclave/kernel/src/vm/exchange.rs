@@ -385,14 +385,23 @@ fn in_place(state: &State, held: &PageSet, page: u64, vma: &Vma) -> Protection {
     if held.has(page) { protection.difference(Protection::WRITE) } else { protection }
 }
 
-/// The pages in place that are not right for the next space as they are.
+/// The pages in place that are not right for the next space as they are, in order: those that it has not committed, and those of
+/// which it has a copy. What is right is most, and is not looked at one by one.
 fn differing(old: &State, new: &State, wanted: &Copies, range: &Range<u64>) -> Vec<u64> {
-    let mut found = Vec::new();
+    let copied = wanted.range(pages(range)).map(|(&page, _)| page);
+    let mut found: Vec<u64> = copied.filter(|page| old.committed.has(*page)).collect();
     let mut rest = pages(range);
     while let Some(run) = old.committed.next_run(rest.clone()) {
         rest.start = run.end;
-        found.extend(run.filter(|page| !new.committed.has(*page) || wanted.contains_key(page)));
+        let mut at = new.committed.next_clear(run.start, run.end);
+        while at < run.end {
+            let end = new.committed.next_run(at..run.end).map_or(run.end, |next| next.start);
+            found.extend(at..end);
+            at = new.committed.next_clear(end, run.end);
+        }
     }
+    found.sort_unstable();
+    found.dedup();
     found
 }
 

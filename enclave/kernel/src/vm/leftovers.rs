@@ -56,6 +56,8 @@ struct Left {
     committed: PageSet,
     /// Pages that an access does not reach, of which not all are committed.
     concealed: PageSet,
+    /// Whether an access may reach some.
+    is_open: bool,
 }
 
 /// What was left at a page that a program needs.
@@ -272,6 +274,7 @@ impl Backend {
     /// Keeps pages, each run with what it shows.
     fn keep(&self, kept: Vec<(Range<u64>, Vma)>) -> MutexGuard<'_, Left> {
         let mut left = self.leftovers.state.lock();
+        left.is_open |= !kept.is_empty();
         for (run, vma) in kept {
             left.committed.insert(run.clone());
             left.map.insert(run.start * PAGE_SIZE, vma);
@@ -282,10 +285,15 @@ impl Backend {
 
     /// Conceals what is accessible among the kept pages in `range`, and around it where `is_free` says that nothing else is.
     fn conceal_in(&self, left: &mut Left, range: &Range<u64>, is_free: impl Fn(&Range<u64>) -> bool) {
+        // Those who take turns come here at each of them.
+        if !left.is_open {
+            return;
+        }
         for run in left.accessible(range, is_free) {
             self.platform.conceal(page_range(&run));
             left.concealed.insert(run);
         }
+        left.is_open = *range != pages(&self.platform.user_range());
     }
 
     /// Commits pages of zeros.
