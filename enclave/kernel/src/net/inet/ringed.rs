@@ -146,7 +146,9 @@ impl RingStream {
         if is_again(&result) && self.sockets.dispatch(&*self.platform) > 0 {
             result = self.take(into, is_peek);
         }
-        if let Ok(0) = result
+        // Also where data may come still: who waits would be told again and again that there is an error.
+        let is_nothing = is_again(&result) || matches!(result, Ok(0));
+        if is_nothing
             && into.remaining() > 0
             && let Some(errno) = self.take_error()
         {

@@ -274,6 +274,20 @@ fn who_closes_with_data_unread_resets_and_who_lingers_closes_by_a_call() {
 }
 
 #[test]
+fn who_waits_for_data_hears_that_sending_failed() {
+    let world = world();
+    world.with_ctx(|ctx| {
+        let (fd, _outside) = ctx.connection(&world.platform);
+        let failed = RingEvent::Sent(Err(HostError(Errno::ETIMEDOUT)));
+        ctx.put(fd, 3).unwrap();
+        world.platform.lie_in_ring(FIRST, failed);
+        assert_eq!(ctx.all_revents(fd) & (ERR | IN), ERR);
+        assert_eq!(ctx.call(READ, &[fd, DATA, 100]), Err(Errno::ETIMEDOUT), "though it may wait");
+        assert_eq!(ctx.take(fd, 100, NO_FLAGS), Err(Errno::EAGAIN), "once");
+    });
+}
+
+#[test]
 fn a_connection_that_took_time_joins_when_it_has_sent() {
     let world = world();
     world.platform.slow_connections();
