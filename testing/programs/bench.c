@@ -134,17 +134,40 @@ static void *echo(void *argument) {
     return NULL;
 }
 
-static void ping(int is_process) {
-    static struct far_side sides[2];
-    struct far_side *far = &sides[is_process];
+/* Who is on the far side of a pipe. */
+enum far { A_THREAD, A_CHILD, A_PROGRAM };
+
+extern char **environ;
+/* This program. */
+static char *own_path;
+
+/* Starts this program to do something else, with a standard input and output. */
+static void start_program(char *what, int in, int out) {
+    char *arguments[] = {own_path, what, NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in, 0);
+    posix_spawn_file_actions_adddup2(&actions, out, 1);
+    if (posix_spawn(&pid, own_path, &actions, NULL, arguments, environ))
+        abort();
+    posix_spawn_file_actions_destroy(&actions);
+}
+
+static void ping(enum far who) {
+    static struct far_side sides[3];
+    struct far_side *far = &sides[who];
     char byte = 0;
     if (!far->back[0]) {
         pthread_t thread;
-        if (pipe(far->there) || pipe(far->back))
+        if (pipe2(far->there, O_CLOEXEC) || pipe2(far->back, O_CLOEXEC))
             abort();
-        if (!is_process)
+        if (who == A_THREAD)
             pthread_create(&thread, NULL, echo, far);
-        else if (fork() == 0) {
+        else if (who == A_PROGRAM) {
+            start_program("echo", far->there[0], far->back[1]);
+            close(far->there[0]);
+        } else if (fork() == 0) {
             close(far->there[1]);
             echo(far);
             _exit(0);
@@ -243,16 +266,19 @@ static void *drain(void *end) {
     return NULL;
 }
 
-static void pour(int is_process, size_t len) {
-    static int pipes[2][2];
-    int *far = pipes[is_process];
+static void pour(enum far who, size_t len) {
+    static int pipes[3][2];
+    int *far = pipes[who];
     pthread_t thread;
     if (!far[1]) {
-        if (pipe(far))
+        if (pipe2(far, O_CLOEXEC))
             abort();
-        if (!is_process)
+        if (who == A_THREAD)
             pthread_create(&thread, NULL, drain, far);
-        else if (fork() == 0) {
+        else if (who == A_PROGRAM) {
+            start_program("drain", far[0], 1);
+            close(far[0]);
+        } else if (fork() == 0) {
             close(far[1]);
             drain(far);
             _exit(0);
@@ -261,8 +287,6 @@ static void pour(int is_process, size_t len) {
     if (write(far[1], block, len) != (ssize_t)len)
         abort();
 }
-
-extern char **environ;
 
 /* A static program that does nothing, beside this one. */
 static char nothing_path[256];
@@ -434,23 +458,26 @@ static double end_of_busy(long count) {
     op("TCP to itself: write + read 64 KiB", through(AF_INET, tcp, 65536))                                 \
     op("TCP to itself: there and back, 2 threads", ask(AF_INET, far_tcp))                                  \
     op("signal to itself", raise(SIGUSR1))                                                                 \
-    op("pipe: write 4 KiB to a thread that reads", pour(0, 4096))                                          \
-    op("pipe: write 64 KiB to a thread that reads", pour(0, 65536))                                        \
+    op("pipe: write 4 KiB to a thread that reads", pour(A_THREAD, 4096))                                          \
+    op("pipe: write 64 KiB to a thread that reads", pour(A_THREAD, 65536))                                        \
     op("eventfd: write + read", eventfd_turn())                                                            \
     op("epoll: write + wait + read of an eventfd", epoll_turn())                                           \
     op("epoll: wake of another thread, and back", epoll_far())                                             \
     op("pthread_create + join", thread())                                                                  \
     op("futex: there and back, 2 threads", futex())                                                        \
-    op("pipe: there and back, 2 threads", ping(0))                                                         \
+    op("pipe: there and back, 2 threads", ping(A_THREAD))                                                         \
     op("posix_spawn + wait, static", spawn(nothing_path))                                                  \
     op("posix_spawn + wait, dynamic", spawn("/bin/true"))                                                  \
     op("fork + _exit + wait, 1 MiB dirty", fork_with(1 << 20))                                             \
     op("fork + _exit + wait, 10 MiB dirty", fork_with(10 << 20))                                           \
     op("fork + _exit + wait, 100 MiB dirty", fork_with(100 << 20))                                         \
     op("two forked children that compute", two_compute())                                                  \
-    op("pipe: there and back, parent and child", ping(1))                                                  \
-    op("pipe: write 4 KiB to a child that reads", pour(1, 4096))                                           \
-    op("pipe: write 64 KiB to a child that reads", pour(1, 65536))
+    op("pipe: there and back, parent and child", ping(A_CHILD))                                                  \
+    op("pipe: write 4 KiB to a child that reads", pour(A_CHILD, 4096))                                           \
+    op("pipe: write 64 KiB to a child that reads", pour(A_CHILD, 65536))                                   \
+    op("pipe: there and back, to a program", ping(A_PROGRAM))                                              \
+    op("pipe: write 4 KiB to a program that reads", pour(A_PROGRAM, 4096))                                 \
+    op("pipe: write 64 KiB to a program that reads", pour(A_PROGRAM, 65536))
 
 /* Those that look at the clock themselves. */
 #define KICK "signal to a busy thread, until its handler"
@@ -480,6 +507,11 @@ int main(int argc, char **argv) {
     long count;
 
     snprintf(nothing_path, sizeof nothing_path, "%s-nothing", argv[0]);
+    own_path = argv[0];
+    if (argc > 1 && !strcmp(argv[1], "echo"))
+        return echo(&(struct far_side){{0, -1}, {-1, 1}}) != NULL;
+    if (argc > 1 && !strcmp(argv[1], "drain"))
+        return drain(&(int){0}) != NULL;
     if (argc > 1) {
 #define LIST(of, operation) puts(of);
         OPERATIONS(LIST)
