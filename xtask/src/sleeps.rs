@@ -39,11 +39,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "what `Waiter::rest` is given to sleep in, while the host's Linux sends what was queued",
     ),
     (
-        "enclave/kernel/src/net/inet/join.rs",
-        "yield_now",
-        "the host's Linux is at work: it sends what was queued before, as far as the peer reads; each round heeds signals",
-    ),
-    (
         "enclave/kernel/src/net/inet/ringed/end.rs",
         "yield_now",
         "the host's Linux is at work: it ends operations. A thousand times at most",

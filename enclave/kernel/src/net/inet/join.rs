@@ -187,10 +187,10 @@ impl HostSocket {
 
     /// Waits until the host has all that was sent before: what is sent by a call comes after it.
     pub(super) fn is_all_sent(&self, stream: &RingStream, wait: Wait<'_>) -> Result<()> {
+        let _awaiting = stream.await_dry();
         self.sockets.dispatch(&*self.platform);
-        while stream.unsent() > 0 {
+        while !stream.is_all_sent()? {
             wait(Readiness::OUT)?;
-            self.platform.yield_now();
             self.sockets.dispatch(&*self.platform);
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::readiness::HostSockets;
 use crate::fs::ring::{ATOMIC, Ring};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink};
 use linux_abi::net::shut;
@@ -77,6 +77,8 @@ pub(crate) struct RingStream {
     inbox: Ring,
     outbox: Ring,
     state: Mutex<State>,
+    /// Who waits until all is sent: as long as somebody does, there is no room for more.
+    awaiting_dry: AtomicU32,
     /// SO_LINGER: closing takes as long as the host takes.
     lingers: AtomicBool,
     /// SO_LINGER with no time: closing is a reset.
@@ -122,6 +124,7 @@ impl RingStream {
                 is_closed: false,
                 is_gone: false,
             }),
+            awaiting_dry: AtomicU32::new(0),
             lingers: AtomicBool::new(false),
             aborts: AtomicBool::new(false),
         })
@@ -202,10 +205,11 @@ impl RingStream {
             let inbox = self.inbox.state();
             (inbox.readable() > 0, inbox.writers == 0)
         };
+        let is_awaited = self.awaiting_dry.load(Ordering::SeqCst) > 0 && self.unsent() > 0;
         let (is_writable, is_shut) = {
             let outbox = self.outbox.state();
             let is_shut = outbox.readers == 0 || outbox.writers == 0;
-            (is_shut || outbox.room() >= ATOMIC, is_shut)
+            (is_shut || (outbox.room() >= ATOMIC && !is_awaited), is_shut)
         };
         ready.set(Readiness::IN, is_readable || is_over);
         ready.set(Readiness::RDHUP, is_over);
@@ -228,6 +232,30 @@ impl RingStream {
             state.part.len().saturating_sub(state.sent)
         };
         self.outbox.state().used().saturating_add(part)
+    }
+
+    /// Whether all is sent that was to be.
+    ///
+    /// # Errors
+    /// EPIPE nothing can be sent any more; what became of the connection, once.
+    pub(super) fn is_all_sent(&self) -> Result<bool> {
+        if let Some(errno) = self.take_error() {
+            return Err(Error::new(errno, "the connection broke"));
+        }
+        let is_shut = {
+            let outbox = self.outbox.state();
+            outbox.readers == 0 || outbox.writers == 0
+        };
+        if is_shut {
+            kbase::bail!(EPIPE, "nothing can be sent any more");
+        }
+        Ok(self.unsent() == 0)
+    }
+
+    /// From now on [`Readiness::OUT`] means that all is sent, until the result is dropped.
+    pub(super) fn await_dry(&self) -> AwaitingDry<'_> {
+        self.awaiting_dry.fetch_add(1, Ordering::SeqCst);
+        AwaitingDry(self)
     }
 
     /// `shutdown(2)`.
@@ -302,6 +330,9 @@ impl RingStream {
                 self.state.lock().sending = Sending::Idle;
             }
             if self.is_dry() {
+                if self.awaiting_dry.load(Ordering::SeqCst) > 0 {
+                    self.notifier.broadcast(&Readiness::OUT);
+                }
                 return self.finish_if_closed();
             }
         }
@@ -440,6 +471,17 @@ impl RingStream {
         }
         self.outbox.state().readers = 0;
         self.notifier.broadcast(&Readiness::all());
+    }
+}
+
+/// Somebody waits until all is sent.
+pub(super) struct AwaitingDry<'a>(&'a RingStream);
+
+impl Drop for AwaitingDry<'_> {
+    fn drop(&mut self) {
+        if self.0.awaiting_dry.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.notifier.broadcast(&Readiness::OUT);
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl Ctx<'_> {
         self.call(SENDTO, &[fd, DATA, len, flags.bits().into(), 0, 0])
     }
 
+    /// Sends a byte.
+    fn send_one(&self, fd: u64, flags: MessageFlags) -> Result<u64, Errno> {
+        self.call(SENDTO, &[fd, DATA, 1, flags.bits().into(), 0, 0])
+    }
+
     /// What a socket is ready for, of all that there is.
     fn all_revents(&self, fd: u64) -> u16 {
         self.poke(SCRATCH, [u32::try_from(fd).unwrap(), 0x2005]);
@@ -284,6 +289,21 @@ fn who_waits_for_data_hears_that_sending_failed() {
         assert_eq!(ctx.all_revents(fd) & (ERR | IN), ERR);
         assert_eq!(ctx.call(READ, &[fd, DATA, 100]), Err(Errno::ETIMEDOUT), "though it may wait");
         assert_eq!(ctx.take(fd, 100, NO_FLAGS), Err(Errno::EAGAIN), "once");
+    });
+}
+
+#[test]
+fn a_message_of_its_own_waits_until_all_before_it_is_sent() {
+    let world = world();
+    world.with_ctx(|ctx| {
+        let (fd, _outside) = ctx.connection(&world.platform);
+        world.platform.stall_ring(true);
+        ctx.put(fd, 3).unwrap();
+        assert_eq!(ctx.all_revents(fd), OUT);
+        let urgent = MessageFlags::OOB | MessageFlags::NOSIGNAL;
+        assert_eq!(ctx.send_one(fd, urgent | MessageFlags::DONTWAIT), Err(Errno::EAGAIN));
+        world.platform.stall_ring(false);
+        assert_eq!(ctx.send_one(fd, urgent), Ok(1));
     });
 }
 
