@@ -59,6 +59,9 @@ impl Net {
 
     /// Whether the ring has something to tell.
     pub(crate) fn has_operations_done(&self) -> bool {
+        if self.ring.is_stalled {
+            return false;
+        }
         if !self.ring.lies.is_empty() {
             return true;
         }

@@ -302,6 +302,11 @@ fn a_message_of_its_own_waits_until_all_before_it_is_sent() {
         assert_eq!(ctx.all_revents(fd), OUT);
         let urgent = MessageFlags::OOB | MessageFlags::NOSIGNAL;
         assert_eq!(ctx.send_one(fd, urgent | MessageFlags::DONTWAIT), Err(Errno::EAGAIN));
+        // Who waits sleeps, and hears that the time limit is over.
+        ctx.poke(DATA, [0u64, 1000]);
+        let option = [u64::from(SOL_SOCKET), u64::from(socket::SNDTIMEO)];
+        ctx.call(SETSOCKOPT, &[fd, option[0], option[1], DATA, 16]).unwrap();
+        assert_eq!(ctx.send_one(fd, urgent), Err(Errno::EAGAIN));
         world.platform.stall_ring(false);
         assert_eq!(ctx.send_one(fd, urgent), Ok(1));
     });
