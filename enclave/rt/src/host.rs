@@ -240,10 +240,7 @@ impl HostFiles for Runtime {
 
     fn host_poll(&self, rows: &mut [HostPoll], deadline_ns: Option<u64>) -> HostResult<usize> {
         // What the ring of operations brings ends it as an edge does.
-        let asleep = if deadline_ns == Some(0) { None } else { Some(Asleep::begin()) };
-        if matches!(asleep, Some(None)) {
-            return Err(HostError(Errno::EINTR));
-        }
+        let Some(_asleep) = Asleep::begin(deadline_ns) else { return Err(HostError(Errno::EINTR)) };
         let channel = channel()?;
         let mut wire: Vec<WirePoll> =
             rows.iter().map(|row| WirePoll { fd: row.fd.0, events: row.events, revents: 0 }).collect();

@@ -121,11 +121,7 @@ impl HostReadiness for Runtime {
     }
 
     fn park_ready(&self, deadline_ns: Option<u64>) -> Park {
-        // Who only has the host report does not sleep.
-        let asleep = if deadline_ns == Some(0) { None } else { Some(Asleep::begin()) };
-        if matches!(asleep, Some(None)) {
-            return Park::Woken;
-        }
+        let Some(_asleep) = Asleep::begin(deadline_ns) else { return Park::Woken };
         match call(Ocall::ParkReady, [deadline_ns.unwrap_or(u64::MAX), 0, 0, 0, 0, 0], 1) {
             Ok(1) => Park::TimedOut,
             _ => Park::Woken,

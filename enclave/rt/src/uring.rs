@@ -235,9 +235,9 @@ fn cancel(fd: HostFd) -> WireSqe {
 pub(crate) struct Asleep(bool);
 
 impl Asleep {
-    /// Begins a sleep; `None`: there are completions already.
-    pub(crate) fn begin() -> Option<Self> {
-        if !IS_USED.load(Ordering::Acquire) {
+    /// Begins a sleep until a time, which is none if that is 0; `None`: there are completions already.
+    pub(crate) fn begin(deadline_ns: Option<u64>) -> Option<Self> {
+        if deadline_ns == Some(0) || !IS_USED.load(Ordering::Acquire) {
             return Some(Self(false));
         }
         let mut ring = RING.lock();

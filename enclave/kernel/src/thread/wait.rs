@@ -121,15 +121,8 @@ impl Kernel {
 
     /// Sleeps until woken or a time of CLOCK_MONOTONIC in nanoseconds.
     pub(crate) fn park(&self, thread: &Thread, deadline_ns: Option<u64>) -> Park {
-        let sockets = &self.host_sockets;
-        let platform = &**self.platform();
-        if sockets.streams.are_sending() && !sockets.settles(platform) {
-            // What the ring has done is passed on, so that what is queued behind it is sent.
-            let park = self.rest(thread, || platform.park_ready(deadline_ns)).unwrap_or(Park::Woken);
-            sockets.dispatch(platform);
-            return park;
-        }
-        self.rest(thread, || platform.park(deadline_ns)).unwrap_or(Park::Woken)
+        let block = || self.host_sockets.block(&**self.platform(), deadline_ns);
+        self.rest(thread, block).unwrap_or(Park::Woken)
     }
 
     /// Gets a thread inside a space: waits until its pages are in place.

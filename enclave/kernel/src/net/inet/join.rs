@@ -166,23 +166,10 @@ impl HostSocket {
             self.is_all_sent(stream, wait)?;
             return self.send_by_call(from, host_flags, wait);
         }
-        let mut done = 0usize;
-        loop {
-            match stream.send(from, host_flags.contains(MessageFlags::MORE)) {
-                Ok(sent) => {
-                    done = done.saturating_add(sent);
-                    if sent == 0 || from.remaining() == 0 {
-                        return Ok(done);
-                    }
-                }
-                Err(error) if error.errno() == Errno::EAGAIN => match wait(Readiness::OUT) {
-                    Err(_) if done > 0 => return Ok(done),
-                    result => result?,
-                },
-                Err(_) if done > 0 => return Ok(done),
-                Err(error) => return Err(error),
-            }
-        }
+        persist(Readiness::OUT, wait, || {
+            let sent = stream.send(from, host_flags.contains(MessageFlags::MORE))?;
+            Ok((sent, sent == 0 || from.remaining() == 0))
+        })
     }
 
     /// Waits until the host has all that was sent before: what is sent by a call comes after it.
@@ -211,22 +198,36 @@ impl RingStream {
         // TCP throws away what it is asked for, and copies nothing.
         let mut nowhere = Nowhere(into.remaining());
         let into: &mut dyn ByteSink = if flags.contains(MessageFlags::TRUNC) { &mut nowhere } else { into };
-        let mut done = 0usize;
-        loop {
-            match self.receive(into, is_peek) {
-                Ok(taken) => {
-                    done = done.saturating_add(taken);
-                    if taken == 0 || !wants_all || into.remaining() == 0 {
-                        return Ok(done);
-                    }
+        persist(Readiness::IN, wait, || {
+            let taken = self.receive(into, is_peek)?;
+            Ok((taken, taken == 0 || !wants_all || into.remaining() == 0))
+        })
+    }
+}
+
+/// Makes `attempt` until it says that this was all, and waits where it has nothing to do. Returns how much was done; what ends it
+/// counts only if that is nothing.
+fn persist(
+    events: Readiness,
+    wait: Wait<'_>,
+    mut attempt: impl FnMut() -> Result<(usize, bool)>,
+) -> Result<usize> {
+    let mut done = 0usize;
+    loop {
+        let result = match attempt() {
+            Ok((more, is_all)) => {
+                done = done.saturating_add(more);
+                if is_all {
+                    return Ok(done);
                 }
-                Err(error) if error.errno() == Errno::EAGAIN => match wait(Readiness::IN) {
-                    Err(_) if done > 0 => return Ok(done),
-                    result => result?,
-                },
-                Err(_) if done > 0 => return Ok(done),
-                Err(error) => return Err(error),
+                continue;
             }
+            Err(error) if error.errno() == Errno::EAGAIN => wait(events),
+            Err(error) => Err(error),
+        };
+        match result {
+            Err(_) if done > 0 => return Ok(done),
+            result => result?,
         }
     }
 }

@@ -23,7 +23,7 @@ use alloc::sync::Weak;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use kbase::sync::Mutex;
-use platform::Platform;
+use platform::{Park, Platform};
 use vfs::Readiness;
 
 /// The host sockets of a kernel that somebody waits for, or waited.
@@ -108,8 +108,19 @@ impl HostSockets {
         edges.saturating_add(self.streams.dispatch(platform))
     }
 
+    /// Sleeps until unparked or a time of CLOCK_MONOTONIC in nanoseconds: who waits for something else than sockets. While something
+    /// is being sent, what becomes of it is passed on, so that what is queued behind it is sent.
+    pub(crate) fn block(&self, platform: &dyn Platform, deadline_ns: Option<u64>) -> Park {
+        if !self.streams.are_sending() || self.settles(platform) {
+            return platform.park(deadline_ns);
+        }
+        let park = platform.park_ready(deadline_ns);
+        self.dispatch(platform);
+        park
+    }
+
     /// Whether all that is being sent is sent soon, and nothing comes of it.
-    pub(crate) fn settles(&self, platform: &dyn Platform) -> bool {
+    fn settles(&self, platform: &dyn Platform) -> bool {
         // A host that goes on telling is left.
         for _ in 0..SETTLES {
             if self.streams.settle(platform) == 0 {
