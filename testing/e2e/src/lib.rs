@@ -9,6 +9,7 @@
 mod compile;
 mod run;
 mod server;
+pub mod web;
 
 pub use compile::{Linked, Toolchain, cplusplus, go, rust};
 pub use run::{Case, Run, occlum_command, occlum_in, run_to_end, watch};

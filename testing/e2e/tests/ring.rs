@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
+use e2e::web::{ask_website, nginx_configuration, serve, wrk};
 use e2e::{Case, Run, Server, checkout, client, folder, free_port, installed, noise, source};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -153,24 +154,14 @@ fn nginx_keeps_up_and_thousands_of_connections_come_and_go() {
     let (page, big) = (noise(10 * 1024), noise(20_000_000));
     fs::write(folder.path().join("page"), &page).unwrap();
     fs::write(folder.path().join("big"), &big).unwrap();
-    let configuration = format!(
-        "daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr;
-         events {{ worker_connections 1200; }}
-         http {{ access_log off; sendfile on; tcp_nopush on; server {{ listen 127.0.0.1:{port} backlog=1024; root {}; }}
-                 client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3;
-                 uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5; }}",
-        folder.path().display()
-    );
+    let configuration = nginx_configuration(port, folder.path(), "tcp_nopush on;");
     fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
     let prefix = folder.path().display().to_string();
     let command = [NGINX, "-p", &prefix, "-c", "nginx.conf", "-e", "stderr"];
     let server = Server::with_flags(port, folder.path(), RING, &command);
     let url = format!("http://127.0.0.1:{port}/page");
-    for more in [&[][..], &["-H", "Connection: close"]] {
-        let command = [&[WRK, "-d", "2", "-t", "1", "-c", "16"], more, &[&url]].concat();
-        let printed = client(&command, folder.path());
-        assert!(printed.contains(" requests in ") && !printed.contains("Socket errors"), "{printed}");
-    }
+    assert!(wrk(2, &["-c", "16", &url], folder.path()) > 0);
+    assert!(wrk(2, &["-c", "16", "-H", "Connection: close", &url], folder.path()) > 0);
     assert!(server.get("/page") == page);
     assert!(server.get("/big") == big);
     let mut idle: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
@@ -191,23 +182,7 @@ fn go_serves_and_asks() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let server = Server::with_flags(port, folder.path(), RING, &[website.to_str().unwrap(), &address]);
-    let mut idle: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
-    thread::scope(|scope| {
-        for client in 0..4 {
-            let server = &server;
-            scope.spawn(move || {
-                assert!((0..50).all(|_| server.get("/this") == b"you want /this"), "client {client}");
-            });
-        }
-    });
-    for stream in &mut idle {
-        stream.write_all(b"POST /count HTTP/1.0\r\nContent-Length: 10\r\n\r\n0123456789").unwrap();
-    }
-    for (number, mut stream) in idle.into_iter().enumerate() {
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.ends_with("10 <nil>"), "connection {number}: {answer:?}");
-    }
+    ask_website(&server, 1000);
     let Some(asking) = e2e::go("webclient", true, folder.path()) else { return };
     let run = Case::new(asking).args([format!("http://{address}")]).flags(RING).enclave();
     assert_eq!(run.text().matches("HTTP/1.1 200 ").count(), 40, "{}", run.text());
@@ -218,22 +193,8 @@ fn curl_fetches_twenty_megabytes() {
     if !installed(CURL, "curl") {
         return;
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
     let body = noise(20 << 20);
-    let sent = body.clone();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            while request.read_line(&mut line).unwrap() > 2 {
-                line.clear();
-            }
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len());
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&sent)).unwrap();
-        }
-    });
+    let port = serve(body.clone());
     let url = format!("http://127.0.0.1:{port}/");
     let run = Case::new(CURL).args(["-sS", &url]).flags(RING).enclave();
     assert!(run.status == 0 && run.stdout == body, "{}", run.errors());

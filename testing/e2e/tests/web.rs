@@ -2,10 +2,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
-use e2e::{Case, Server, checkout, client, folder, free_port, installed, noise};
+use e2e::web::{ask_website, nginx_configuration, serve, wrk};
+use e2e::{Case, Server, checkout, folder, free_port, installed, noise};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -81,16 +80,6 @@ fn gunicorn_serves_with_two_processes_that_it_forked() {
     assert_eq!(server.output().matches("Booting worker").count(), 2, "{}", server.output());
 }
 
-/// Runs wrk for a second, and returns how many requests it made, all of which were answered well.
-fn wrk(arguments: &[&str], folder: &Path) -> u64 {
-    let command = [&[WRK, "-d", "1", "-t", "1"], arguments].concat();
-    let printed = client(&command, folder);
-    let is_clean = !printed.contains("Socket errors") && !printed.contains("Non-2xx");
-    let count = printed.lines().find_map(|line| line.trim().split_once(" requests in "));
-    assert!(is_clean && count.is_some(), "{printed}");
-    count.unwrap().0.parse().unwrap()
-}
-
 #[test]
 fn nginx_keeps_up_with_wrk() {
     if !installed(NGINX, "nginx-light") || !installed(WRK, "wrk") {
@@ -99,27 +88,15 @@ fn nginx_keeps_up_with_wrk() {
     let folder = folder();
     let port = free_port();
     let content = noise(10 * 1024);
-    fs::write(folder.path().join("nginx.conf"), nginx_configuration(port, folder.path())).unwrap();
+    fs::write(folder.path().join("nginx.conf"), nginx_configuration(port, folder.path(), "")).unwrap();
     fs::write(folder.path().join("page"), &content).unwrap();
     let prefix = folder.path().display().to_string();
     let command = [NGINX, "-p", &prefix, "-c", "nginx.conf", "-e", "stderr"];
     let server = Server::start(port, folder.path(), &command);
     let url = format!("http://127.0.0.1:{port}/page");
-    assert!(wrk(&["-c", "16", &url], folder.path()) > 0);
-    assert!(wrk(&["-c", "16", "-H", "Connection: close", &url], folder.path()) > 0);
+    assert!(wrk(1, &["-c", "16", &url], folder.path()) > 0);
+    assert!(wrk(1, &["-c", "16", "-H", "Connection: close", &url], folder.path()) > 0);
     assert!(server.get("/page") == content);
-}
-
-/// One process that serves the folder.
-fn nginx_configuration(port: u16, folder: &Path) -> String {
-    format!(
-        "daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr;
-         events {{ worker_connections 128; }}
-         http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port}; root {}; }}
-                 client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3;
-                 uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5; }}",
-        folder.display()
-    )
 }
 
 #[test]
@@ -129,7 +106,7 @@ fn nginx_serves_many_connections() {
     }
     let folder = folder();
     let (port, big) = (free_port(), noise(2_000_000));
-    let configuration = nginx_configuration(port, folder.path());
+    let configuration = nginx_configuration(port, folder.path(), "");
     fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
     fs::write(folder.path().join("small"), "a few bytes").unwrap();
     fs::write(folder.path().join("big"), &big).unwrap();
@@ -195,24 +172,7 @@ fn go_keeps_hundreds_of_connections_and_forgets_none() {
     let address = format!("127.0.0.1:{port}");
     let server = Server::start(port, folder.path(), &[program.to_str().unwrap(), &address]);
     for _ in 0..3 {
-        let mut idle: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
-        // Others are busy meanwhile.
-        std::thread::scope(|scope| {
-            for client in 0..4 {
-                let server = &server;
-                scope.spawn(move || {
-                    assert!((0..50).all(|_| server.get("/this") == b"you want /this"), "client {client}");
-                });
-            }
-        });
-        for stream in &mut idle {
-            stream.write_all(b"POST /count HTTP/1.0\r\nContent-Length: 10\r\n\r\n0123456789").unwrap();
-        }
-        for (number, mut stream) in idle.into_iter().enumerate() {
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            assert!(answer.ends_with("10 <nil>"), "connection {number}: {answer:?}");
-        }
+        ask_website(&server, 600);
     }
 }
 
@@ -235,22 +195,7 @@ fn curl_fetches_from_a_server_outside() {
     if !installed(CURL, "curl") {
         return;
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            while request.read_line(&mut line).unwrap() > 2 {
-                line.clear();
-            }
-            let body = noise(1_000_000);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Who: outside\r\n\r\n", body.len());
-            // The client may have seen enough.
-            drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)));
-        }
-    });
+    let port = serve(noise(1_000_000));
     let url = format!("http://localhost:{port}/");
     let run = Case::new(CURL).args(["-sS", "-i", &url]).succeeds();
     assert!(run.stdout.ends_with(&noise(1_000_000)));
