@@ -39,6 +39,8 @@ pub mod pages;
 pub mod panic;
 pub mod random;
 mod readiness;
+#[cfg(any(test, fuzzing))]
+pub mod ring_memory;
 pub mod runtime;
 pub mod sgx;
 mod slots;

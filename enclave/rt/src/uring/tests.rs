@@ -1,55 +1,17 @@
 use super::*;
+use crate::ring_memory::{CQ_FLAGS, CQ_HEAD, CQ_TAIL, Memory, SQ_FLAGS, SQ_HEAD};
 use edge_abi::ring::{PROVIDED_TAIL_AT, WireRing};
-use zerocopy::{FromBytes, IntoBytes};
 
-/// Offsets that a Linux may choose.
-const SQ_HEAD: u32 = 0;
-const SQ_TAIL: u32 = 64;
-const CQ_HEAD: u32 = 128;
-const CQ_TAIL: u32 = 192;
-const SQ_FLAGS: u32 = 256;
-const CQ_FLAGS: u32 = 260;
-const COMPLETIONS: u32 = 320;
-
-/// A host in the test: its memory, and where it is in the rings.
-struct Host {
-    rings: Vec<u64>,
-    submissions: Vec<u64>,
-    provided: Vec<u64>,
-    receive: Vec<u64>,
-    send: Vec<u64>,
-}
+/// A host in the test.
+struct Host(Memory);
 
 impl Host {
     fn new() -> Self {
-        let words = |bytes: usize| vec![0; bytes / 8];
-        Self {
-            rings: words(COMPLETIONS as usize + CQ_ENTRIES as usize * 16),
-            submissions: words(SQ_ENTRIES as usize * 64),
-            provided: words(usize::from(RECEIVE_BUFFERS) * 16),
-            receive: words(usize::from(RECEIVE_BUFFERS) * RECEIVE_LEN as usize),
-            send: words(usize::from(SEND_BUFFERS) * SEND_LEN as usize),
-        }
+        Self(Memory::default())
     }
 
     fn wire(&self) -> WireRing {
-        let at = |memory: &[u64]| memory.as_ptr().expose_provenance() as u64;
-        WireRing {
-            rings: at(&self.rings),
-            rings_len: self.rings.len() as u64 * 8,
-            submissions: at(&self.submissions),
-            provided: at(&self.provided),
-            receive: at(&self.receive),
-            send: at(&self.send),
-            sq_head: SQ_HEAD,
-            sq_tail: SQ_TAIL,
-            sq_flags: SQ_FLAGS,
-            cq_head: CQ_HEAD,
-            cq_tail: CQ_TAIL,
-            cq_flags: CQ_FLAGS,
-            completions: COMPLETIONS,
-            event_fd: 9,
-        }
+        self.0.wire(9)
     }
 
     fn ring(&self) -> Ring {
@@ -57,32 +19,26 @@ impl Host {
     }
 
     fn half(&self, at: u32) -> u32 {
-        let word = self.rings[at as usize / 8];
-        (word >> (at % 8 * 8)) as u32
+        self.0.rings.half(at)
     }
 
-    fn set_half(&mut self, at: u32, value: u32) {
-        self.rings.as_mut_slice().as_mut_bytes()[at as usize..][..4].copy_from_slice(&value.to_le_bytes());
+    fn set_half(&self, at: u32, value: u32) {
+        self.0.rings.set_half(at, value);
     }
 
     /// The submission of a number.
     fn submission(&self, number: u32) -> WireSqe {
-        let bytes = self.submissions.as_slice().as_bytes();
-        WireSqe::read_from_prefix(&bytes[(number % SQ_ENTRIES) as usize * 64..]).unwrap().0
+        self.0.submission(number)
     }
 
     /// Completes with any values.
-    fn complete(&mut self, user_data: u64, res: i32, flags: u32) {
-        let tail = self.half(CQ_TAIL);
-        let at = COMPLETIONS as usize + (tail % CQ_ENTRIES) as usize * 16;
-        let completion = WireCqe { user_data, res, flags };
-        self.rings.as_mut_slice().as_mut_bytes()[at..at + 16].copy_from_slice(completion.as_bytes());
-        self.set_half(CQ_TAIL, tail.wrapping_add(1));
+    fn complete(&self, user_data: u64, res: i32, flags: u32) {
+        self.0.complete(&WireCqe { user_data, res, flags });
     }
 
     fn provided_tail(&self) -> u16 {
-        let at = PROVIDED_TAIL_AT as usize;
-        u16::from_le_bytes(self.provided.as_slice().as_bytes()[at..at + 2].try_into().unwrap())
+        // Beside the number of a buffer.
+        (self.0.provided.half(PROVIDED_TAIL_AT as u32 - 2) >> 16) as u16
     }
 }
 
@@ -118,14 +74,13 @@ fn failed(errno: Errno) -> RingEvent {
 
 #[test]
 fn what_was_received_is_copied_and_its_buffer_goes_back() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     assert_eq!(host.provided_tail(), RECEIVE_BUFFERS);
     for round in 0..300u32 {
         receive(&mut ring, 7);
         let number = round % 128;
-        let at = number as usize * RECEIVE_LEN as usize;
-        host.receive.as_mut_slice().as_mut_bytes()[at..at + 4].copy_from_slice(&round.to_le_bytes());
+        host.0.receive.set_half(number * RECEIVE_LEN, round);
         let user_data = host.submission(round).user_data;
         host.complete(user_data, 4, buffer(number));
         let data = round.to_le_bytes().to_vec();
@@ -149,7 +104,7 @@ fn the_tail_of_the_buffers_wraps() {
 
 #[test]
 fn a_length_or_a_buffer_that_cannot_be_is_eio() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     let answers = [
         (RECEIVE_LEN as i32 + 1, buffer(0)),
@@ -177,7 +132,7 @@ fn a_length_or_a_buffer_that_cannot_be_is_eio() {
 
 #[test]
 fn who_was_not_asked_is_not_heard() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     receive(&mut ring, 7);
     let user_data = host.submission(0).user_data;
@@ -196,7 +151,7 @@ fn who_was_not_asked_is_not_heard() {
 
 #[test]
 fn a_tail_that_lies_costs_at_most_a_ring_of_completions() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     receive(&mut ring, 7);
     for tail in [u32::MAX, 1 << 30, 1 << 31] {
@@ -209,7 +164,7 @@ fn a_tail_that_lies_costs_at_most_a_ring_of_completions() {
 
 #[test]
 fn sends_take_buffers_until_they_end() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     let data = vec![0x5a; SEND_LEN as usize + 10];
     for number in 0..u32::from(SEND_BUFFERS) {
@@ -217,7 +172,7 @@ fn sends_take_buffers_until_they_end() {
         let submission = host.submission(number);
         assert_eq!((submission.opcode, submission.fd, submission.len), (op::SEND, 5, SEND_LEN));
         let at = (submission.addr - host.wire().send) as usize;
-        assert!(host.send.as_slice().as_bytes()[at..at + SEND_LEN as usize].iter().all(|&byte| byte == 0x5a));
+        assert_eq!(host.0.send.load::<[u8; SEND_LEN as usize]>(at), [0x5a; SEND_LEN as usize]);
         // There is more anyhow.
         assert_eq!(submission.op_flags & MessageFlags::MORE.bits(), 0);
     }
@@ -233,7 +188,7 @@ fn sends_take_buffers_until_they_end() {
 
 #[test]
 fn a_queue_that_is_full_refuses_and_keeps_room_for_closing() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     for _ in 0..SQ_ENTRIES - RESERVE {
         receive(&mut ring, 7);
@@ -250,7 +205,7 @@ fn a_queue_that_is_full_refuses_and_keeps_room_for_closing() {
 
 #[test]
 fn the_host_is_told_whether_anybody_sleeps_and_says_whether_it_does() {
-    let mut host = Host::new();
+    let host = Host::new();
     let mut ring = host.ring();
     assert_eq!(host.half(CQ_FLAGS), CQ_EVENTFD_DISABLED);
     ring.sleepers = 2;
