@@ -56,6 +56,26 @@ fn a_thousand_processes_that_must_be_at_one_address_take_turns_and_leave_nothing
     leave_nothing_behind(Linked::Static, 1000);
 }
 
+/// What the last program left of its libraries is taken as it is: the host hears of little.
+#[test]
+fn a_program_that_is_started_again_changes_few_pages() {
+    const OF_PAGES: [&str; 4] = ["MapPermissions", "RestrictPermissions", "ModifyTypes", "RemovePages"];
+    const MORE: u64 = 200;
+    let folder = folder();
+    for (linked, most) in [(Linked::Dynamic, 14), (Linked::StaticPie, 10)] {
+        let Some(program) = Toolchain::Glibc.compile("starts", linked, folder.path()) else { return };
+        let calls = |rounds: u64| {
+            let case = Case::new(&program).args([rounds.to_string().as_ref(), program.as_os_str()]);
+            let run = case.flags(["--stats"]).enclave();
+            assert_eq!(run.text(), format!("ended well: {rounds}\n"), "{}", run.errors());
+            let of_pages = run.exits().into_iter().filter(|(name, _)| OF_PAGES.contains(&name.as_str()));
+            of_pages.map(|(_, count)| count).sum::<u64>()
+        };
+        let (few, many) = (calls(100), calls(100 + MORE));
+        assert!(many - few < MORE * most, "{linked:?}: {few}, {many}");
+    }
+}
+
 #[test]
 fn processes_that_hold_descriptors_of_themselves_are_forgotten() {
     let folder = folder();
