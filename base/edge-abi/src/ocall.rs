@@ -136,6 +136,9 @@ ocalls! {
     Poll = 44;
     /// `fallocate(2)`. a0: descriptor; a1: mode; a2: offset; a3: bytes.
     Allocate = 45;
+    /// [`Self::StatAt`], and [`Self::OpenAt`] with flags a2 of what is there if that is a regular file. Returns 1 + its descriptor; 0: it is
+    /// none, or cannot be opened so.
+    LookUp = 46;
     /// `socket(2)`, non-blocking and closed on exec. a0: family; a1: type; a2: protocol.
     Socket = 60;
     /// `bind(2)`. a0: descriptor; in: address of a1 bytes.
@@ -192,6 +195,8 @@ ocalls! {
     RingOpen = 81;
     /// Wakes the host's thread of that ring (IORING_ENTER_SQ_WAKEUP).
     RingWake = 82;
+    /// `sendfile(2)`, which does not wait for the socket. a0: descriptor of the socket; a1: descriptor of the file; a2: offset; a3: bytes.
+    SendFile = 83;
 }
 
 /// [`Ocall::SetTimes`]: leave this time.
@@ -209,7 +214,7 @@ pub struct ClockSample {
     pub realtime_ns: u64,
 }
 
-/// Answer of [`Ocall::Fstat`] and [`Ocall::StatAt`].
+/// Answer of [`Ocall::Fstat`], [`Ocall::StatAt`] and [`Ocall::LookUp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct WireStat {

@@ -123,6 +123,10 @@ pub trait HostFiles {
     /// `fstatat(2)` with AT_SYMLINK_NOFOLLOW.
     fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat>;
 
+    /// [`Self::host_stat_at`], and [`Self::host_open_at`] of what is there if that is a regular file. `None`: it is none, or cannot
+    /// be opened so. It may be another file by then than the one that the attributes are of.
+    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)>;
+
     /// `fstatfs(2)`.
     fn host_statfs(&self, fd: HostFd) -> HostResult<HostStatFs>;
 

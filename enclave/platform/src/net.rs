@@ -158,6 +158,9 @@ pub trait HostNet {
     /// `send(2)`; of a stream, as much as the channel to the host takes at most.
     fn host_send(&self, fd: HostFd, data: &[u8], flags: u32) -> HostResult<usize>;
 
+    /// `sendfile(2)`: bytes of a file of the host, at an offset. 0: it ends there.
+    fn host_send_file(&self, fd: HostFd, file: HostFd, offset: u64, len: usize) -> HostResult<usize>;
+
     /// `recv(2)`. Returns what that does: more than there is room for only with MSG_TRUNC.
     fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize>;
 

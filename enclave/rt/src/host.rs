@@ -146,6 +146,12 @@ impl HostFiles for Runtime {
         Ok(stat(&channel()?.take_value::<WireStat>()?))
     }
 
+    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)> {
+        let args = [raw(dir), name.len() as u64, u64::from(flags), 0, 0, 0];
+        let opened = with_name(Ocall::LookUp, name, args, FD_MAX + 1)?;
+        Ok((stat(&channel()?.take_value::<WireStat>()?), opened.checked_sub(1).map(descriptor)))
+    }
+
     fn host_statfs(&self, fd: HostFd) -> HostResult<HostStatFs> {
         let channel = channel()?;
         channel.call(Ocall::Statfs, [raw(fd), 0, 0, 0, 0, 0], 0)?;

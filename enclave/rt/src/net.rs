@@ -236,6 +236,13 @@ impl HostNet for Runtime {
         })
     }
 
+    fn host_send_file(&self, fd: HostFd, file: HostFd, offset: u64, len: usize) -> HostResult<usize> {
+        patiently(|| {
+            let args = [raw(fd), raw(file), offset, len as u64, 0, 0];
+            Ok(channel()?.call(Ocall::SendFile, args, len as u64)? as usize)
+        })
+    }
+
     fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize> {
         patiently(|| {
             let channel = channel()?;

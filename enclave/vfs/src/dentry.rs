@@ -212,14 +212,19 @@ impl Dentry {
         }
     }
 
-    /// Looks a name up in the file system and makes a dentry of it. The second value says whether it is new in the
-    /// memory of this directory, so that the namespace has to account for it.
-    pub(crate) fn look_up(self: &Arc<Self>, name: Name<'_>, generation: u64) -> Result<(Arc<Self>, bool)> {
+    /// Looks a name up in the file system, to open what is there or not, and makes a dentry of it. The second value says whether it
+    /// is new in the memory of this directory, so that the namespace has to account for it.
+    pub(crate) fn look_up(
+        self: &Arc<Self>,
+        name: Name<'_>,
+        to_open: bool,
+        generation: u64,
+    ) -> Result<(Arc<Self>, bool)> {
         let directory = self.node.as_directory()?;
         let Some(mount) = &self.mount else {
             kbase::bail!(ENOENT, "no such name");
         };
-        match directory.lookup(name) {
+        match if to_open { directory.lookup_to_open(name) } else { directory.lookup(name) } {
             Ok(node) => {
                 let dentry = Self::new(node, Arc::clone(mount), Some(Arc::clone(self)), name.as_bytes());
                 if !mount.is_cached() {

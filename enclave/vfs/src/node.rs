@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
+use platform::HostFd;
 
 /// Bytes in a page of file content.
 pub const PAGE_SIZE: usize = 4096;
@@ -123,6 +124,21 @@ pub trait Inode: Send + Sync + Any {
 
 /// A regular file.
 pub trait Regular: Inode {
+    /// What opening it gives, for reading at least: a file that stays what it is, whatever becomes of the name that it was found by. `None`:
+    /// it is that itself.
+    ///
+    /// # Errors
+    /// EACCES, EPERM, EROFS, ETXTBSY it cannot be opened so; ENOENT it is gone; EMFILE, ENFILE; EIO.
+    fn open(&self, _for_writing: bool) -> Result<Option<Arc<dyn Regular>>> {
+        Ok(None)
+    }
+
+    /// The host's descriptor of a file that was opened, if the host has what is in it as it is: the enclave needs not carry what goes
+    /// from there to the host.
+    fn host_fd(&self) -> Option<HostFd> {
+        None
+    }
+
     /// Copies content from `offset` into `into`, until it is full or the file ends. Returns the number of bytes.
     ///
     /// # Errors
@@ -264,6 +280,14 @@ pub trait Directory: Inode {
     /// # Errors
     /// ENOENT no such name; EIO.
     fn lookup(&self, name: Name<'_>) -> Result<Node>;
+
+    /// [`Directory::lookup`] by who opens what is there, if it is a regular file.
+    ///
+    /// # Errors
+    /// As that.
+    fn lookup_to_open(&self, name: Name<'_>) -> Result<Node> {
+        self.lookup(name)
+    }
 
     /// Entries after `cursor` (0: from the start), at most `max`. An entry that stays during the whole listing is
     /// listed exactly once.

@@ -33,6 +33,8 @@ bitflags! {
         const BENEATH = 1 << 5;
         /// Take the directory of the start for the root (`RESOLVE_IN_ROOT`).
         const IN_ROOT = 1 << 6;
+        /// A regular file at the end is opened next.
+        const TO_OPEN = 1 << 7;
     }
 }
 
@@ -200,7 +202,8 @@ impl Walker<'_> {
                 kbase::bail!(EISDIR, "a file to create cannot end in a slash");
             }
             let name = Name::new(bytes)?;
-            let next = match self.namespace.child(&self.at, name) {
+            let to_open = is_last && self.flags.contains(WalkFlags::TO_OPEN);
+            let next = match self.namespace.entry(&self.at, name, to_open) {
                 Ok(next) => next,
                 Err(error) if error.errno() == Errno::ENOENT && is_last && goal == Goal::Create => {
                     return Ok(End::Missing { parent: Arc::clone(&self.at), name: bytes.to_vec() });

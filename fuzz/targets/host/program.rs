@@ -48,7 +48,8 @@ use Kind::{Any, At, Bytes, Fd, Length, Of, Path, Small};
 
 const FLAGS: Kind =
     Of(&[0, 0, 0x40, 0x40, 2, 0x20, 0x100, 0x142, 0x4000, 0x2000, 1, 0x40000000, 0x10000, 0x8000]);
-const SOME: Kind = Of(&[0, 1, 100, 70_000, 1 << 20]);
+// A file that is copied behind itself grows by a byte at a time: more takes too long.
+const SOME: Kind = Of(&[0, 1, 100, 70_000, 150_000]);
 const LEVEL: Kind = Of(&[1, 0, 41, 6, 17]);
 const POINTERS: [u64; 4] = [0, 0x1000, u64::MAX - 7, MEMORY + LEN - 4];
 

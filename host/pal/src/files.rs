@@ -1,7 +1,7 @@
 //! Host files for the enclave. Every call is the Linux call of its name.
 
 use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WireStat, WireStatFs};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use zerocopy::IntoBytes;
 
@@ -92,15 +92,16 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             put_stat(buffer, unsafe { stat.assume_init() })
         }
         Ocall::StatAt => {
-            let name = text(buffer, 0, a1)?;
-            let mut stat = MaybeUninit::uninit();
-            let flags = libc::AT_SYMLINK_NOFOLLOW;
-            // SAFETY: a NUL-terminated name and a buffer of the right size.
-            checked(i64::from(unsafe {
-                libc::fstatat(descriptor(a0)?, name.as_ptr(), stat.as_mut_ptr(), flags)
-            }))?;
-            // SAFETY: the call succeeded and filled it.
-            put_stat(buffer, unsafe { stat.assume_init() })
+            let stat = lstat_at(descriptor(a0)?, &text(buffer, 0, a1)?)?;
+            put_stat(buffer, stat)
+        }
+        Ocall::LookUp => {
+            let stat = lstat_at(descriptor(a0)?, &text(buffer, 0, a1)?)?;
+            let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+            let opened =
+                if is_regular { answer(Ocall::OpenAt, args, buffer).map_or(0, |fd| fd + 1) } else { 0 };
+            put_stat(buffer, stat)?;
+            Ok(opened)
         }
         Ocall::Statfs => {
             let mut statfs = MaybeUninit::<libc::statfs>::uninit();
@@ -222,6 +223,17 @@ fn put<T: IntoBytes + zerocopy::Immutable>(buffer: &mut [u8], value: &T) -> Resu
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Attributes of a name in a folder; a link is not followed.
+fn lstat_at(folder: i32, name: &CStr) -> Result<libc::stat, i32> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: a NUL-terminated name and a buffer of the right size.
+    let result =
+        unsafe { libc::fstatat(folder, name.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
+    checked(i64::from(result))?;
+    // SAFETY: the call succeeded and filled it.
+    Ok(unsafe { stat.assume_init() })
 }
 
 fn put_stat(buffer: &mut [u8], stat: libc::stat) -> Result<u64, i32> {

@@ -147,7 +147,9 @@ fn answer(shared: &Arc<Shared>, slot: &Slot, call: Ocall, frame: &EdgeFrame) -> 
             shared.readiness.note_use(slot, a0);
             sockets::answer(call, &frame.args, buffer)
         }
-        Ocall::SendMessages | Ocall::ConnectAt => sockets::answer(call, &frame.args, buffer),
+        Ocall::SendMessages | Ocall::ConnectAt | Ocall::SendFile => {
+            sockets::answer(call, &frame.args, buffer)
+        }
         _ if (Ocall::Socket..=Ocall::Interfaces).contains(&call) => {
             sockets::answer(call, &frame.args, buffer)
         }

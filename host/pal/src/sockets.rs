@@ -47,6 +47,12 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             // SAFETY: a valid buffer of its length.
             checked(unsafe { libc::send(descriptor(a0)?, data.as_ptr().cast(), data.len(), flags) } as i64)
         }
+        Ocall::SendFile => {
+            let mut offset = a2.cast_signed();
+            // SAFETY: an offset that the call may change.
+            checked(unsafe { libc::sendfile(descriptor(a0)?, descriptor(a1)?, &raw mut offset, a3 as usize) }
+                as i64)
+        }
         Ocall::Receive => {
             let into = part(buffer, a1)?;
             let flags = a2 as i32 | libc::MSG_DONTWAIT;

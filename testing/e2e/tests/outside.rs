@@ -1,10 +1,12 @@
-//! Sockets of the host that say more than that data is there, or to whom: those of the Unix domain, who waits, and who is signalled.
+//! What is outside and does not stay as it is: files that somebody replaces; sockets of the host that say more than that data is there,
+//! or to whom: those of the Unix domain, who waits, and who is signalled.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
 use e2e::{Case, Linked, Toolchain, folder, installed, occlum_in};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -152,4 +154,55 @@ fn a_mount_says_whether_programs_connect_to_the_sockets_in_it() {
         let run = occlum_in(&path, &["run", "/bin/client", "/shared/socket"]);
         assert_eq!(run.text(), expected, "{option}: {}", run.errors());
     }
+}
+
+/// Does to a folder what the program `replaced` asks for, until it ends.
+fn obey(mut peer: TcpStream, folder: &Path) {
+    let at = |name: &str| folder.join(name);
+    let many = || (0..300_u32).map(|number| (number, at(&format!("many-{number}"))));
+    let mut order = [0];
+    while peer.read(&mut order).unwrap() == 1 {
+        match order[0] {
+            b's' => fs::write(at("log"), "first\n").unwrap(),
+            b'r' => {
+                fs::rename(at("log"), at("log.1")).unwrap();
+                fs::write(at("log"), "new\n").unwrap();
+            }
+            b'd' => fs::remove_file(at("log")).unwrap(),
+            b'm' => many().for_each(|(number, path)| fs::write(path, number.to_le_bytes()).unwrap()),
+            b'u' => many().for_each(|(_, path)| fs::remove_file(path).unwrap()),
+            b'f' => {
+                let mut content = vec![0; 1_050_000];
+                peer.read_exact(&mut content).unwrap();
+                let sum =
+                    content.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+                peer.write_all(&sum.to_le_bytes()).unwrap();
+                continue;
+            }
+            other => panic!("{other} is no order"),
+        }
+        peer.write_all(b".").unwrap();
+    }
+}
+
+#[test]
+fn open_files_stay_what_they_are_when_somebody_outside_replaces_them() {
+    let folder = folder();
+    let Some(program) = Toolchain::Glibc.compile("replaced", Linked::Dynamic, folder.path()) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let place = folder.path().join("shared");
+    fs::create_dir(&place).unwrap();
+    let his = place.clone();
+    // Nobody waits for it: it may be left alone by a program that fails.
+    thread::spawn(move || listener.incoming().for_each(|peer| obey(peer.unwrap(), &his)));
+    let mount = format!("{0}:{0}:rw", place.display());
+    let case = Case::new(&program).args([place.as_os_str(), port.as_ref()]).within(folder.path());
+    let case = case.flags(["--mount", &mount]);
+    case.succeeds();
+    // Neither what is sent to a socket of the host nor what is opened costs more than a call.
+    let exits = case.flags(["--stats"]).enclave().exits();
+    let count = |name: &str| exits.iter().find(|(other, _)| other == name).map_or(0, |&(_, count)| count);
+    assert!(count("SendFile") >= 3 && count("Send") < 20, "{exits:?}");
+    assert!(count("LookUp") >= 300 && count("OpenAt") < 40 && count("StatAt") < 40, "{exits:?}");
 }

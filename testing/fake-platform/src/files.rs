@@ -4,7 +4,7 @@ use crate::net::Net;
 use crate::{FakePlatform, lock};
 use linux_abi::Errno;
 use platform::{HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, TimeSetting};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
@@ -34,7 +34,7 @@ enum Kind {
     Socket,
 }
 
-/// An open file: the path, so that a removed file is gone at once (enough for tests).
+/// An open file, by its path: one that has none any more has a hidden one.
 #[derive(Clone)]
 struct Open {
     path: Vec<u8>,
@@ -48,6 +48,8 @@ pub(crate) struct Files {
     open: BTreeMap<i32, Open>,
     streams: [Vec<u8>; 3],
     next_ino: u64,
+    /// Paths of files that nobody may open for writing.
+    pub(crate) protected: BTreeSet<Vec<u8>>,
     /// What the next writes to streams come to: so many bytes, or EINTR.
     cut_writes: VecDeque<usize>,
 }
@@ -79,6 +81,7 @@ impl Files {
             open: BTreeMap::new(),
             streams: Default::default(),
             next_ino: 1,
+            protected: BTreeSet::new(),
             cut_writes: VecDeque::new(),
         };
         files.insert(b"/", 0o755, Kind::Directory);
@@ -86,9 +89,24 @@ impl Files {
     }
 
     fn insert(&mut self, path: &[u8], mode: u32, kind: Kind) {
+        self.hide(path);
         let ino = self.next_ino;
         self.next_ino += 1;
         self.nodes.insert(path.to_vec(), HostNode { ino, mode, kind, times: [0; 2] });
+    }
+
+    /// What is at a path loses its name. Who has it open keeps it.
+    fn hide(&mut self, path: &[u8]) {
+        let Some(node) = self.nodes.remove(path) else { return };
+        let hidden = format!("deleted {}", node.ino).into_bytes();
+        let mut is_open = false;
+        for open in self.open.values_mut().filter(|open| open.path == path) {
+            open.path.clone_from(&hidden);
+            is_open = true;
+        }
+        if is_open {
+            self.nodes.insert(hidden, node);
+        }
     }
 
     pub(crate) fn add(&mut self, path: &[u8], content: &[u8]) {
@@ -129,7 +147,14 @@ impl Files {
         self.streams[0] = bytes.to_vec();
     }
 
+    pub(crate) fn count_open(&self) -> usize {
+        self.open.len()
+    }
+
     fn open(&mut self, path: &[u8], flags: u32, mode: u32) -> HostResult<HostFd> {
+        if flags & O_ACCMODE != 0 && self.protected.contains(path) {
+            return fail(Errno::EACCES);
+        }
         match self.nodes.get_mut(path) {
             None if flags & O_CREAT == 0 => return fail(Errno::ENOENT),
             None => {
@@ -310,6 +335,12 @@ impl HostFiles for FakePlatform {
         lock(&self.files).stat(&path)
     }
 
+    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)> {
+        let stat = self.host_stat_at(dir, name)?;
+        let is_regular = stat.mode & 0o170_000 == 0o100_000;
+        Ok((stat, is_regular.then(|| self.host_open_at(dir, name, flags, 0).ok()).flatten()))
+    }
+
     fn host_statfs(&self, _fd: HostFd) -> HostResult<HostStatFs> {
         Ok(HostStatFs {
             block_size: 4096,
@@ -379,7 +410,7 @@ impl HostFiles for FakePlatform {
             (true, true) if !files.children(&path).is_empty() => return fail(Errno::ENOTEMPTY),
             _ => {}
         }
-        files.nodes.remove(&path);
+        files.hide(&path);
         Ok(())
     }
 
@@ -401,6 +432,9 @@ impl HostFiles for FakePlatform {
             files.nodes.keys().filter(|path| **path == from || path.starts_with(&below)).cloned().collect();
         if moved.is_empty() {
             return fail(Errno::ENOENT);
+        }
+        if from != to {
+            files.hide(&to);
         }
         for path in moved {
             if let Some(node) = files.nodes.remove(&path) {

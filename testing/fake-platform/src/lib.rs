@@ -151,6 +151,22 @@ impl FakePlatform {
         lock(&self.files).content(path.as_bytes())
     }
 
+    /// Nobody may open this host file for writing.
+    pub fn protect_host_file(&self, path: &str) {
+        lock(&self.files).protected.insert(path.as_bytes().to_vec());
+    }
+
+    /// It may be opened for writing again.
+    pub fn unprotect_host_file(&self, path: &str) {
+        lock(&self.files).protected.remove(path.as_bytes());
+    }
+
+    /// How many host files are open.
+    #[must_use]
+    pub fn open_host_files(&self) -> usize {
+        lock(&self.files).count_open()
+    }
+
     /// What was written to a standard descriptor.
     #[must_use]
     pub fn output(&self, fd: i32) -> Vec<u8> {

@@ -105,6 +105,10 @@ pub(crate) struct Net {
     files: BTreeMap<Vec<u8>, VecDeque<i32>>,
     /// Whether a connection is made later than `connect` returns.
     is_slow: bool,
+    /// Calls that sent of files.
+    files_sent: usize,
+    /// Whether it cannot send of files.
+    refuses_files: bool,
     pub(crate) ring: Ring,
 }
 
@@ -317,6 +321,17 @@ impl FakePlatform {
     #[must_use]
     pub fn open_sockets(&self) -> usize {
         lock(&self.net).sockets.len()
+    }
+
+    /// How many calls sent bytes of a file of the host, by the host alone.
+    #[must_use]
+    pub fn files_sent(&self) -> usize {
+        lock(&self.net).files_sent
+    }
+
+    /// From now on files are none that `sendfile` of the host takes.
+    pub fn refuse_to_send_files(&self) {
+        lock(&self.net).refuses_files = true;
     }
 
     /// The open socket of the host that was made last.

@@ -4,6 +4,7 @@ use crate::location::Location;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use kbase::sync::Mutex;
+use kbase::{Errno, Error, Result};
 use platform::{HostFd, Platform};
 
 /// Most descriptors that stay open without being in use.
@@ -13,16 +14,27 @@ const MOST_OPEN: usize = 256;
 pub(crate) struct Handle {
     platform: Arc<dyn Platform>,
     fd: HostFd,
+    /// Why it is open for reading alone, if it is.
+    read_only: Option<Errno>,
 }
 
 impl Handle {
-    pub(crate) fn new(platform: Arc<dyn Platform>, fd: HostFd) -> Self {
-        Self { platform, fd }
+    pub(crate) fn new(platform: &Arc<dyn Platform>, fd: HostFd, read_only: Option<Errno>) -> Arc<Self> {
+        Arc::new(Self { platform: Arc::clone(platform), fd, read_only })
     }
 
     /// The descriptor.
     pub(crate) const fn fd(&self) -> HostFd {
         self.fd
+    }
+
+    /// Fails if it is open for reading alone.
+    ///
+    /// # Errors
+    /// What the host said when it was to be opened for writing; EROFS.
+    pub(crate) fn want_write(&self) -> Result<()> {
+        self.read_only
+            .map_or(Ok(()), |errno| Err(Error::new(errno, "the host's file is not open for writing")))
     }
 }
 

@@ -5,7 +5,7 @@
 //! following symbolic links on the host, so a link leads where it points *in the enclave*.
 //!
 //! * [`location`]: where a node is, kept right over renames that go through the enclave.
-//! * [`handle`]: host descriptors, a bounded number of which stay open.
+//! * [`handle`]: host descriptors. What programs have open stays so; of the others a bounded number does.
 //! * [`dirent`]: the parser of directory records.
 //!
 //! Lock order: the places of a location (parent before child), then the cache of handles. No lock is held over a
@@ -24,7 +24,7 @@ mod tests;
 
 use alloc::sync::Arc;
 use handle::{Handle, OpenHandles};
-use kbase::{Result, bail};
+use kbase::{Errno, Result, bail};
 use linux_abi::fs::OpenFlags;
 use location::Location;
 use node::{HostDirectory, HostSpecial};
@@ -79,6 +79,17 @@ impl Shared {
         &*self.platform
     }
 
+    /// Why files are opened for reading alone, if they are.
+    fn read_only(&self) -> Option<Errno> {
+        self.options.read_only.then_some(Errno::EROFS)
+    }
+
+    /// How a regular file is opened at the host: once, whatever for, since those who open it share the handle.
+    fn file_flags(&self) -> OpenFlags {
+        // What is none by now does not block.
+        OpenFlags::NONBLOCK | if self.options.read_only { OpenFlags::empty() } else { OpenFlags::RDWR }
+    }
+
     /// Fails on a read-only mount.
     ///
     /// # Errors
@@ -99,7 +110,7 @@ impl HostFs {
     pub fn open(platform: &Arc<dyn Platform>, path: &[u8], options: Options, dev: u64) -> Result<Arc<Self>> {
         let flags = OpenFlags::DIRECTORY.bits();
         let fd = platform.host_open_path(path, flags, 0)?;
-        let handle = Arc::new(Handle::new(Arc::clone(platform), fd));
+        let handle = Handle::new(platform, fd, None);
         let shared =
             Arc::new(Shared { platform: Arc::clone(platform), dev, options, open: OpenHandles::default() });
         Ok(Arc::new(Self { shared, root: Location::root(handle) }))

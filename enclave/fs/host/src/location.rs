@@ -1,7 +1,8 @@
 //! Where a node is on the host.
 //!
 //! A location is a name in a parent location. All nodes of one file share one, found through the parent's
-//! table of children, so that a rename through the enclave moves what is open.
+//! table of children, so that a rename through the enclave moves what is open. When the host has put another file in its place,
+//! that has a location of its own.
 
 use crate::Shared;
 use crate::handle::Handle;
@@ -21,9 +22,13 @@ pub(crate) enum Kind {
     Other,
 }
 
+/// Which file a file of the host is: device and inode number. No other file has them for as long as a handle of it is open.
+pub(crate) type Identity = (u64, u64);
+
 /// A place on the host.
 pub(crate) struct Location {
     kind: Kind,
+    identity: Identity,
     /// `None` for the root.
     place: Mutex<Option<Place>>,
     handle: Mutex<Option<Arc<Handle>>>,
@@ -41,17 +46,25 @@ impl Location {
     pub(crate) fn root(handle: Arc<Handle>) -> Arc<Self> {
         Arc::new(Self {
             kind: Kind::Directory,
+            // Nobody looks it up.
+            identity: (0, 0),
             place: Mutex::new(None),
             handle: Mutex::new(Some(handle)),
             children: Mutex::default(),
         })
     }
 
-    /// The location of a name in this directory, which is of `kind` now.
-    pub(crate) fn child(self: &Arc<Self>, name: &[u8], kind: Kind) -> Arc<Self> {
+    /// The handle that is open of the file that was last seen at a name in this directory.
+    pub(crate) fn open_child(&self, name: &[u8]) -> Option<Arc<Handle>> {
+        let child = self.children.lock().get(name).and_then(Weak::upgrade)?;
+        child.open_handle()
+    }
+
+    /// The location of a name in this directory, at which this file is now.
+    pub(crate) fn child(self: &Arc<Self>, name: &[u8], kind: Kind, identity: Identity) -> Arc<Self> {
         let mut children = self.children.lock();
         if let Some(known) = children.get(name).and_then(Weak::upgrade)
-            && known.kind == kind
+            && (known.kind, known.identity) == (kind, identity)
         {
             return known;
         }
@@ -61,6 +74,7 @@ impl Location {
         let place = Place { parent: Arc::clone(self), name: name.to_vec() };
         let child = Arc::new(Self {
             kind,
+            identity,
             place: Mutex::new(Some(place)),
             handle: Mutex::new(None),
             children: Mutex::default(),
@@ -123,30 +137,33 @@ impl Location {
     fn open_in(self: &Arc<Self>, shared: &Shared, parent: &Handle) -> Result<Arc<Handle>> {
         let (_, name) = self.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
         let open = |flags: OpenFlags| shared.platform().host_open_at(parent.fd(), &name, flags.bits(), 0);
+        let mut read_only = shared.read_only();
         let fd = match self.kind {
             Kind::Directory => open(OpenFlags::DIRECTORY)?,
             Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
-            Kind::File if shared.options.read_only => open(OpenFlags::NONBLOCK)?,
-            Kind::File => match open(OpenFlags::RDWR | OpenFlags::NONBLOCK) {
+            Kind::File => match open(shared.file_flags()) {
                 // Reading may be allowed where writing is not.
                 Err(error)
-                    if matches!(error.0, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) =>
+                    if read_only.is_none()
+                        && matches!(
+                            error.0,
+                            Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY
+                        ) =>
                 {
+                    read_only = Some(error.0);
                     open(OpenFlags::NONBLOCK)?
                 }
                 opened => opened?,
             },
         };
-        let handle = Arc::new(Handle::new(Arc::clone(&shared.platform), fd));
-        let kept = Arc::clone(self.handle.lock().get_or_insert(handle));
-        shared.open.keep(self);
-        Ok(kept)
+        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
     }
 
-    /// Keeps a handle that creating the file gave.
-    pub(crate) fn keep_handle(self: &Arc<Self>, shared: &Shared, handle: Handle) {
-        *self.handle.lock() = Some(Arc::new(handle));
+    /// Keeps a handle, unless there is one. Returns the one that there is then.
+    pub(crate) fn keep_handle(self: &Arc<Self>, shared: &Shared, handle: Arc<Handle>) -> Arc<Handle> {
+        let kept = Arc::clone(self.handle.lock().get_or_insert(handle));
         shared.open.keep(self);
+        kept
     }
 
     /// Lets the handle go; it is opened again when needed.

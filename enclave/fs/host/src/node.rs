@@ -1,7 +1,7 @@
 //! Nodes of a host folder.
 
 use crate::handle::Handle;
-use crate::location::{Kind, Location};
+use crate::location::{Identity, Kind, Location};
 use crate::{Shared, dirent};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,17 +33,22 @@ const LONGEST_TARGET: usize = 4096;
 pub(crate) struct Common {
     shared: Arc<Shared>,
     location: Arc<Location>,
+    /// Of a file that was opened: it stays this one, whatever comes to its place.
+    opened: Option<Arc<Handle>>,
 }
 
 impl Common {
     fn handle(&self) -> Result<Arc<Handle>> {
-        self.location.handle(&self.shared)
+        match &self.opened {
+            Some(opened) => Ok(Arc::clone(opened)),
+            None => self.location.handle(&self.shared),
+        }
     }
 
     /// What the host says of the file: of the open one, which may have lost its name, else of the one at the name.
     fn stat(&self) -> Result<HostStat> {
         let platform = self.shared.platform();
-        if let Some(open) = self.location.open_handle() {
+        if let Some(open) = self.opened.clone().or_else(|| self.location.open_handle()) {
             return Ok(platform.host_stat(open.fd())?);
         }
         match self.location.place() {
@@ -104,6 +109,10 @@ fn file_type(stat: &HostStat) -> Result<FileType> {
     FileType::from_mode(stat.mode).ok_or(Error::new(Errno::EIO, "the host says an impossible file type"))
 }
 
+fn identity(stat: &HostStat) -> Identity {
+    (stat.dev, stat.ino)
+}
+
 /// Implements [`Inode`] by the field `common`.
 macro_rules! inode {
     ($type:ty) => {
@@ -150,27 +159,42 @@ inode!(HostSpecial);
 
 impl HostDirectory {
     pub(crate) fn new(shared: &Arc<Shared>, location: Arc<Location>) -> Self {
-        Self { common: Common { shared: Arc::clone(shared), location } }
+        Self { common: Common { shared: Arc::clone(shared), location, opened: None } }
     }
 
-    /// The node at a name that is of a type.
-    fn node(&self, name: &[u8], kind: FileType) -> Node {
-        let Common { shared, location } = &self.common;
-        let common = |kind| Common { shared: Arc::clone(shared), location: location.child(name, kind) };
-        match kind {
+    /// The node at a name, of which the host says this.
+    fn node(&self, name: &[u8], stat: &HostStat) -> Result<Node> {
+        let common = |kind| self.child(name, kind, identity(stat), None);
+        Ok(match file_type(stat)? {
             FileType::Regular => Node::Regular(Arc::new(HostFile { common: common(Kind::File) })),
             FileType::Directory => Node::Directory(Arc::new(Self { common: common(Kind::Directory) })),
             FileType::Symlink => Node::Symlink(Arc::new(HostSymlink { common: common(Kind::Other) })),
             _ => Node::Special(Arc::new(HostSpecial { common: common(Kind::Other) })),
-        }
+        })
+    }
+
+    fn child(&self, name: &[u8], kind: Kind, identity: Identity, opened: Option<Arc<Handle>>) -> Common {
+        let Common { shared, location, .. } = &self.common;
+        let location = location.child(name, kind, identity);
+        let opened = opened.map(|handle| location.keep_handle(shared, handle));
+        Common { shared: Arc::clone(shared), location, opened }
+    }
+
+    /// The regular file at a name that was opened.
+    fn opened(&self, name: &[u8], stat: &HostStat, fd: HostFd) -> Node {
+        let Common { shared, .. } = &self.common;
+        let handle = Handle::new(&shared.platform, fd, shared.read_only());
+        Node::Regular(Arc::new(HostFile {
+            common: self.child(name, Kind::File, identity(stat), Some(handle)),
+        }))
     }
 
     /// The same directory with an own position, for listing it.
-    fn listing(&self) -> Result<Handle> {
+    fn listing(&self) -> Result<Arc<Handle>> {
         let handle = self.common.handle()?;
         let platform = &self.common.shared.platform;
         let fd = platform.host_open_at(handle.fd(), b".", OpenFlags::DIRECTORY.bits(), 0)?;
-        Ok(Handle::new(Arc::clone(platform), fd))
+        Ok(Handle::new(platform, fd, None))
     }
 
     /// Checks that a change is allowed and gives platform and descriptor.
@@ -185,7 +209,22 @@ impl Directory for HostDirectory {
     fn lookup(&self, name: Name<'_>) -> Result<Node> {
         let handle = self.common.handle()?;
         let stat = self.common.shared.platform().host_stat_at(handle.fd(), name.as_bytes())?;
-        Ok(self.node(name.as_bytes(), file_type(&stat)?))
+        self.node(name.as_bytes(), &stat)
+    }
+
+    fn lookup_to_open(&self, name: Name<'_>) -> Result<Node> {
+        let Common { shared, location, .. } = &self.common;
+        if location.open_child(name.as_bytes()).is_some() {
+            // Most likely it is that one still.
+            return self.lookup(name);
+        }
+        let handle = self.common.handle()?;
+        let flags = shared.file_flags().bits();
+        let (stat, fd) = shared.platform().host_look_up(handle.fd(), name.as_bytes(), flags)?;
+        match fd {
+            Some(fd) => Ok(self.opened(name.as_bytes(), &stat, fd)),
+            None => self.node(name.as_bytes(), &stat),
+        }
     }
 
     fn entries(&self, cursor: u64, max: usize) -> Result<Vec<DirectoryEntry>> {
@@ -227,23 +266,21 @@ impl Directory for HostDirectory {
             Create::Regular => {
                 let flags = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::RDWR;
                 let fd = platform.host_open_at(handle.fd(), bytes, flags.bits(), mode & 0o7777)?;
-                let created = Handle::new(Arc::clone(&self.common.shared.platform), fd);
+                let created = Handle::new(&self.common.shared.platform, fd, None);
+                let stat = platform.host_stat(fd)?;
                 self.common.location.forget(bytes);
-                let location = self.common.location.child(bytes, Kind::File);
-                location.keep_handle(&self.common.shared, created);
-                Ok(Node::Regular(Arc::new(HostFile {
-                    common: Common { shared: Arc::clone(&self.common.shared), location },
-                })))
+                let common = self.child(bytes, Kind::File, identity(&stat), Some(created));
+                Ok(Node::Regular(Arc::new(HostFile { common })))
             }
             Create::Directory => {
                 platform.host_mkdir_at(handle.fd(), bytes, mode & 0o7777)?;
                 self.common.location.forget(bytes);
-                Ok(self.node(bytes, FileType::Directory))
+                self.lookup(name)
             }
             Create::Symlink(target) => {
                 platform.host_symlink_at(target, handle.fd(), bytes)?;
                 self.common.location.forget(bytes);
-                Ok(self.node(bytes, FileType::Symlink))
+                self.lookup(name)
             }
             Create::Special(_) | Create::Device(..) => {
                 bail!(EPERM, "a host folder takes only files, directories and links")
@@ -305,14 +342,44 @@ impl HostFile {
         Ok((handle, fd))
     }
 
-    fn host_allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+    /// The descriptor to change the file by.
+    fn fd_to_change(&self) -> Result<(Arc<Handle>, HostFd)> {
         self.common.shared.check_writable()?;
-        let (_open, fd) = self.fd()?;
+        let (handle, fd) = self.fd()?;
+        handle.want_write()?;
+        Ok((handle, fd))
+    }
+
+    fn host_allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let (_open, fd) = self.fd_to_change()?;
         Ok(self.common.shared.platform().host_allocate(fd, mode, offset, len)?)
     }
 }
 
 impl Regular for HostFile {
+    fn open(&self, for_writing: bool) -> Result<Option<Arc<dyn Regular>>> {
+        let Common { shared, location, opened } = &self.common;
+        if let Some(handle) = opened {
+            if for_writing {
+                handle.want_write()?;
+            }
+            return Ok(None);
+        }
+        let mut handle = location.handle(shared)?;
+        if for_writing && handle.want_write().is_err() {
+            // It may be allowed by now.
+            location.forget_handle();
+            handle = location.handle(shared)?;
+            handle.want_write()?;
+        }
+        let (shared, location) = (Arc::clone(shared), Arc::clone(location));
+        Ok(Some(Arc::new(Self { common: Common { shared, location, opened: Some(handle) } })))
+    }
+
+    fn host_fd(&self) -> Option<HostFd> {
+        self.common.opened.as_ref().map(|handle| handle.fd())
+    }
+
     fn read_at(&self, offset: u64, into: &mut dyn ByteSink) -> Result<usize> {
         let (_open, fd) = self.fd()?;
         let platform = self.common.shared.platform();
@@ -342,8 +409,7 @@ impl Regular for HostFile {
     }
 
     fn write_at(&self, offset: u64, from: &mut dyn ByteSource) -> Result<usize> {
-        self.common.shared.check_writable()?;
-        let (_open, fd) = self.fd()?;
+        let (_open, fd) = self.fd_to_change()?;
         let platform = self.common.shared.platform();
         let mut buffer = alloc::vec![0; from.remaining().min(TRANSFER)];
         let mut done = 0;
@@ -370,8 +436,7 @@ impl Regular for HostFile {
     }
 
     fn truncate(&self, size: u64) -> Result<()> {
-        self.common.shared.check_writable()?;
-        let (_open, fd) = self.fd()?;
+        let (_open, fd) = self.fd_to_change()?;
         Ok(self.common.shared.platform().host_truncate(fd, size)?)
     }
 

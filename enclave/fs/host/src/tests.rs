@@ -12,11 +12,16 @@ fn name(text: &str) -> Name<'_> {
 }
 
 fn folder(read_only: bool) -> Arc<HostFs> {
+    folder_of(Options { read_only, ..Options::default() }).1
+}
+
+fn folder_of(options: Options) -> (Arc<FakePlatform>, Arc<HostFs>) {
     let platform = FakePlatform::new();
     platform.add_host_file("/share/greeting", b"hello");
     platform.add_host_file("/share/sub/deep", b"down here");
-    let platform: Arc<dyn Platform> = platform;
-    HostFs::open(&platform, b"/share", Options { read_only, sockets: false }, 7).unwrap()
+    let its: Arc<dyn Platform> = platform.clone();
+    let fs = HostFs::open(&its, b"/share", options, 7).unwrap();
+    (platform, fs)
 }
 
 fn regular(directory: &dyn Directory, file: &str) -> Arc<dyn Regular> {
@@ -66,4 +71,72 @@ fn an_open_file_follows_a_rename() {
     assert_eq!(content(&*file), b"content");
     assert_eq!(content(&*regular(&*root, "newer")), b"content");
     assert_eq!(root.lookup(name("new")).err().unwrap().errno(), Errno::ENOENT);
+}
+
+fn opened(directory: &dyn Directory, file: &str, for_writing: bool) -> Arc<dyn Regular> {
+    let Node::Regular(found) = directory.lookup_to_open(name(file)).unwrap() else { panic!("{file}") };
+    found.open(for_writing).unwrap().unwrap_or(found)
+}
+
+#[test]
+fn what_is_open_stays_what_it_is_and_what_is_opened_is_what_is_there() {
+    let (platform, fs) = folder_of(Options::default());
+    let root = fs.root();
+    let old = opened(&*root, "greeting", true);
+    // As somebody does who rotates logs, behind the enclave's back.
+    platform.add_host_file("/share/greeting", b"good day");
+    assert_eq!(content(&*old), b"hello");
+    old.write_at(5, &mut SliceSource::new(b" again")).unwrap();
+    assert_eq!(old.metadata().unwrap().size, 11);
+    assert_eq!(platform.host_file("/share/greeting").unwrap(), b"good day");
+    let new = opened(&*root, "greeting", true);
+    assert_eq!(content(&*new), b"good day");
+    assert_eq!(content(&*old), b"hello again");
+    root.unlink(name("greeting"), false).unwrap();
+    assert_eq!(content(&*new), b"good day");
+    assert_eq!(root.lookup_to_open(name("greeting")).err().unwrap().errno(), Errno::ENOENT);
+}
+
+#[test]
+fn who_opens_one_file_twice_shares_a_descriptor_of_the_host() {
+    let (platform, fs) = folder_of(Options::default());
+    let root = fs.root();
+    let before = platform.open_host_files();
+    let files = [(); 3].map(|()| opened(&*root, "greeting", true));
+    assert_eq!(platform.open_host_files(), before + 1);
+    drop(files);
+    assert_eq!(platform.open_host_files(), before);
+}
+
+#[test]
+fn many_files_are_open_at_once() {
+    let (platform, fs) = folder_of(Options::default());
+    let root = fs.root();
+    let files: Vec<_> = (0..1000)
+        .map(|number| {
+            platform.add_host_file(&format!("/share/{number}"), format!("number {number}").as_bytes());
+            opened(&*root, &number.to_string(), false)
+        })
+        .collect();
+    (0..1000).for_each(|number| root.unlink(name(&number.to_string()), false).unwrap());
+    for (number, file) in files.iter().enumerate() {
+        assert_eq!(content(&**file), format!("number {number}").as_bytes());
+    }
+}
+
+#[test]
+fn what_the_host_lets_nobody_write_is_opened_for_reading_alone() {
+    let (platform, fs) = folder_of(Options::default());
+    platform.protect_host_file("/share/greeting");
+    let root = fs.root();
+    let file = opened(&*root, "greeting", false);
+    assert_eq!(content(&*file), b"hello");
+    let refused = |file: &Arc<dyn Regular>| file.open(true).err().unwrap().errno();
+    assert_eq!(refused(&file), Errno::EACCES);
+    assert_eq!(refused(&regular(&*root, "greeting")), Errno::EACCES);
+    assert_eq!(file.truncate(0).unwrap_err().errno(), Errno::EACCES);
+    // It is allowed from now on: who opens it then may.
+    platform.unprotect_host_file("/share/greeting");
+    opened(&*root, "greeting", true).write_at(0, &mut SliceSource::new(b"H")).unwrap();
+    assert_eq!(content(&*file), b"Hello");
 }

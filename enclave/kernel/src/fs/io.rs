@@ -1,7 +1,7 @@
 //! Reading and writing through an open file description.
 
 use super::{OpenFile, limit, tty, wait};
-use crate::Ctx;
+use crate::{Ctx, net};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::inotify::mask;
 use vfs::{File, Node, Readiness};
@@ -111,6 +111,24 @@ fn write_stream(
         return told(open, mask::MODIFY, result);
     }
     write_with(ctx, open, from, is_blocking, |from| file.write(from, true))
+}
+
+/// `sendfile(2)` of a file of the host to a socket of the host, without carrying it through the enclave. `None`: they are not such.
+///
+/// # Errors
+/// EAGAIN; EPIPE; ERESTARTSYS; and what the host says.
+pub(crate) fn send_in_host(
+    ctx: &Ctx<'_>,
+    (from, offset): (&OpenFile, u64),
+    to: &OpenFile,
+    len: usize,
+) -> Option<Result<usize>> {
+    let file = from.host_file(offset, len)?;
+    let sent = net::of(to).ok()?.send_file(ctx, (file, offset), len, !to.is_nonblocking())?;
+    if let Ok(sent) = sent {
+        from.tell_transfer(sent, mask::ACCESS);
+    }
+    Some(told(to, mask::MODIFY, sent))
 }
 
 /// Makes a call that may block in the host, and makes it again when the host ends it for nothing: whatever a thread is

@@ -36,7 +36,7 @@ pub(crate) use context::{FsContext, Places};
 pub(crate) use epoll::{Epoll, epoll};
 pub(crate) use eventfd::eventfd;
 pub(crate) use inotify::{Instance, inotify};
-pub(crate) use io::{read, read_at, write, write_at};
+pub(crate) use io::{read, read_at, send_in_host, write, write_at};
 pub(crate) use limit::check_size;
 pub(crate) use locks::{Lock, LockOwner, file_id};
 pub(crate) use memfd::MemoryFile;

@@ -32,7 +32,7 @@ impl OpenHow {
 /// Opens what is at `path`.
 ///
 /// # Errors
-/// Those of `open(2)`: EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, ENXIO, EROFS, EOPNOTSUPP.
+/// Those of `open(2)`: EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, ENXIO, EROFS, EOPNOTSUPP.
 pub(crate) fn open(ctx: &Ctx<'_>, places: &Places, path: &[u8], how: OpenHow) -> Result<Arc<OpenFile>> {
     let kernel = ctx.kernel;
     let mut how = how;
@@ -48,7 +48,10 @@ pub(crate) fn open(ctx: &Ctx<'_>, places: &Places, path: &[u8], how: OpenHow) ->
     }
     let is_exclusive = how.has(OpenFlags::CREAT | OpenFlags::EXCL);
     let follows = !how.has(OpenFlags::NOFOLLOW) && !is_exclusive;
-    let walk = how.resolve | if follows { WalkFlags::FOLLOW } else { WalkFlags::empty() };
+    let mut walk = how.resolve;
+    walk.set(WalkFlags::FOLLOW, follows);
+    let opens_file = !is_exclusive && !how.flags.intersects(OpenFlags::PATH | OpenFlags::DIRECTORY);
+    walk.set(WalkFlags::TO_OPEN, opens_file);
     let namespace = kernel.mounts.namespace();
     if how.has(OpenFlags::CREAT) {
         return match namespace.resolve_create(places.start(), path, walk)? {
@@ -86,11 +89,12 @@ pub(crate) fn open_dentry(ctx: &Ctx<'_>, dentry: &Arc<Dentry>, how: OpenHow) -> 
             if how.wants_write() {
                 dentry.want_write()?;
             }
+            let opened = regular.open(how.wants_write())?.unwrap_or_else(|| Arc::clone(regular));
             if how.has(OpenFlags::TRUNC) {
-                regular.truncate(0)?;
-                shared.windows.after_change(&**regular, &(0..u64::MAX));
+                opened.truncate(0)?;
+                shared.windows.after_change(&*opened, &(0..u64::MAX));
             }
-            NodeFile::new(node.clone())
+            NodeFile::new(Node::Regular(opened))
         }
         Node::Special(special) => match special.open()? {
             Some(file) => file,

@@ -13,7 +13,7 @@ use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result};
 use linux_abi::fs::{O_ACCMODE, OpenFlags};
 use linux_abi::inotify::mask;
-use platform::Threads;
+use platform::{HostFd, Threads};
 use vfs::{Dentry, Directory, File, Node, Regular};
 
 /// Flags that `fcntl(2)` F_SETFL can change.
@@ -167,6 +167,14 @@ impl OpenFile {
         let end = offset.saturating_add(into.remaining() as u64);
         self.shared.windows.before_access(file, &(offset..end));
         file.read_at(offset, into)
+    }
+
+    /// The host's descriptor of the file of the host that it is, in which what others stored where they map this part of it is now.
+    pub(super) fn host_file(&self, offset: u64, len: usize) -> Option<HostFd> {
+        let file = self.regular()?;
+        let fd = file.host_fd()?;
+        self.shared.windows.before_access(&**file, &(offset..offset.saturating_add(len as u64)));
+        Some(fd)
     }
 
     /// Writes to the regular file that it is, where others who map it see it. Returns where, and how much.

@@ -20,7 +20,7 @@ use inet::netlink::RouteSocket;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::MessageFlags;
 use linux_abi::time::{NSEC_PER_SEC, Timeval};
-use platform::HostWanted;
+use platform::{HostFd, HostWanted};
 use unix::UnixSocket;
 use vfs::File;
 use zerocopy::FromBytes;
@@ -85,6 +85,17 @@ pub(crate) trait Socket: File {
 
     /// The caller turns EPIPE into SIGPIPE, too, if [`Socket::raises_sigpipe`].
     fn send(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize>;
+
+    /// Sends bytes of a file of the host, from an offset on, that need not be carried through the enclave. `None`: they must.
+    fn send_file(
+        &self,
+        _ctx: &Ctx<'_>,
+        _from: (HostFd, u64),
+        _len: usize,
+        _is_blocking: bool,
+    ) -> Option<Result<usize>> {
+        None
+    }
 
     fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received>;
 

@@ -11,7 +11,7 @@ use linux_abi::fs::{IOV_MAX, Iovec, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SE
 use vfs::Node;
 
 /// Most bytes that one call moves (MAX_RW_COUNT).
-const MAX_COUNT: usize = 0x7fff_f000;
+pub(super) const MAX_COUNT: usize = 0x7fff_f000;
 /// First address that no program has (TASK_SIZE).
 const USER_END: u64 = 0x7fff_ffff_f000;
 

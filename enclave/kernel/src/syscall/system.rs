@@ -10,8 +10,6 @@ use linux_abi::time::NSEC_PER_SEC;
 
 /// Most descriptors of a process (`/proc/sys/fs/nr_open`).
 const NR_OPEN: u64 = 1 << 20;
-/// Most bytes that one call moves (MAX_RW_COUNT).
-const MAX_COUNT: usize = 0x7fff_f000;
 /// What `uname -n` says when the configuration does not.
 const DEFAULT_HOSTNAME: &str = "occlum";
 
@@ -84,7 +82,7 @@ pub(super) fn getrandom(ctx: &Ctx<'_>, into: UserAddr, len: usize, flags: u32) -
     {
         bail!(EINVAL, "flags");
     }
-    let len = len.min(MAX_COUNT);
+    let len = len.min(super::rw::MAX_COUNT);
     let mut done = 0;
     while done < len {
         let mut chunk = [0u8; 256];

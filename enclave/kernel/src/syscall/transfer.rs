@@ -52,6 +52,15 @@ pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, at: UserPtr<i64>, count:
     if from.regular().is_none() {
         kbase::bail!(EINVAL, "sendfile reads from regular files");
     }
+    if let Some(sent) = fs::send_in_host(ctx, (&from, start), &to, count.min(rw::MAX_COUNT)) {
+        let sent = rw::pipe_signal(ctx, &to, sent)?;
+        let end = start.saturating_add(sent as u64);
+        match at.non_null() {
+            Some(at) => at.write(ctx.user(), &end.cast_signed())?,
+            None => from.take_position(ctx.platform()).set(end),
+        }
+        return Ok(sent);
+    }
     transfer(ctx, (&from, at), (&to, UserPtr::new(UserAddr(0))), count, true)
 }
 

@@ -1,6 +1,7 @@
 //! The calls on the network in memory.
 
 use super::*;
+use platform::HostFiles;
 
 impl HostNet for FakePlatform {
     fn host_socket(&self, family: u16, kind: u32, _protocol: u32) -> HostResult<HostFd> {
@@ -111,6 +112,19 @@ impl HostNet for FakePlatform {
 
     fn host_send(&self, fd: HostFd, data: &[u8], _flags: u32) -> HostResult<usize> {
         self.net(|net| net.send(fd, &HostAddress::NONE, data))
+    }
+
+    fn host_send_file(&self, fd: HostFd, file: HostFd, offset: u64, len: usize) -> HostResult<usize> {
+        self.net(|net| {
+            if net.refuses_files {
+                return fail(Errno::EINVAL);
+            }
+            net.files_sent += 1;
+            Ok(())
+        })?;
+        let mut data = vec![0; len.min(WINDOW)];
+        let read = self.host_read_at(file, offset, &mut data)?;
+        if read == 0 { Ok(0) } else { self.host_send(fd, &data[..read], 0) }
     }
 
     fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize> {

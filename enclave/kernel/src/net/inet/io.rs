@@ -5,7 +5,7 @@ use super::host::{HostSocket, Wait};
 use crate::net::{Received, local};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::{MessageFlags, control};
-use platform::HostMessage;
+use platform::{HostFd, HostMessage};
 use vfs::Readiness;
 
 /// Bytes of a stream that cross the border at once.
@@ -121,6 +121,20 @@ impl HostSocket {
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
         }
+    }
+
+    /// `sendfile(2)` of a file of the host, which the host sends by itself: what it takes at once. 0: the file ends there.
+    ///
+    /// # Errors
+    /// EAGAIN it takes nothing now; EINVAL the host cannot send this file so; EIO; and as [`Self::send_plain`].
+    pub(super) fn send_file(&self, file: HostFd, offset: u64, len: usize) -> Result<usize> {
+        let before = self.pollee.before();
+        self.platform.host_send_file(self.fd, file, offset, len).map_err(|error| {
+            if error.0 == Errno::EAGAIN {
+                self.pollee.is_not(before, Readiness::OUT);
+            }
+            Error::new(error.0, "the host could not send its file")
+        })
     }
 
     /// `sendmsg(2)` with an address or control messages.

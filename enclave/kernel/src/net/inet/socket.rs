@@ -1,5 +1,6 @@
 //! The calls of `socket(2)`: on what is inside, and on what is the host's.
 
+use super::host::HostSocket;
 use super::{InetSocket, endpoint, host};
 use crate::Ctx;
 use crate::fs::wait;
@@ -7,6 +8,7 @@ use crate::net::{Address, Batches, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
 use kbase::{ByteSink, ByteSource, Errno, Result, SliceSource, bail};
 use linux_abi::net::{MessageFlags, shut};
+use platform::HostFd;
 use vfs::{File, Readiness};
 
 /// Flags of sending on what is inside.
@@ -213,6 +215,39 @@ impl Socket for InetSocket {
         }
         let wait = &mut self.wait_of(ctx, message.is_blocking);
         self.attach()?.send_message(message.data, message.to, message.control, message.flags, wait)
+    }
+
+    fn send_file(
+        &self,
+        ctx: &Ctx<'_>,
+        (file, offset): (HostFd, u64),
+        len: usize,
+        is_blocking: bool,
+    ) -> Option<Result<usize>> {
+        // What the ring has queued goes first.
+        let by_calls =
+            |host: &&Arc<HostSocket>| self.is_hosts() && self.is_stream() && host.stream().is_none();
+        let host = self.host().filter(by_calls)?;
+        let mut done = 0usize;
+        let error = loop {
+            match host.send_file(file, offset.saturating_add(done as u64), len.saturating_sub(done)) {
+                Ok(sent) => {
+                    done = done.saturating_add(sent);
+                    if sent == 0 || done >= len || ctx.is_interrupted() {
+                        return Some(Ok(done));
+                    }
+                }
+                Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    if let Err(error) = wait::wait_for(ctx, self, Readiness::OUT) {
+                        break error;
+                    }
+                }
+                // Of such a file it can be read.
+                Err(error) if error.errno() == Errno::EINVAL && done == 0 => return None,
+                Err(error) => break error,
+            }
+        };
+        Some(if done > 0 { Ok(done) } else { Err(error) })
     }
 
     fn receive(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
