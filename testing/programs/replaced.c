@@ -68,6 +68,75 @@ static void logs(void) {
         close(all[i]);
 }
 
+static void show_at(const char *path) {
+    struct stat status;
+    printf("%s ", path);
+    show("size", stat(path, &status) ? -1 : S_ISDIR(status.st_mode) ? 0 : status.st_size);
+    printf("%s ", path);
+    show("kind", lstat(path, &status) ? -1 : status.st_mode & S_IFMT);
+    int fd = open(path, O_RDONLY);
+    char content[20];
+    long len = read(fd, content, sizeof content);
+    printf("%s ", path);
+    show("read", len);
+    close(fd);
+}
+
+static void put(const char *path, const char *content) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    printf("%s ", path);
+    show("put", write(fd, content, strlen(content)));
+    close(fd);
+}
+
+/* Paths through folders, links and what is neither. */
+static void deep(void) {
+    show("mkdir", mkdir("d", 0755) | mkdir("d/e", 0755) | mkdir("d/e/f", 0755));
+    put("d/e/f/file", "deep");
+    put("d/e/file", "higher");
+    put("d/none/file", "nowhere");
+    put("d/e/f/", "a folder");
+    show("links", symlink("d/e/f", "short") | symlink("../file", "d/e/f/up") | symlink("missing", "d/e/dangling"));
+    put("d/e/dangling", "made through a link");
+    static const char *const paths[] = {
+        "d/e/f/file", "short/file", "short/../file", "d/e/f/up", "short/up", "d/e/missing", "d/e/file/", "d/e/file/below", "d/none/below",
+        "d//e/./f/../f/file", "d/e/f", "d/e/f/", "short", "short/", "d/e/f/up/", "d/e/dangling", "d/e/f/none",
+    };
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        show_at(paths[i]);
+    int fd = open("d/e/f/file", O_RDWR), folder = open("d/e", O_RDONLY | O_DIRECTORY);
+    show("renamed", rename("d/e", "d/E"));
+    show_at("d/e/f/file");
+    show_at("d/E/f/file");
+    show("written", pwrite(fd, "D", 1, 0));
+    show_content("by its descriptor", fd);
+    show("in the folder", fstatat(folder, "f/file", &(struct stat){0}, 0));
+    show("chdir", chdir("d/E/f"));
+    show_at("file");
+    show_at("../file");
+    show("renamed", rename("../../E", "../../e"));
+    show_at("file");
+    put("new", "in a folder that was renamed");
+    show_at("../f/new");
+    show("gone", unlink("../f/new"));
+    show("gone", unlink("new"));
+    show("back", chdir("../../.."));
+    show("a folder with something in it", rmdir("d/e/f"));
+    show("moved", rename("d/e/f/file", "d/file"));
+    show_at("d/file");
+    show("emptied", unlink("d/e/f/up"));
+    show("removed", rmdir("d/e/f"));
+    show_at("d/e/f");
+    show("made again", mkdir("d/e/f", 0700));
+    put("d/e/f/file", "another");
+    show_content("the first", fd);
+    show_at("d/e/f/file");
+    close(fd);
+    close(folder);
+    show("left", unlink("d/e/f/file") | rmdir("d/e/f") | unlink("d/e/file") | unlink("d/e/dangling") | unlink("d/e/missing"));
+    show("left", rmdir("d/e") | unlink("d/file") | rmdir("d") | unlink("short"));
+}
+
 static void many(void) {
     int files[MANY], right = 0;
     ask('m');
@@ -126,6 +195,7 @@ int main(int count, char **arguments) {
     if (connect(outside, (struct sockaddr *)&address, sizeof address))
         return 2;
     logs();
+    deep();
     many();
     send_to_him();
     return 0;

@@ -86,7 +86,7 @@ ocalls! {
     CurrentCpu = 15;
     /// `open(2)`. In: path of a0 bytes; a1: flags; a2: mode.
     Open = 20;
-    /// `openat(2)`. a0: folder; in: name of a1 bytes; a2: flags; a3: mode.
+    /// `openat(2)` of names one below the other, joined by slashes; no link is followed. a0: folder; in: a1 bytes; a2: flags; a3: mode.
     OpenAt = 21;
     /// `close(2)`. a0: descriptor.
     Close = 22;
@@ -136,8 +136,9 @@ ocalls! {
     Poll = 44;
     /// `fallocate(2)`. a0: descriptor; a1: mode; a2: offset; a3: bytes.
     Allocate = 45;
-    /// [`Self::StatAt`], and [`Self::OpenAt`] with flags a2 of what is there if that is a regular file. Returns 1 + its descriptor; 0: it is
-    /// none, or cannot be opened so.
+    /// [`Self::StatAt`] of names one below the other, joined by slashes; no link is followed. Then, unless a2 is [`NOT_OPENED`],
+    /// [`Self::OpenAt`] with flags a2 of what is there if that is a regular file. Returns 1 + its descriptor; 0: it is none, or cannot be
+    /// opened so. ENOENT: all names but the last are folders; ELOOP: they are not, or cannot be searched.
     LookUp = 46;
     /// `socket(2)`, non-blocking and closed on exec. a0: family; a1: type; a2: protocol.
     Socket = 60;
@@ -199,6 +200,8 @@ ocalls! {
     SendFile = 83;
 }
 
+/// [`Ocall::LookUp`]: open nothing.
+pub const NOT_OPENED: u64 = u64::MAX;
 /// [`Ocall::SetTimes`]: leave this time.
 pub const TIME_KEEP: u64 = u64::MAX;
 /// [`Ocall::SetTimes`]: the current time.

@@ -96,8 +96,8 @@ pub trait HostFiles {
     /// Opens an absolute host path that a measured setting or the operator named (`open(2)`).
     fn host_open_path(&self, path: &[u8], flags: u32, mode: u32) -> HostResult<HostFd>;
 
-    /// `openat(2)` of one component; the host adds O_CLOEXEC | O_NOFOLLOW.
-    fn host_open_at(&self, dir: HostFd, name: &[u8], flags: u32, mode: u32) -> HostResult<HostFd>;
+    /// `openat(2)` of one component, or of several one below the other, joined by `/`. The host adds O_CLOEXEC and follows no link.
+    fn host_open_at(&self, dir: HostFd, path: &[u8], flags: u32, mode: u32) -> HostResult<HostFd>;
 
     /// Closes a descriptor.
     fn host_close(&self, fd: HostFd);
@@ -123,9 +123,15 @@ pub trait HostFiles {
     /// `fstatat(2)` with AT_SYMLINK_NOFOLLOW.
     fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat>;
 
-    /// [`Self::host_stat_at`], and [`Self::host_open_at`] of what is there if that is a regular file. `None`: it is none, or cannot
-    /// be opened so. It may be another file by then than the one that the attributes are of.
-    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)>;
+    /// Attributes of what is at a path as [`Self::host_open_at`] takes it, and a descriptor of it, opened with these flags. `None`: nobody
+    /// asked, it is no regular file, or it cannot be opened so. It may be another file by then than the one that the attributes
+    /// are of. ENOENT: all of the path but the last name are folders; ELOOP: they are not.
+    fn host_look_up(
+        &self,
+        dir: HostFd,
+        path: &[u8],
+        flags: Option<u32>,
+    ) -> HostResult<(HostStat, Option<HostFd>)>;
 
     /// `fstatfs(2)`.
     fn host_statfs(&self, fd: HostFd) -> HostResult<HostStatFs>;

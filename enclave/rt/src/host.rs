@@ -4,7 +4,7 @@ use crate::ocall::{Channel, call};
 use crate::runtime::Runtime;
 use crate::uring::Asleep;
 use alloc::vec::Vec;
-use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WirePoll, WireStat, WireStatFs};
+use edge_abi::ocall::{NOT_OPENED, Ocall, TIME_KEEP, TIME_NOW, WirePoll, WireStat, WireStatFs};
 use linux_abi::Errno;
 use platform::{
     DirectoryRead, HostError, HostFd, HostFiles, HostPoll, HostResult, HostStat, HostStatFs, Scheduling,
@@ -105,9 +105,9 @@ impl HostFiles for Runtime {
         with_name(Ocall::Open, path, args, FD_MAX).map(descriptor)
     }
 
-    fn host_open_at(&self, dir: HostFd, name: &[u8], flags: u32, mode: u32) -> HostResult<HostFd> {
-        let args = [raw(dir), name.len() as u64, u64::from(flags), u64::from(mode), 0, 0];
-        with_name(Ocall::OpenAt, name, args, FD_MAX).map(descriptor)
+    fn host_open_at(&self, dir: HostFd, path: &[u8], flags: u32, mode: u32) -> HostResult<HostFd> {
+        let args = [raw(dir), path.len() as u64, u64::from(flags), u64::from(mode), 0, 0];
+        with_name(Ocall::OpenAt, path, args, FD_MAX).map(descriptor)
     }
 
     fn host_close(&self, fd: HostFd) {
@@ -146,9 +146,15 @@ impl HostFiles for Runtime {
         Ok(stat(&channel()?.take_value::<WireStat>()?))
     }
 
-    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)> {
-        let args = [raw(dir), name.len() as u64, u64::from(flags), 0, 0, 0];
-        let opened = with_name(Ocall::LookUp, name, args, FD_MAX + 1)?;
+    fn host_look_up(
+        &self,
+        dir: HostFd,
+        path: &[u8],
+        flags: Option<u32>,
+    ) -> HostResult<(HostStat, Option<HostFd>)> {
+        let most = if flags.is_some() { FD_MAX + 1 } else { 0 };
+        let flags = flags.map_or(NOT_OPENED, u64::from);
+        let opened = with_name(Ocall::LookUp, path, [raw(dir), path.len() as u64, flags, 0, 0, 0], most)?;
         Ok((stat(&channel()?.take_value::<WireStat>()?), opened.checked_sub(1).map(descriptor)))
     }
 

@@ -11,7 +11,7 @@
 //! Lock order: `children` of the parent, then `place`. Two `children`: lower address first. No file system is
 //! called under either.
 
-use crate::{Mount, Name, Node};
+use crate::{Intent, Mount, Name, Node};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -32,6 +32,7 @@ pub struct Dentry {
     is_referenced: AtomicBool,
 }
 
+#[derive(Clone)]
 struct Place {
     parent: Option<Arc<Dentry>>,
     name: Box<[u8]>,
@@ -212,19 +213,48 @@ impl Dentry {
         }
     }
 
-    /// Looks a name up in the file system, to open what is there or not, and makes a dentry of it. The second value says whether it
-    /// is new in the memory of this directory, so that the namespace has to account for it.
-    pub(crate) fn look_up(
+    /// Whether lookups in it are remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        self.mount.as_ref().is_none_or(|mount| mount.is_cached())
+    }
+
+    /// Looks names up in the file system, one below the other, where lookups are not remembered. `None`: they are to be looked up one by one.
+    ///
+    /// # Errors
+    /// ENOENT the last is not there; EIO.
+    pub(crate) fn look_up_below(
         self: &Arc<Self>,
-        name: Name<'_>,
-        to_open: bool,
-        generation: u64,
-    ) -> Result<(Arc<Self>, bool)> {
+        names: &[Name<'_>],
+        intent: Intent,
+    ) -> Result<Option<Arc<Self>>> {
+        let Some(mount) = self.mount.as_ref().filter(|_| !self.remembers()) else { return Ok(None) };
+        let Some(nodes) = self.node.as_directory()?.lookup_below(names, intent)? else { return Ok(None) };
+        let below = |parent, (name, node): (&Name<'_>, _)| {
+            Self::new(node, Arc::clone(mount), Some(parent), name.as_bytes())
+        };
+        Ok(Some(names.iter().zip(nodes).fold(Arc::clone(self), below)))
+    }
+
+    /// The entry with the node that opening it gave.
+    #[must_use]
+    pub fn opened(&self, node: Node) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            mount: self.mount.clone(),
+            place: RwLock::new(self.place.read().clone()),
+            children: RwLock::default(),
+            is_referenced: AtomicBool::new(false),
+        })
+    }
+
+    /// Looks a name up in the file system and makes a dentry of it. The second value says whether it is new in the
+    /// memory of this directory, so that the namespace has to account for it.
+    pub(crate) fn look_up(self: &Arc<Self>, name: Name<'_>, generation: u64) -> Result<(Arc<Self>, bool)> {
         let directory = self.node.as_directory()?;
         let Some(mount) = &self.mount else {
             kbase::bail!(ENOENT, "no such name");
         };
-        match if to_open { directory.lookup_to_open(name) } else { directory.lookup(name) } {
+        match directory.lookup(name) {
             Ok(node) => {
                 let dentry = Self::new(node, Arc::clone(mount), Some(Arc::clone(self)), name.as_bytes());
                 if !mount.is_cached() {

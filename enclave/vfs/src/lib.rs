@@ -32,8 +32,8 @@ pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
 pub use mount::{Mount, MountOptions};
 pub use namespace::{Namespace, same_mount};
 pub use node::{
-    Create, Directory, DirectoryEntry, FileSystem, Inode, MappedPages, Name, Node, PAGE_SIZE, Page, Regular,
-    Special, Symlink,
+    Create, Directory, DirectoryEntry, FileSystem, Inode, Intent, MappedPages, Name, Node, PAGE_SIZE, Page,
+    Regular, Special, Symlink,
 };
 pub use walk::{Last, Opened, Start, WalkFlags};
 pub use watch::{Change, Watcher};

@@ -209,18 +209,10 @@ impl Namespace {
     /// # Errors
     /// ENOENT; ENOTDIR; EIO.
     pub fn child(&self, parent: &Arc<Dentry>, name: Name<'_>) -> Result<Arc<Dentry>> {
-        self.entry(parent, name, false)
-    }
-
-    /// [`Namespace::child`], to open what is there if it is a regular file, or not.
-    ///
-    /// # Errors
-    /// As that.
-    pub(crate) fn entry(&self, parent: &Arc<Dentry>, name: Name<'_>, to_open: bool) -> Result<Arc<Dentry>> {
         match parent.recall(name.as_bytes()) {
             Ok(known) => known,
             Err(generation) => {
-                let (dentry, is_new) = parent.look_up(name, to_open, generation)?;
+                let (dentry, is_new) = parent.look_up(name, generation)?;
                 if is_new {
                     self.account(&dentry);
                 }

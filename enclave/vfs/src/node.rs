@@ -273,6 +273,17 @@ pub enum Create<'a> {
     Device(crate::FileType, u64),
 }
 
+/// What a name is looked up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// To go on from there, or to do something with the entry.
+    Entry,
+    /// To open what is there, if it is a regular file.
+    Open,
+    /// To ask for its attributes, once and at once: [`Inode::metadata`] may answer what was seen meanwhile.
+    Attributes,
+}
+
 /// A directory. `.` and `..` are the path walk's business and are not listed.
 pub trait Directory: Inode {
     /// The node of a name.
@@ -281,12 +292,13 @@ pub trait Directory: Inode {
     /// ENOENT no such name; EIO.
     fn lookup(&self, name: Name<'_>) -> Result<Node>;
 
-    /// [`Directory::lookup`] by who opens what is there, if it is a regular file.
+    /// Looks up names of which each is in the directory that the one before it is of, and gives a node for each. `None`: that is done
+    /// name by name, with [`Directory::lookup`], which then says what is wrong.
     ///
     /// # Errors
-    /// As that.
-    fn lookup_to_open(&self, name: Name<'_>) -> Result<Node> {
-        self.lookup(name)
+    /// ENOENT the last is not there, all before it are directories; EIO.
+    fn lookup_below(&self, _names: &[Name<'_>], _intent: Intent) -> Result<Option<Vec<Node>>> {
+        Ok(None)
     }
 
     /// Entries after `cursor` (0: from the start), at most `max`. An entry that stays during the whole listing is

@@ -3,7 +3,7 @@
 //! ENOTDIR, ELOOP and ENAMETOOLONG are raised here and nowhere else. Search permission is not checked: every process of
 //! the enclave has the capability that overrides it.
 
-use crate::{Dentry, Name, Namespace, Node};
+use crate::{Dentry, Intent, Name, Namespace, Node};
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,6 +12,8 @@ use kbase::{Errno, Error, Result};
 
 /// Symbolic links that one walk follows at most.
 const MAX_LINKS: u32 = 40;
+/// Names that are looked up at once at most.
+const AT_ONCE: usize = 32;
 /// Bytes of a path without its NUL.
 const MAX_PATH: usize = 4095;
 
@@ -33,8 +35,10 @@ bitflags! {
         const BENEATH = 1 << 5;
         /// Take the directory of the start for the root (`RESOLVE_IN_ROOT`).
         const IN_ROOT = 1 << 6;
-        /// A regular file at the end is opened next.
+        /// What is at the end is opened next, if it is a regular file.
         const TO_OPEN = 1 << 7;
+        /// What is at the end is asked for its attributes next, once.
+        const TO_STAT = 1 << 8;
     }
 }
 
@@ -202,14 +206,24 @@ impl Walker<'_> {
                 kbase::bail!(EISDIR, "a file to create cannot end in a slash");
             }
             let name = Name::new(bytes)?;
-            let to_open = is_last && self.flags.contains(WalkFlags::TO_OPEN);
-            let next = match self.namespace.entry(&self.at, name, to_open) {
-                Ok(next) => next,
+            let found = match self.several(&path, begin, goal) {
+                Ok(None) => self.namespace.child(&self.at, name).map(|next| (next, end)),
+                Ok(Some((next, end))) => {
+                    // Where a link leads is told from where it is.
+                    self.at = next.parent().unwrap_or_else(|| Arc::clone(&self.at));
+                    Ok((next, end))
+                }
+                Err(error) => Err(error),
+            };
+            let (next, end) = match found {
+                Ok(found) => found,
                 Err(error) if error.errno() == Errno::ENOENT && is_last && goal == Goal::Create => {
                     return Ok(End::Missing { parent: Arc::clone(&self.at), name: bytes.to_vec() });
                 }
                 Err(error) => return Err(error),
             };
+            let is_last = component(&path, end).is_none();
+            let has_slash = is_last && end < path.len();
             self.check_mount(&next)?;
             let follows = !is_last || has_slash || self.flags.contains(WalkFlags::FOLLOW);
             match next.node() {
@@ -237,6 +251,60 @@ impl Walker<'_> {
                 return Ok(End::At(Arc::clone(&self.at)));
             }
             from = end;
+        }
+    }
+
+    /// Walks through as many names at once as the file system looks up so, and gives where that ends in the path.
+    ///
+    /// # Errors
+    /// ENOENT the last of them is not there; EIO.
+    fn several(&self, path: &[u8], from: usize, goal: Goal) -> Result<Option<(Arc<Dentry>, usize)>> {
+        if self.at.remembers() {
+            return Ok(None);
+        }
+        let mut names = Vec::new();
+        let mut ends = Vec::new();
+        let mut end = from;
+        while names.len() < AT_ONCE
+            && let Some((begin, stop)) = component(path, end)
+            && let Ok(name) = Name::new(path.get(begin..stop).unwrap_or_default())
+        {
+            let is_last = component(path, stop).is_none();
+            if is_last && (goal == Goal::Parent || goal == Goal::Create && stop < path.len()) {
+                break;
+            }
+            names.push(name);
+            ends.push(stop);
+            end = stop;
+        }
+        // A mount is there, and below it none of this.
+        if names.first().is_none_or(|&first| self.at.recall(first.as_bytes()).is_ok()) {
+            return Ok(None);
+        }
+        let is_last = component(path, end).is_none();
+        let found = self.at.look_up_below(&names, if is_last { self.intent() } else { Intent::Entry });
+        match found {
+            // Its directory is wanted then.
+            Err(error)
+                if error.errno() == Errno::ENOENT && is_last && goal == Goal::Create && names.len() > 1 =>
+            {
+                names.pop();
+                ends.pop();
+                let parent = self.at.look_up_below(&names, Intent::Entry)?;
+                Ok(parent.zip(ends.last().copied()))
+            }
+            found => Ok(found?.map(|dentry| (dentry, end))),
+        }
+    }
+
+    /// What the end of the path is looked up for.
+    fn intent(&self) -> Intent {
+        if self.flags.contains(WalkFlags::TO_OPEN) {
+            Intent::Open
+        } else if self.flags.contains(WalkFlags::TO_STAT) {
+            Intent::Attributes
+        } else {
+            Intent::Entry
         }
     }
 

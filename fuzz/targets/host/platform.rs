@@ -80,6 +80,17 @@ impl HostFiles for Border {
     fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
         self.files().host_stat_at(dir, name).map(|stat| HostStat { mode: stat.mode | 0o111, ..stat })
     }
+
+    fn host_look_up(
+        &self,
+        dir: HostFd,
+        path: &[u8],
+        flags: Option<u32>,
+    ) -> HostResult<(HostStat, Option<HostFd>)> {
+        let (stat, fd) = self.files().host_look_up(dir, path, flags)?;
+        assert!(flags.is_some() || fd.is_none());
+        Ok((HostStat { mode: stat.mode | 0o111, ..stat }, fd))
+    }
 }
 
 impl HostNet for Border {
@@ -112,6 +123,10 @@ impl HostNet for Border {
 
     fn host_send(&self, fd: HostFd, data: &[u8], flags: u32) -> HostResult<usize> {
         Runtime.host_send(fd, data, flags).inspect(|&sent| assert!(sent <= data.len()))
+    }
+
+    fn host_send_file(&self, fd: HostFd, file: HostFd, offset: u64, len: usize) -> HostResult<usize> {
+        Runtime.host_send_file(fd, file, offset, len).inspect(|&sent| assert!(sent <= len))
     }
 
     fn host_receive(&self, fd: HostFd, flags: u32, into: &mut [u8]) -> HostResult<usize> {

@@ -1,8 +1,9 @@
 //! Host files for the enclave. Every call is the Linux call of its name.
 
-use edge_abi::ocall::{Ocall, TIME_KEEP, TIME_NOW, WireStat, WireStatFs};
+use edge_abi::ocall::{NOT_OPENED, Ocall, TIME_KEEP, TIME_NOW, WireStat, WireStatFs};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use zerocopy::IntoBytes;
 
 /// A descriptor argument.
@@ -47,12 +48,8 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             }))
         }
         Ocall::OpenAt => {
-            let name = text(buffer, 0, a1)?;
-            let flags = a2 as i32 | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-            // SAFETY: a NUL-terminated name.
-            checked(i64::from(unsafe {
-                libc::openat(descriptor(a0)?, name.as_ptr(), flags, a3 as libc::c_uint)
-            }))
+            let path = text(buffer, 0, a1)?;
+            open_below(descriptor(a0)?, &path, a2 as i32, a3).map(|fd| fd.into_raw_fd() as u64)
         }
         Ocall::Close => {
             let fd = descriptor(a0)?;
@@ -96,12 +93,10 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             put_stat(buffer, stat)
         }
         Ocall::LookUp => {
-            let stat = lstat_at(descriptor(a0)?, &text(buffer, 0, a1)?)?;
-            let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-            let opened =
-                if is_regular { answer(Ocall::OpenAt, args, buffer).map_or(0, |fd| fd + 1) } else { 0 };
+            let path = text(buffer, 0, a1)?;
+            let (stat, opened) = look_up(descriptor(a0)?, path, (a2 != NOT_OPENED).then_some(a2 as i32))?;
             put_stat(buffer, stat)?;
-            Ok(opened)
+            Ok(opened.map_or(0, |fd| fd.into_raw_fd() as u64 + 1))
         }
         Ocall::Statfs => {
             let mut statfs = MaybeUninit::<libc::statfs>::uninit();
@@ -223,6 +218,46 @@ fn put<T: IntoBytes + zerocopy::Immutable>(buffer: &mut [u8], value: &T) -> Resu
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Opens what is at names one below the other, joined by slashes. No link is followed, so that none leads out of the folder.
+fn open_below(folder: i32, path: &CStr, flags: i32, mode: u64) -> Result<OwnedFd, i32> {
+    let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let opened = if path.to_bytes().contains(&b'/') {
+        // SAFETY: for this structure zeros are valid.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = flags as u64;
+        how.mode = if flags & libc::O_CREAT == 0 { 0 } else { mode };
+        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        // SAFETY: a NUL-terminated path and a structure of its size.
+        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &raw const how, size_of_val(&how)) }
+    } else {
+        // SAFETY: a NUL-terminated name.
+        i64::from(unsafe { libc::openat(folder, path.as_ptr(), flags, mode as libc::c_uint) })
+    };
+    let fd = checked(opened)?;
+    // SAFETY: a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Attributes of what is at names one below the other, and its descriptor if it is a regular file that can be opened with these flags.
+fn look_up(folder: i32, path: CString, flags: Option<i32>) -> Result<(libc::stat, Option<OwnedFd>), i32> {
+    let mut bytes = path.into_bytes_with_nul();
+    let above = bytes.iter().rposition(|&byte| byte == b'/').map(|slash| {
+        let name = bytes.split_off(slash + 1);
+        bytes[slash] = 0;
+        (std::mem::replace(&mut bytes, name), libc::O_PATH | libc::O_DIRECTORY)
+    });
+    let above = above.map(|(above, flags)| {
+        let above = CString::from_vec_with_nul(above).map_err(|_| libc::EINVAL)?;
+        open_below(folder, &above, flags, 0).map_err(|_| libc::ELOOP)
+    });
+    let above = above.transpose()?;
+    let folder = above.as_ref().map_or(folder, AsRawFd::as_raw_fd);
+    let name = CString::from_vec_with_nul(bytes).map_err(|_| libc::EINVAL)?;
+    let stat = lstat_at(folder, &name)?;
+    let flags = flags.filter(|_| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+    Ok((stat, flags.and_then(|flags| open_below(folder, &name, flags, 0).ok())))
 }
 
 /// Attributes of a name in a folder; a link is not followed.

@@ -48,6 +48,8 @@ pub(crate) struct Files {
     open: BTreeMap<i32, Open>,
     streams: [Vec<u8>; 3],
     next_ino: u64,
+    /// Calls with names.
+    pub(crate) calls: usize,
     /// Paths of files that nobody may open for writing.
     pub(crate) protected: BTreeSet<Vec<u8>>,
     /// What the next writes to streams come to: so many bytes, or EINTR.
@@ -81,6 +83,7 @@ impl Files {
             open: BTreeMap::new(),
             streams: Default::default(),
             next_ino: 1,
+            calls: 0,
             protected: BTreeSet::new(),
             cut_writes: VecDeque::new(),
         };
@@ -252,6 +255,25 @@ impl FakePlatform {
         let path = lock(&self.files).opened(dir)?.path.clone();
         Ok(if name == b"." { path } else { join(&path, name) })
     }
+
+    fn find_below(
+        &self,
+        dir: HostFd,
+        path: &[u8],
+        flags: Option<u32>,
+    ) -> HostResult<(HostStat, Option<HostFd>)> {
+        let slashes = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
+        for above in slashes.map(|(slash, _)| &path[..slash]) {
+            let is_folder =
+                self.host_stat_at(dir, above).is_ok_and(|stat| stat.mode & 0o170_000 == 0o040_000);
+            if !is_folder {
+                return fail(Errno::ELOOP);
+            }
+        }
+        let stat = self.host_stat_at(dir, path)?;
+        let flags = flags.filter(|_| stat.mode & 0o170_000 == 0o100_000);
+        Ok((stat, flags.and_then(|flags| self.host_open_at(dir, path, flags, 0).ok())))
+    }
 }
 
 impl HostFiles for FakePlatform {
@@ -260,6 +282,7 @@ impl HostFiles for FakePlatform {
     }
 
     fn host_open_at(&self, dir: HostFd, name: &[u8], flags: u32, mode: u32) -> HostResult<HostFd> {
+        lock(&self.files).calls += 1;
         let path = self.at(dir, name)?;
         lock(&self.files).open(&path, flags, mode)
     }
@@ -331,14 +354,21 @@ impl HostFiles for FakePlatform {
     }
 
     fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
+        lock(&self.files).calls += 1;
         let path = self.at(dir, name)?;
         lock(&self.files).stat(&path)
     }
 
-    fn host_look_up(&self, dir: HostFd, name: &[u8], flags: u32) -> HostResult<(HostStat, Option<HostFd>)> {
-        let stat = self.host_stat_at(dir, name)?;
-        let is_regular = stat.mode & 0o170_000 == 0o100_000;
-        Ok((stat, is_regular.then(|| self.host_open_at(dir, name, flags, 0).ok()).flatten()))
+    fn host_look_up(
+        &self,
+        dir: HostFd,
+        path: &[u8],
+        flags: Option<u32>,
+    ) -> HostResult<(HostStat, Option<HostFd>)> {
+        let before = lock(&self.files).calls;
+        let found = self.find_below(dir, path, flags);
+        lock(&self.files).calls = before + 1;
+        found
     }
 
     fn host_statfs(&self, _fd: HostFd) -> HostResult<HostStatFs> {

@@ -161,6 +161,12 @@ impl FakePlatform {
         lock(&self.files).protected.remove(path.as_bytes());
     }
 
+    /// How many calls looked at host files by their names.
+    #[must_use]
+    pub fn file_calls(&self) -> usize {
+        lock(&self.files).calls
+    }
+
     /// How many host files are open.
     #[must_use]
     pub fn open_host_files(&self) -> usize {

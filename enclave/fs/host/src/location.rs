@@ -12,6 +12,10 @@ use alloc::vec::Vec;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
+use platform::HostFd;
+
+/// Bytes of a path after which another call of the host goes on.
+const LONGEST_PATH: usize = 2048;
 
 /// How a handle is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +32,8 @@ pub(crate) type Identity = (u64, u64);
 /// A place on the host.
 pub(crate) struct Location {
     kind: Kind,
-    identity: Identity,
+    /// `None`: nobody has asked. It is a directory then, on the way to something.
+    identity: Option<Identity>,
     /// `None` for the root.
     place: Mutex<Option<Place>>,
     handle: Mutex<Option<Arc<Handle>>>,
@@ -46,8 +51,7 @@ impl Location {
     pub(crate) fn root(handle: Arc<Handle>) -> Arc<Self> {
         Arc::new(Self {
             kind: Kind::Directory,
-            // Nobody looks it up.
-            identity: (0, 0),
+            identity: None,
             place: Mutex::new(None),
             handle: Mutex::new(Some(handle)),
             children: Mutex::default(),
@@ -61,10 +65,11 @@ impl Location {
     }
 
     /// The location of a name in this directory, at which this file is now.
-    pub(crate) fn child(self: &Arc<Self>, name: &[u8], kind: Kind, identity: Identity) -> Arc<Self> {
+    pub(crate) fn child(self: &Arc<Self>, name: &[u8], kind: Kind, identity: Option<Identity>) -> Arc<Self> {
         let mut children = self.children.lock();
         if let Some(known) = children.get(name).and_then(Weak::upgrade)
-            && (known.kind, known.identity) == (kind, identity)
+            && known.kind == kind
+            && known.is(identity)
         {
             return known;
         }
@@ -81,6 +86,14 @@ impl Location {
         });
         children.insert(name.to_vec(), Arc::downgrade(&child));
         child
+    }
+
+    /// Whether it is that of this file. If nobody knows which one is meant, or it is, what is open may be another one.
+    fn is(&self, identity: Option<Identity>) -> bool {
+        match (self.identity, identity) {
+            (Some(its), Some(wanted)) => its == wanted,
+            _ => self.open_handle().is_none(),
+        }
     }
 
     /// The name in this directory is gone or means another file now. What is open keeps its handle.
@@ -117,28 +130,41 @@ impl Location {
         if let Some(open) = self.open_handle() {
             return Ok(open);
         }
-        // Walk up to what is open, then open downwards, so that depth costs no stack.
-        let mut chain = alloc::vec![Arc::clone(self)];
+        // Up to what is open. Paths that are too long for one call of the host are for several.
+        let mut names = Vec::new();
+        let mut at = Arc::clone(self);
         let mut above = loop {
-            let last = chain.last().ok_or(Error::new(Errno::EIO, "no location"))?;
-            let (parent, _) =
-                last.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
+            let (parent, name) =
+                at.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
+            names.push(name);
             if let Some(open) = parent.open_handle() {
                 break open;
             }
-            chain.push(parent);
+            at = parent;
         };
-        while let Some(location) = chain.pop() {
-            above = location.open_in(shared, &above)?;
+        let mut path = Vec::new();
+        while let Some(name) = names.pop() {
+            path.extend_from_slice(&name);
+            if !names.is_empty() && path.len() > LONGEST_PATH {
+                above = Handle::new(
+                    &shared.platform,
+                    Self::open(shared, &above, &path, Kind::Directory)?.0,
+                    None,
+                );
+                path.clear();
+            } else if !names.is_empty() {
+                path.push(b'/');
+            }
         }
-        Ok(above)
+        let (fd, read_only) = Self::open(shared, &above, &path, self.kind)?;
+        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
     }
 
-    fn open_in(self: &Arc<Self>, shared: &Shared, parent: &Handle) -> Result<Arc<Handle>> {
-        let (_, name) = self.place().ok_or(Error::new(Errno::EIO, "the root of a host folder is closed"))?;
-        let open = |flags: OpenFlags| shared.platform().host_open_at(parent.fd(), &name, flags.bits(), 0);
+    /// Opens what is at a path below what is open. The second value says why that is not for writing, if it is not.
+    fn open(shared: &Shared, above: &Handle, path: &[u8], kind: Kind) -> Result<(HostFd, Option<Errno>)> {
+        let open = |flags: OpenFlags| shared.platform().host_open_at(above.fd(), path, flags.bits(), 0);
         let mut read_only = shared.read_only();
-        let fd = match self.kind {
+        let fd = match kind {
             Kind::Directory => open(OpenFlags::DIRECTORY)?,
             Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
             Kind::File => match open(shared.file_flags()) {
@@ -156,7 +182,7 @@ impl Location {
                 opened => opened?,
             },
         };
-        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
+        Ok((fd, read_only))
     }
 
     /// Keeps a handle, unless there is one. Returns the one that there is then.

@@ -6,11 +6,12 @@ use crate::{Shared, dirent};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::fs::OpenFlags;
 use platform::{HostFd, HostFiles, HostStat, TimeSetting};
 use vfs::{
-    Create, Directory, DirectoryEntry, FileType, Inode, Metadata, Name, Node, Regular, SetAttributes,
+    Create, Directory, DirectoryEntry, FileType, Inode, Intent, Metadata, Name, Node, Regular, SetAttributes,
     Special, Symlink,
 };
 
@@ -35,9 +36,15 @@ pub(crate) struct Common {
     location: Arc<Location>,
     /// Of a file that was opened: it stays this one, whatever comes to its place.
     opened: Option<Arc<Handle>>,
+    /// What was seen when it was looked up, for who asks next.
+    seen: Mutex<Option<HostStat>>,
 }
 
 impl Common {
+    fn new(shared: &Arc<Shared>, location: Arc<Location>) -> Self {
+        Self { shared: Arc::clone(shared), location, opened: None, seen: Mutex::new(None) }
+    }
+
     fn handle(&self) -> Result<Arc<Handle>> {
         match &self.opened {
             Some(opened) => Ok(Arc::clone(opened)),
@@ -61,7 +68,8 @@ impl Common {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        let stat = self.stat()?;
+        let seen = self.seen.lock().take();
+        let stat = seen.map_or_else(|| self.stat(), Ok)?;
         let kind = file_type(&stat)?;
         if stat.size > i64::MAX.cast_unsigned() {
             bail!(EIO, "the host says an impossible size");
@@ -159,34 +167,35 @@ inode!(HostSpecial);
 
 impl HostDirectory {
     pub(crate) fn new(shared: &Arc<Shared>, location: Arc<Location>) -> Self {
-        Self { common: Common { shared: Arc::clone(shared), location, opened: None } }
+        Self { common: Common::new(shared, location) }
     }
 
     /// The node at a name, of which the host says this.
-    fn node(&self, name: &[u8], stat: &HostStat) -> Result<Node> {
-        let common = |kind| self.child(name, kind, identity(stat), None);
+    fn node(&self, name: &[u8], stat: &HostStat, intent: Intent) -> Result<Node> {
+        let child = |kind| {
+            let child = self.child(name, kind, Some(identity(stat)));
+            *child.seen.lock() = (intent == Intent::Attributes).then_some(*stat);
+            child
+        };
         Ok(match file_type(stat)? {
-            FileType::Regular => Node::Regular(Arc::new(HostFile { common: common(Kind::File) })),
-            FileType::Directory => Node::Directory(Arc::new(Self { common: common(Kind::Directory) })),
-            FileType::Symlink => Node::Symlink(Arc::new(HostSymlink { common: common(Kind::Other) })),
-            _ => Node::Special(Arc::new(HostSpecial { common: common(Kind::Other) })),
+            FileType::Regular => Node::Regular(Arc::new(HostFile { common: child(Kind::File) })),
+            FileType::Directory => Node::Directory(Arc::new(Self { common: child(Kind::Directory) })),
+            FileType::Symlink => Node::Symlink(Arc::new(HostSymlink { common: child(Kind::Other) })),
+            _ => Node::Special(Arc::new(HostSpecial { common: child(Kind::Other) })),
         })
     }
 
-    fn child(&self, name: &[u8], kind: Kind, identity: Identity, opened: Option<Arc<Handle>>) -> Common {
-        let Common { shared, location, .. } = &self.common;
-        let location = location.child(name, kind, identity);
-        let opened = opened.map(|handle| location.keep_handle(shared, handle));
-        Common { shared: Arc::clone(shared), location, opened }
+    fn child(&self, name: &[u8], kind: Kind, identity: Option<Identity>) -> Common {
+        Common::new(&self.common.shared, self.common.location.child(name, kind, identity))
     }
 
     /// The regular file at a name that was opened.
     fn opened(&self, name: &[u8], stat: &HostStat, fd: HostFd) -> Node {
-        let Common { shared, .. } = &self.common;
+        let shared = &self.common.shared;
+        let mut common = self.child(name, Kind::File, Some(identity(stat)));
         let handle = Handle::new(&shared.platform, fd, shared.read_only());
-        Node::Regular(Arc::new(HostFile {
-            common: self.child(name, Kind::File, identity(stat), Some(handle)),
-        }))
+        common.opened = Some(common.location.keep_handle(shared, handle));
+        Node::Regular(Arc::new(HostFile { common }))
     }
 
     /// The same directory with an own position, for listing it.
@@ -209,22 +218,38 @@ impl Directory for HostDirectory {
     fn lookup(&self, name: Name<'_>) -> Result<Node> {
         let handle = self.common.handle()?;
         let stat = self.common.shared.platform().host_stat_at(handle.fd(), name.as_bytes())?;
-        self.node(name.as_bytes(), &stat)
+        self.node(name.as_bytes(), &stat, Intent::Entry)
     }
 
-    fn lookup_to_open(&self, name: Name<'_>) -> Result<Node> {
+    fn lookup_below(&self, names: &[Name<'_>], intent: Intent) -> Result<Option<Vec<Node>>> {
         let Common { shared, location, .. } = &self.common;
-        if location.open_child(name.as_bytes()).is_some() {
-            // Most likely it is that one still.
-            return self.lookup(name);
+        let Some((last, above)) = names.split_last() else { return Ok(None) };
+        // On the way to the last, nothing but what they are called is looked at.
+        let mut parents = Vec::with_capacity(names.len());
+        let mut at = Arc::clone(location);
+        for name in above {
+            at = at.child(name.as_bytes(), Kind::Directory, None);
+            parents.push(Arc::new(Self::new(shared, Arc::clone(&at))));
         }
+        let last = last.as_bytes();
+        // What is open already is most likely what is there still.
+        let opens = intent == Intent::Open && at.open_child(last).is_none();
+        let flags = opens.then(|| shared.file_flags().bits());
+        let path = names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>().join(&b'/');
         let handle = self.common.handle()?;
-        let flags = shared.file_flags().bits();
-        let (stat, fd) = shared.platform().host_look_up(handle.fd(), name.as_bytes(), flags)?;
-        match fd {
-            Some(fd) => Ok(self.opened(name.as_bytes(), &stat, fd)),
-            None => self.node(name.as_bytes(), &stat),
-        }
+        let (stat, fd) = match shared.platform().host_look_up(handle.fd(), &path, flags) {
+            // A link, say.
+            Err(error) if error.0 == Errno::ELOOP && !above.is_empty() => return Ok(None),
+            found => found?,
+        };
+        let parent = parents.last().map_or(self, |parent| &**parent);
+        let node = match fd {
+            Some(fd) => parent.opened(last, &stat, fd),
+            None => parent.node(last, &stat, intent)?,
+        };
+        let mut nodes: Vec<_> = parents.into_iter().map(|parent| Node::Directory(parent)).collect();
+        nodes.push(node);
+        Ok(Some(nodes))
     }
 
     fn entries(&self, cursor: u64, max: usize) -> Result<Vec<DirectoryEntry>> {
@@ -266,11 +291,9 @@ impl Directory for HostDirectory {
             Create::Regular => {
                 let flags = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::RDWR;
                 let fd = platform.host_open_at(handle.fd(), bytes, flags.bits(), mode & 0o7777)?;
-                let created = Handle::new(&self.common.shared.platform, fd, None);
-                let stat = platform.host_stat(fd)?;
+                let stat = platform.host_stat(fd).inspect_err(|_| platform.host_close(fd))?;
                 self.common.location.forget(bytes);
-                let common = self.child(bytes, Kind::File, identity(&stat), Some(created));
-                Ok(Node::Regular(Arc::new(HostFile { common })))
+                Ok(self.opened(bytes, &stat, fd))
             }
             Create::Directory => {
                 platform.host_mkdir_at(handle.fd(), bytes, mode & 0o7777)?;
@@ -358,7 +381,7 @@ impl HostFile {
 
 impl Regular for HostFile {
     fn open(&self, for_writing: bool) -> Result<Option<Arc<dyn Regular>>> {
-        let Common { shared, location, opened } = &self.common;
+        let Common { shared, location, opened, .. } = &self.common;
         if let Some(handle) = opened {
             if for_writing {
                 handle.want_write()?;
@@ -372,8 +395,8 @@ impl Regular for HostFile {
             handle = location.handle(shared)?;
             handle.want_write()?;
         }
-        let (shared, location) = (Arc::clone(shared), Arc::clone(location));
-        Ok(Some(Arc::new(Self { common: Common { shared, location, opened: Some(handle) } })))
+        let common = Common { opened: Some(handle), ..Common::new(shared, Arc::clone(location)) };
+        Ok(Some(Arc::new(Self { common })))
     }
 
     fn host_fd(&self) -> Option<HostFd> {

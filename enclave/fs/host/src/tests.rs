@@ -5,7 +5,10 @@ use fake_platform::FakePlatform;
 use kbase::{Errno, SliceSink, SliceSource};
 use platform::Platform;
 use std::sync::Arc;
-use vfs::{Create, Directory, FileSystem, FileType, Name, Node, Regular};
+use vfs::{
+    Create, Dentry, Directory, FileSystem, FileType, Intent, MountOptions, Name, Namespace, Node, Opened,
+    Regular, Start, WalkFlags,
+};
 
 fn name(text: &str) -> Name<'_> {
     Name::new(text.as_bytes()).unwrap()
@@ -74,7 +77,8 @@ fn an_open_file_follows_a_rename() {
 }
 
 fn opened(directory: &dyn Directory, file: &str, for_writing: bool) -> Arc<dyn Regular> {
-    let Node::Regular(found) = directory.lookup_to_open(name(file)).unwrap() else { panic!("{file}") };
+    let found = directory.lookup_below(&[name(file)], Intent::Open).unwrap().unwrap().pop();
+    let Some(Node::Regular(found)) = found else { panic!("{file}") };
     found.open(for_writing).unwrap().unwrap_or(found)
 }
 
@@ -94,7 +98,8 @@ fn what_is_open_stays_what_it_is_and_what_is_opened_is_what_is_there() {
     assert_eq!(content(&*old), b"hello again");
     root.unlink(name("greeting"), false).unwrap();
     assert_eq!(content(&*new), b"good day");
-    assert_eq!(root.lookup_to_open(name("greeting")).err().unwrap().errno(), Errno::ENOENT);
+    let gone = root.lookup_below(&[name("greeting")], Intent::Open);
+    assert_eq!(gone.err().unwrap().errno(), Errno::ENOENT);
 }
 
 #[test]
@@ -139,4 +144,126 @@ fn what_the_host_lets_nobody_write_is_opened_for_reading_alone() {
     platform.unprotect_host_file("/share/greeting");
     opened(&*root, "greeting", true).write_at(0, &mut SliceSource::new(b"H")).unwrap();
     assert_eq!(content(&*file), b"Hello");
+}
+
+/// A tree of links and folders, and walks through it.
+struct Tree {
+    platform: Arc<FakePlatform>,
+    namespace: Arc<Namespace>,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let (platform, fs) = folder_of(Options::default());
+        platform.add_host_file("/share/a/b/c/file", b"in c");
+        platform.add_host_file("/share/a/b/other", b"in b");
+        let root = fs.root();
+        root.create(name("shortcut"), Create::Symlink(b"a/b/c"), 0, 0).unwrap();
+        let b = [name("a"), name("b")].iter().fold(root, |at, &name| {
+            let Node::Directory(next) = at.lookup(name).unwrap() else { panic!() };
+            next
+        });
+        b.create(name("up"), Create::Symlink(b"../b/other"), 0, 0).unwrap();
+        Self { platform, namespace: Namespace::new(fs, MountOptions::default()) }
+    }
+
+    fn start(&self) -> Start<'_> {
+        Start { root: self.namespace.root(), directory: self.namespace.root() }
+    }
+
+    fn walk(&self, path: &str, flags: WalkFlags) -> kbase::Result<Arc<Dentry>> {
+        self.namespace.resolve(self.start(), path.as_bytes(), flags)
+    }
+
+    fn content(&self, path: &str) -> String {
+        let found = self.walk(path, WalkFlags::FOLLOW | WalkFlags::TO_OPEN).unwrap();
+        let Node::Regular(file) = found.node() else { panic!("{path}") };
+        String::from_utf8(content(&**file)).unwrap()
+    }
+
+    fn path_of(&self, dentry: &Arc<Dentry>) -> String {
+        String::from_utf8(dentry.path_from(self.namespace.root()).path).unwrap()
+    }
+
+    fn fails(&self, path: &str) -> Errno {
+        self.walk(path, WalkFlags::FOLLOW).err().unwrap().errno()
+    }
+}
+
+#[test]
+fn a_walk_through_folders_is_one_call_of_the_host_and_as_any_other() {
+    let tree = Tree::new();
+    let calls = |path: &str, flags| {
+        let before = tree.platform.file_calls();
+        drop(tree.walk(path, flags));
+        tree.platform.file_calls() - before
+    };
+    let stat = WalkFlags::FOLLOW | WalkFlags::TO_STAT;
+    assert_eq!(calls("a/b/c/file", stat), 1);
+    assert_eq!(calls("a/b/c/missing", stat), 1);
+    assert_eq!(tree.content("a/b/c/file"), "in c");
+    for (path, content) in [
+        ("a/./b//c/../other", "in b"),
+        ("shortcut/file", "in c"),
+        ("shortcut/../other", "in b"),
+        ("a/b/up", "in b"),
+        ("shortcut/../up", "in b"),
+        ("/a/b/../../greeting", "hello"),
+    ] {
+        assert_eq!(tree.content(path), content, "{path}");
+    }
+    assert_eq!(tree.path_of(&tree.walk("a/b/c/file", stat).unwrap()), "/a/b/c/file");
+    assert_eq!(tree.fails("a/b/c/missing"), Errno::ENOENT);
+    assert_eq!(tree.fails("a/missing/c/file"), Errno::ENOENT);
+    assert_eq!(tree.fails("a/b/other/file"), Errno::ENOTDIR);
+    assert_eq!(tree.fails("a/b/other/"), Errno::ENOTDIR);
+    let seen = tree.walk("a/b/up", WalkFlags::TO_STAT).unwrap();
+    assert!(matches!(seen.node(), Node::Symlink(_)));
+    let missing = tree.namespace.resolve_create(tree.start(), b"a/b/c/new", WalkFlags::FOLLOW).unwrap();
+    let Opened::Missing { parent, name: new } = missing else { panic!("nothing is there") };
+    assert_eq!((tree.path_of(&parent), &*new), ("/a/b/c".to_owned(), &b"new"[..]));
+    let existing = tree.namespace.resolve_create(tree.start(), b"a/b/c/file", WalkFlags::FOLLOW).unwrap();
+    assert!(matches!(existing, Opened::Existing(_)));
+    assert!(tree.namespace.resolve_create(tree.start(), b"a/b/missing/new", WalkFlags::FOLLOW).is_err());
+}
+
+#[test]
+fn what_was_seen_is_told_once() {
+    let tree = Tree::new();
+    let found = tree.walk("a/b/c/file", WalkFlags::FOLLOW | WalkFlags::TO_STAT).unwrap();
+    tree.platform.add_host_file("/share/a/b/c/file", b"longer than it was");
+    let size = || found.node().inode().metadata().unwrap().size;
+    assert_eq!((size(), size()), (4, 18));
+}
+
+#[test]
+fn a_mount_on_the_way_is_walked_into() {
+    let tree = Tree::new();
+    let platform: Arc<dyn Platform> = tree.platform.clone();
+    tree.platform.add_host_file("/else/c/file", b"elsewhere");
+    let other = HostFs::open(&platform, b"/else", Options::default(), 8).unwrap();
+    tree.namespace.mount(b"/a/b", other, MountOptions::default()).unwrap();
+    assert_eq!(tree.content("a/b/c/file"), "elsewhere");
+    assert_eq!(tree.content("a/b/../../greeting"), "hello");
+    assert_eq!(tree.fails("a/b/other"), Errno::ENOENT);
+}
+
+#[test]
+fn folders_deeper_than_a_path_may_be_long_are_opened() {
+    let (_, fs) = folder_of(Options::default());
+    let long = "n".repeat(200);
+    let mut at = fs.root();
+    for _ in 0..40 {
+        let Node::Directory(next) = at.create(name(&long), Create::Directory, 0o755, 0).unwrap() else {
+            panic!()
+        };
+        at = next;
+    }
+    at.create(name("file"), Create::Regular, 0o644, 0).unwrap();
+    let mut at = fs.root();
+    for _ in 0..40 {
+        let Node::Directory(next) = at.lookup(name(&long)).unwrap() else { panic!() };
+        at = next;
+    }
+    assert_eq!(content(&*opened(&*at, "file", true)), b"");
 }

@@ -89,12 +89,14 @@ pub(crate) fn open_dentry(ctx: &Ctx<'_>, dentry: &Arc<Dentry>, how: OpenHow) -> 
             if how.wants_write() {
                 dentry.want_write()?;
             }
-            let opened = regular.open(how.wants_write())?.unwrap_or_else(|| Arc::clone(regular));
-            if how.has(OpenFlags::TRUNC) {
-                opened.truncate(0)?;
-                shared.windows.after_change(&*opened, &(0..u64::MAX));
+            if let Some(opened) = regular.open(how.wants_write())? {
+                return open_dentry(ctx, &dentry.opened(Node::Regular(opened)), how);
             }
-            NodeFile::new(Node::Regular(opened))
+            if how.has(OpenFlags::TRUNC) {
+                regular.truncate(0)?;
+                shared.windows.after_change(&**regular, &(0..u64::MAX));
+            }
+            NodeFile::new(node.clone())
         }
         Node::Special(special) => match special.open()? {
             Some(file) => file,

@@ -101,6 +101,18 @@ impl Subject {
     /// # Errors
     /// As [`PathAt::new`] and [`PathAt::resolve`].
     pub(super) fn new(ctx: &Ctx<'_>, from: DirFd, path: UserStr, flags: AtFlags) -> Result<Self> {
+        Self::walk(ctx, from, path, flags, WalkFlags::empty())
+    }
+
+    /// The same, for who asks for its attributes, once.
+    ///
+    /// # Errors
+    /// As that.
+    pub(super) fn to_stat(ctx: &Ctx<'_>, from: DirFd, path: UserStr, flags: AtFlags) -> Result<Self> {
+        Self::walk(ctx, from, path, flags, WalkFlags::TO_STAT)
+    }
+
+    fn walk(ctx: &Ctx<'_>, from: DirFd, path: UserStr, flags: AtFlags, more: WalkFlags) -> Result<Self> {
         if is_descriptor_itself(ctx, path, flags)? {
             return match from {
                 DirFd::Cwd => Ok(Self::Dentry(ctx.fs.places().directory)),
@@ -113,7 +125,7 @@ impl Subject {
                 }
             };
         }
-        let walk = follow_unless(flags.contains(AtFlags::SYMLINK_NOFOLLOW));
+        let walk = follow_unless(flags.contains(AtFlags::SYMLINK_NOFOLLOW)) | more;
         Ok(Self::Dentry(PathAt::new(ctx, from, path)?.resolve(ctx, walk)?))
     }
 

@@ -35,7 +35,7 @@ pub(super) fn newfstatat(
 ) -> Result<()> {
     let known = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
     let flags = at_flags(flags, known)?;
-    let metadata = Subject::new(ctx, from, path, flags)?.metadata()?;
+    let metadata = Subject::to_stat(ctx, from, path, flags)?.metadata()?;
     into.write(ctx.user(), &wire(&metadata))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn statx(
     if flags.contains(sync) || mask & 0x8000_0000 != 0 {
         kbase::bail!(EINVAL, "contradicting flags, or the reserved bit of the mask");
     }
-    let subject = Subject::new(ctx, from, path, flags)?;
+    let subject = Subject::to_stat(ctx, from, path, flags)?;
     let metadata = subject.metadata()?;
     let mount = match &subject {
         Subject::Dentry(dentry) => dentry.mount().map(|mount| mount.id()),
