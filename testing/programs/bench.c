@@ -1,6 +1,7 @@
 /* Nanoseconds per operation. `testing/bench` runs it in both worlds and says which operation it wants how often: a line of a
    name, a tab and a count is answered with the nanoseconds that all of them took. With the argument `list` it prints the names. */
 #include "check.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -290,6 +291,16 @@ static void pour(enum far who, size_t len) {
 
 /* A static program that does nothing, beside this one. */
 static char nothing_path[256];
+/* A file in a folder of the host. */
+static char shared_path[256], shared_folder[256];
+static int shared;
+
+static void list_shared(void) {
+    DIR *folder = opendir(shared_folder);
+    while (readdir(folder)) {
+    }
+    closedir(folder);
+}
 
 static void spawn(char *program) {
     char *arguments[] = {program, NULL};
@@ -446,6 +457,11 @@ static double end_of_busy(long count) {
     op("pwrite 4 KiB, cached", pwrite(file, block, 4096, 8192))                                            \
     op("stat", stat(path, &(struct stat){0}))                                                              \
     op("stat of what is not there", stat("/nothing/there", &(struct stat){0}))                             \
+    op("folder of the host: open + close, 3 deep", close(open(shared_path, O_RDWR)))                       \
+    op("folder of the host: stat, 3 deep", stat(shared_path, &(struct stat){0}))                           \
+    op("folder of the host: list", list_shared())                                                          \
+    op("folder of the host: pread 4 KiB", pread(shared, block, 4096, 0))                                   \
+    op("folder of the host: pwrite 4 KiB", pwrite(shared, block, 4096, 0))                                 \
     op("write 1 byte to /dev/null", write(null, block, 1))                                                 \
     op("pipe: write + read 1 byte", (write(ends[1], block, 1), read(ends[0], block, 1)))                   \
     op("pipe: write + read 64 KiB", (write(ends[1], block, 65536), read(ends[0], block, 65536)))           \
@@ -507,6 +523,8 @@ int main(int argc, char **argv) {
     long count;
 
     snprintf(nothing_path, sizeof nothing_path, "%s-nothing", argv[0]);
+    snprintf(shared_path, sizeof shared_path, "%s-shared/a/b/c/page", argv[0]);
+    snprintf(shared_folder, sizeof shared_folder, "%s-shared/a/b/c", argv[0]);
     own_path = argv[0];
     if (argc > 1 && !strcmp(argv[1], "echo"))
         return echo(&(struct far_side){{0, -1}, {-1, 1}}) != NULL;
@@ -523,6 +541,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 16; i++)
         if (write(file, block, sizeof block) < 0)
             return 1;
+    shared = open(shared_path, O_RDWR);
     page = map(4096);
     null = open("/dev/null", O_WRONLY);
     if (pipe(ends))

@@ -27,15 +27,15 @@ impl World {
     ///
     /// There is no `occlum` to be measured.
     pub fn command(self, program: &Path) -> Result<Command> {
-        self.command_with(program, &[])
+        self.command_with(program, &[], &[])
     }
 
-    /// The command that runs a program here which starts `others`.
+    /// The command that runs a program here which starts `others`, and to which these folders of the host are shown.
     ///
     /// # Errors
     ///
     /// There is no `occlum` to be measured.
-    pub fn command_with(self, program: &Path, others: &[&Path]) -> Result<Command> {
+    pub fn command_with(self, program: &Path, others: &[&Path], folders: &[&Path]) -> Result<Command> {
         let mut command = match self {
             Self::Native => Command::new(program),
             Self::Enclave => Command::new(occlum()?),
@@ -44,6 +44,9 @@ impl World {
             command.arg("try");
             for other in others {
                 command.arg("--with").arg(other);
+            }
+            for folder in folders {
+                command.arg("--mount").arg(format!("{0}:{0}:rw", folder.display()));
             }
             command.arg(program);
         }
@@ -89,6 +92,8 @@ impl Program {
         let source = this.folder.path().join("nothing.c");
         std::fs::write(&source, "int main(void) { return 0; }\n")?;
         run(Command::new("gcc").args(["-static", "-o"]).arg(this.nothing()).arg(source))?;
+        std::fs::create_dir_all(this.shared().join("a/b/c"))?;
+        std::fs::write(this.shared().join("a/b/c/page"), [1; 4096])?;
         Ok(this)
     }
 
@@ -100,6 +105,11 @@ impl Program {
     /// A static program that ends at once, which one of the operations starts.
     fn nothing(&self) -> PathBuf {
         self.folder.path().join("bench-nothing")
+    }
+
+    /// A folder of the host with a file three folders deep, which is shown to it.
+    fn shared(&self) -> PathBuf {
+        self.folder.path().join("bench-shared")
     }
 
     /// The names of the operations.
@@ -119,7 +129,7 @@ impl Program {
     /// It does not start.
     pub fn start(&self, world: World) -> Result<Session> {
         let mut child = world
-            .command_with(&self.path(), &[Path::new("/bin/true"), &self.nothing()])?
+            .command_with(&self.path(), &[Path::new("/bin/true"), &self.nothing()], &[&self.shared()])?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -28,7 +28,7 @@ pub(crate) fn measure() -> Result<Table> {
         }
         let needs: Vec<&Path> = script.needs.iter().map(Path::new).collect();
         let command = |world: World| -> Result<Command> {
-            let mut command = world.command_with(Path::new(BASH), &needs)?;
+            let mut command = world.command_with(Path::new(BASH), &needs, &[])?;
             command.args(["-c", &script.text]);
             Ok(command)
         };

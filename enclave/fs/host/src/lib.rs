@@ -1,21 +1,23 @@
 //! hostfs: host folders, untrusted.
 //!
 //! Everything read here is the host's word: content, names, sizes and times. What is checked is what would harm the
-//! kernel: names are names, types are types, lengths are bounded. A path is walked component by component, without
-//! following symbolic links on the host, so a link leads where it points *in the enclave*.
+//! kernel: names are names, types are types, lengths are bounded. The host walks through folders alone and follows no
+//! symbolic links, so a link leads where it points *in the enclave*.
 //!
+//! * [`directory`], [`file`], [`node`]: what a name is; the last has what is the same for all.
 //! * [`location`]: where a node is, kept right over renames that go through the enclave.
 //! * [`handle`]: host descriptors. What programs have open stays so; of the others a bounded number does.
 //! * [`dirent`]: the parser of directory records.
 //!
-//! Lock order: the places of a location (parent before child), then the cache of handles. No lock is held over a
-//! host call but `Location::handle`'s own, whose call is an open.
+//! Lock order: the children of a location, then its handle. The others are taken alone. No lock is held over a host call.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod directory;
 mod dirent;
+mod file;
 mod handle;
 mod location;
 mod node;
@@ -23,11 +25,12 @@ mod node;
 mod tests;
 
 use alloc::sync::Arc;
+use directory::HostDirectory;
 use handle::{Handle, OpenHandles};
 use kbase::{Errno, Result, bail};
 use linux_abi::fs::OpenFlags;
 use location::Location;
-use node::{HostDirectory, HostSpecial};
+use node::HostSpecial;
 use platform::{HostFd, Platform};
 use vfs::{Directory, FileSystem, Inode, StatFs};
 

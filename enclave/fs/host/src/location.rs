@@ -130,6 +130,15 @@ impl Location {
         if let Some(open) = self.open_handle() {
             return Ok(open);
         }
+        let (fd, read_only) = self.open(shared)?;
+        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
+    }
+
+    /// Opens it by its place. The second value says why that is not for writing, if it is not.
+    ///
+    /// # Errors
+    /// As [`Location::handle`].
+    pub(crate) fn open(self: &Arc<Self>, shared: &Shared) -> Result<(HostFd, Option<Errno>)> {
         // Up to what is open. Paths that are too long for one call of the host are for several.
         let mut names = Vec::new();
         let mut at = Arc::clone(self);
@@ -146,22 +155,23 @@ impl Location {
         while let Some(name) = names.pop() {
             path.extend_from_slice(&name);
             if !names.is_empty() && path.len() > LONGEST_PATH {
-                above = Handle::new(
-                    &shared.platform,
-                    Self::open(shared, &above, &path, Kind::Directory)?.0,
-                    None,
-                );
+                let (fd, _) = Self::open_below(shared, &above, &path, Kind::Directory)?;
+                above = Handle::new(&shared.platform, fd, None);
                 path.clear();
             } else if !names.is_empty() {
                 path.push(b'/');
             }
         }
-        let (fd, read_only) = Self::open(shared, &above, &path, self.kind)?;
-        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
+        Self::open_below(shared, &above, &path, self.kind)
     }
 
     /// Opens what is at a path below what is open. The second value says why that is not for writing, if it is not.
-    fn open(shared: &Shared, above: &Handle, path: &[u8], kind: Kind) -> Result<(HostFd, Option<Errno>)> {
+    fn open_below(
+        shared: &Shared,
+        above: &Handle,
+        path: &[u8],
+        kind: Kind,
+    ) -> Result<(HostFd, Option<Errno>)> {
         let open = |flags: OpenFlags| shared.platform().host_open_at(above.fd(), path, flags.bits(), 0);
         let mut read_only = shared.read_only();
         let fd = match kind {
@@ -187,7 +197,10 @@ impl Location {
 
     /// Keeps a handle, unless there is one. Returns the one that there is then.
     pub(crate) fn keep_handle(self: &Arc<Self>, shared: &Shared, handle: Arc<Handle>) -> Arc<Handle> {
-        let kept = Arc::clone(self.handle.lock().get_or_insert(handle));
+        let kept = {
+            let mut slot = self.handle.lock();
+            Arc::clone(slot.get_or_insert_with(|| Arc::clone(&handle)))
+        };
         shared.open.keep(self);
         kept
     }
@@ -196,7 +209,9 @@ impl Location {
     pub(crate) fn forget_handle(&self) {
         // The root has no place to be opened from.
         if self.place.lock().is_some() {
-            drop(self.handle.lock().take());
+            let handle = self.handle.lock().take();
+            // It may be closed here, without the lock.
+            drop(handle);
         }
     }
 }

@@ -267,3 +267,33 @@ fn folders_deeper_than_a_path_may_be_long_are_opened() {
     }
     assert_eq!(content(&*opened(&*at, "file", true)), b"");
 }
+
+#[test]
+fn a_listing_goes_on_where_it_was_and_begins_anew() {
+    let (platform, fs) = folder_of(Options::default());
+    (0..100).for_each(|number| platform.add_host_file(&format!("/share/many/{number}"), b""));
+    let Node::Directory(many) = fs.root().lookup(name("many")).unwrap() else { panic!() };
+    let list = |step: usize| {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            let part = many.entries(cursor, step).unwrap();
+            let Some(last) = part.last() else { break };
+            cursor = last.next;
+            all.extend(part.into_iter().map(|entry| entry.name));
+        }
+        all.sort();
+        all
+    };
+    let whole = list(1000);
+    assert_eq!(whole.len(), 100);
+    assert_eq!([list(7), list(100), list(1)], [whole.clone(), whole.clone(), whole]);
+    platform.add_host_file("/share/many/0 comes first", b"");
+    assert_eq!(list(1000).len(), 101);
+    let empty = fs.root().create(name("empty"), Create::Directory, 0o755, 0).unwrap();
+    let empty = empty.as_directory().unwrap();
+    assert!(empty.entries(0, 10).unwrap().is_empty());
+    empty.create(name("new"), Create::Regular, 0o644, 0).unwrap();
+    assert_eq!(empty.entries(0, 10).unwrap().len(), 1);
+    drop(many);
+    assert_eq!(platform.open_host_files(), 3);
+}
