@@ -92,15 +92,15 @@ int main(void) {
     double from = now(CLOCK_MONOTONIC), real = now(CLOCK_REALTIME);
     works("nanosleep", nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL));
     double passed = now(CLOCK_MONOTONIC) - from, real_passed = now(CLOCK_REALTIME) - real;
-    holds("200 ms of sleep", passed >= 0.2 && passed < 2);
-    holds("and on the other clock", real_passed > 0.19 && real_passed < passed + 0.02);
+    holds("200 ms of sleep", passed >= 0.2 && passed < 5);
+    holds("and on the other clock", real_passed > 0.19 && real_passed < passed + 0.5);
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec++;
     from = now(CLOCK_MONOTONIC);
     show("clock_nanosleep until", clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL));
     passed = now(CLOCK_MONOTONIC) - from;
-    holds("one second", passed > 0.98 && passed < 2);
+    holds("one second", passed > 0.98 && passed < 5);
     holds("it is after 2020", time(NULL) > 1577836800);
     struct timeval tv;
     gettimeofday(&tv, NULL);
