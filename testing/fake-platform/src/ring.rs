@@ -25,6 +25,8 @@ pub(crate) struct Ring {
     outstanding: Vec<(HostFd, u64, Operation)>,
     /// Operations that may be posted before the ring is full; `None`: as many as one likes.
     room: Option<usize>,
+    /// Operations that there was no room for.
+    refused: usize,
     /// Whether the host looks at nothing that is posted.
     is_stalled: bool,
     /// What the host says without being asked.
@@ -34,7 +36,10 @@ pub(crate) struct Ring {
 impl Ring {
     fn post(&mut self, fd: HostFd, token: u64, operation: Operation) -> HostResult<()> {
         match &mut self.room {
-            Some(0) => return Err(HostError(Errno::EAGAIN)),
+            Some(0) => {
+                self.refused += 1;
+                return Err(HostError(Errno::EAGAIN));
+            }
             Some(room) => *room -= 1,
             None => {}
         }
@@ -82,6 +87,12 @@ impl FakePlatform {
     /// Lets so many operations be posted, and no more; `None`: as many as one likes.
     pub fn limit_ring(&self, room: Option<usize>) {
         lock(&self.net).ring.room = room;
+    }
+
+    /// Operations that could not be posted.
+    #[must_use]
+    pub fn refused_operations(&self) -> usize {
+        lock(&self.net).ring.refused
     }
 
     /// Has the host look at nothing that is posted, or look again.

@@ -77,6 +77,8 @@ pub(crate) struct RingStream {
     inbox: Ring,
     outbox: Ring,
     state: Mutex<State>,
+    /// Whether it is among those for which something could not be posted. It is there once.
+    is_to_retry: AtomicBool,
     /// Who waits until all is sent: as long as somebody does, there is no room for more.
     awaiting_dry: AtomicU32,
     /// SO_LINGER: closing takes as long as the host takes.
@@ -124,6 +126,7 @@ impl RingStream {
                 is_closed: false,
                 is_gone: false,
             }),
+            is_to_retry: AtomicBool::new(false),
             awaiting_dry: AtomicU32::new(0),
             lingers: AtomicBool::new(false),
             aborts: AtomicBool::new(false),
@@ -295,7 +298,7 @@ impl RingStream {
             !state.is_receiving
         };
         if is_refused {
-            self.sockets.streams.retry(&self.me);
+            self.retry();
         }
     }
 
@@ -372,8 +375,22 @@ impl RingStream {
             posted.is_err()
         };
         if is_refused {
+            self.retry();
+        }
+    }
+
+    /// Something could not be posted: it is tried again, with all that may be.
+    fn retry(&self) {
+        if !self.is_to_retry.swap(true, Ordering::SeqCst) {
             self.sockets.streams.retry(&self.me);
         }
+    }
+
+    /// Posts what there is to be posted, after something could not be.
+    pub(super) fn try_again(&self) {
+        self.is_to_retry.store(false, Ordering::SeqCst);
+        self.want_more();
+        self.pump();
     }
 
     /// Posts the operation that waits for room.
@@ -391,7 +408,7 @@ impl RingStream {
             posted.is_err()
         };
         if is_refused {
-            self.sockets.streams.retry(&self.me);
+            self.retry();
         }
     }
 

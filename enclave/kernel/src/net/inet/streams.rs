@@ -172,8 +172,7 @@ impl Streams {
         if self.has_refused.swap(false, Ordering::SeqCst) {
             let refused = core::mem::take(&mut *self.refused.lock());
             for stream in refused.iter().filter_map(Weak::upgrade) {
-                stream.want_more();
-                stream.pump();
+                stream.try_again();
             }
         } else if count == 0 {
             return 0;

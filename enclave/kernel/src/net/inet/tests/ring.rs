@@ -253,6 +253,20 @@ fn a_ring_that_is_full_is_tried_again() {
 }
 
 #[test]
+fn what_does_not_fit_into_the_ring_is_tried_once_at_a_time() {
+    let world = world();
+    world.with_ctx(|ctx| {
+        world.platform.limit_ring(Some(0));
+        let (fd, _outside) = ctx.connection(&world.platform);
+        assert_eq!(ctx.put(fd, 3), Ok(3));
+        let before = world.platform.refused_operations();
+        (0..20).for_each(|_| world.kernel.take_readiness());
+        let tries = world.platform.refused_operations() - before;
+        assert!(tries <= 40, "{tries} times something to receive and something to send was refused");
+    });
+}
+
+#[test]
 fn who_closes_with_data_unread_resets_and_who_lingers_closes_by_a_call() {
     let world = world();
     world.with_ctx(|ctx| {
