@@ -50,7 +50,11 @@ impl File for PidFd {
     }
 
     fn ready(&self) -> Readiness {
-        if self.process.state.lock().has_ended { Readiness::IN } else { Readiness::empty() }
+        let state = self.process.state.lock();
+        let mut ready = Readiness::empty();
+        ready.set(Readiness::IN, state.has_ended);
+        ready.set(Readiness::HUP, state.was_waited_for);
+        ready
     }
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {

@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result};
 use linux_abi::process::{STATUS_CONTINUED, WaitOptions, status_stopped};
 use linux_abi::signal::{SigInfo, Signal, si};
+use vfs::Readiness;
 
 /// Which children a wait is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +195,7 @@ impl super::ProcessTable {
             let sends_sigchld = child.exit_signal() == Some(Signal::SIGCHLD);
             if parent.as_ref().is_none_or(|parent| reaps(parent) && sends_sigchld) {
                 table.processes.remove(&child.pid);
+                child.state.lock().was_waited_for = true;
             }
             bequest.ended.extend(parent.map(|parent| (child, parent)));
         }
@@ -203,6 +205,10 @@ impl super::ProcessTable {
     /// Forgets a process; false: somebody else did.
     fn take_process(&self, pid: u32) -> bool {
         let taken = self.state.lock().processes.remove(&pid);
+        if let Some(process) = &taken {
+            process.state.lock().was_waited_for = true;
+            process.has_ended.broadcast(&Readiness::HUP);
+        }
         taken.is_some()
     }
 }

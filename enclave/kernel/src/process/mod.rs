@@ -109,6 +109,8 @@ pub(crate) struct ProcessState {
     pub(crate) status: Option<i32>,
     /// Whether its last thread has ended and everything is given back.
     pub(crate) has_ended: bool,
+    /// Nobody can wait for it any more.
+    pub(crate) was_waited_for: bool,
     /// Whether the memory is that of the process that created it (CLONE_VM), so that `execve` leaves it alone.
     pub(crate) borrows_memory: bool,
     /// The wait status of a stop or a continuation that the parent has not waited for.
@@ -369,6 +371,7 @@ impl Process {
             threads: alloc::vec![thread],
             status: None,
             has_ended: false,
+            was_waited_for: false,
             borrows_memory,
             change: None,
         });
