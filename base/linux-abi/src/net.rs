@@ -21,6 +21,8 @@ pub mod family {
     pub const NETLINK: u16 = 16;
     pub const PACKET: u16 = 17;
     pub const VSOCK: u16 = 40;
+    /// One more than the highest family that there is (AF_MAX).
+    pub const MAX: u16 = 46;
 }
 
 /// Socket types, and the flags that come with them in `socket(2)`, `socketpair(2)` and `accept4(2)`.
@@ -47,6 +49,8 @@ pub mod protocol {
     pub const UDP: u32 = 17;
     pub const IPV6: u32 = 41;
     pub const ICMPV6: u32 = 58;
+    /// One more than the highest that there is (IPPROTO_MAX).
+    pub const MAX: u32 = 263;
 }
 
 /// `how` of `shutdown(2)`.
@@ -241,13 +245,16 @@ pub mod ioctl {
     pub const SIOCGIFCONF: u32 = 0x8912;
     pub const SIOCGIFFLAGS: u32 = 0x8913;
     pub const SIOCGIFADDR: u32 = 0x8915;
+    pub const SIOCGIFDSTADDR: u32 = 0x8917;
     pub const SIOCGIFBRDADDR: u32 = 0x8919;
     pub const SIOCGIFNETMASK: u32 = 0x891b;
     pub const SIOCGIFMETRIC: u32 = 0x891d;
     pub const SIOCGIFMTU: u32 = 0x8921;
     pub const SIOCGIFHWADDR: u32 = 0x8927;
     pub const SIOCGIFINDEX: u32 = 0x8933;
+    pub const SIOCGIFPFLAGS: u32 = 0x8935;
     pub const SIOCGIFTXQLEN: u32 = 0x8942;
+    pub const SIOCGIFMAP: u32 = 0x8970;
 }
 
 /// Bytes of an interface name, its NUL included (IFNAMSIZ).

@@ -33,6 +33,8 @@ pub(crate) fn ioctl(
         | request::SIOCGIFHWADDR
         | request::SIOCGIFINDEX
         | request::SIOCGIFTXQLEN => {}
+        request::SIOCGIFDSTADDR | request::SIOCGIFMAP => {}
+        request::SIOCGIFPFLAGS => bail!(EINVAL, "interfaces have no such flags"),
         _ => bail!(ENOTTY, "no such ioctl for a socket"),
     }
     let at = UserPtr::<Ifreq>::new(argument);
@@ -61,7 +63,11 @@ pub(crate) fn ioctl(
             let kind = u16::try_from(link.prefix).unwrap_or_default();
             kind.to_le_bytes().into_iter().chain(link.address.into_iter().take(14)).collect()
         }
-        request::SIOCGIFADDR => v4(&address.ok_or(no_address)?.address).as_bytes().to_vec(),
+        request::SIOCGIFMAP => alloc::vec![0; wanted.value.len()],
+        // The other end of an interface that is from one point to many is this one.
+        request::SIOCGIFADDR | request::SIOCGIFDSTADDR => {
+            v4(&address.ok_or(no_address)?.address).as_bytes().to_vec()
+        }
         request::SIOCGIFBRDADDR => v4(&address.ok_or(no_address)?.broadcast).as_bytes().to_vec(),
         _ => {
             let prefix = address.ok_or(no_address)?.prefix;
