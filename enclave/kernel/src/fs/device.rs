@@ -91,9 +91,16 @@ enum Kind {
 }
 
 /// A memory device.
-struct Device {
+pub(super) struct Device {
     kind: Kind,
     metadata: Metadata,
+}
+
+impl Device {
+    /// Whether it is always ready and says so, which `epoll(7)` has no use for.
+    pub(super) const fn cannot_be_watched(&self) -> bool {
+        !matches!(major_minor(self.metadata.rdev), (1, 8))
+    }
 }
 
 impl File for Device {

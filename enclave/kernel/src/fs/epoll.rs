@@ -10,7 +10,9 @@
 //!
 //! Lock order: the one of [`OpenFile::nesting`], then those here, which are leaves; none is held while a file is asked what is ready.
 
+use super::device::Device;
 use super::pipe::anonymous_metadata;
+use super::poll::{Bands, told, waited_for};
 use super::wait::{ALWAYS, Source, host_row, wait_until};
 use super::{FsShared, OpenFile};
 use crate::Ctx;
@@ -73,6 +75,7 @@ pub(crate) struct Interest {
     epoll: Weak<Epoll>,
     file: Weak<dyn File>,
     is_unannounced: bool,
+    bands: Bands,
     setting: Mutex<Setting>,
     is_queued: AtomicBool,
     is_removed: AtomicBool,
@@ -95,8 +98,12 @@ impl Setting {
 
     /// What is waited for.
     fn wanted(&self) -> Readiness {
-        let bits = u16::try_from(self.events & 0xffff).unwrap_or_default();
-        Readiness::from_bits_truncate(bits) | ALWAYS
+        waited_for(self.asked()) | ALWAYS
+    }
+
+    /// The bits of `poll(2)` among the events.
+    fn asked(&self) -> u16 {
+        u16::try_from(self.events & 0xffff).unwrap_or_default()
     }
 
     const fn is_edge(&self) -> bool {
@@ -159,19 +166,19 @@ impl Interest {
     }
 
     /// What can be reported; `ready` is what the file is ready for.
-    fn found(&self, ready: Readiness) -> Option<(Setting, Readiness)> {
+    fn found(&self, ready: Readiness) -> Option<(Setting, u32)> {
         if self.is_removed.load(Ordering::SeqCst) {
             return None;
         }
         let setting = self.setting();
-        let found = ready & setting.wanted();
+        let found = told(ready, setting.asked(), self.bands);
         let is_muted = self.is_unannounced && setting.is_edge() && !self.is_armed.load(Ordering::SeqCst);
-        (!found.is_empty() && !setting.is_disarmed && !is_muted).then_some((setting, found))
+        (found != 0 && !setting.is_disarmed && !is_muted).then_some((setting, found.into()))
     }
 
     /// The event to report, which mutes what is to be reported once.
     fn report(&self, ready: Readiness) -> Option<(EpollEvent, bool)> {
-        let (setting, found) = self.found(ready)?;
+        let (setting, events) = self.found(ready)?;
         if setting.events & ONESHOT != 0 {
             self.setting.lock().is_disarmed = true;
         }
@@ -180,7 +187,7 @@ impl Interest {
         }
         let comes_back = setting.events & (EDGE | ONESHOT) == 0;
         let (data_low, data_high) = setting.data;
-        Some((EpollEvent { events: found.bits().into(), data_low, data_high }, comes_back))
+        Some((EpollEvent { events, data_low, data_high }, comes_back))
     }
 
     /// What the file is ready for. Nothing, once the interest is removed: the file may be an instance that watches this one by now.
@@ -225,7 +232,9 @@ impl Epoll {
     /// # Errors
     /// EEXIST the descriptor is there; EPERM the file cannot be waited for; ELOOP the instance would watch itself.
     pub(crate) fn add(&self, fd: u32, open: &Arc<OpenFile>, event: EpollEvent) -> Result<()> {
-        if open.file().node().is_some() {
+        if open.file().node().is_some()
+            || open.file().as_any().downcast_ref().is_some_and(Device::cannot_be_watched)
+        {
             bail!(EPERM, "a file or directory is always ready");
         }
         let other = open.file().as_any().downcast_ref::<Self>();
@@ -243,6 +252,7 @@ impl Epoll {
             epoll: self.me.clone(),
             file: Arc::downgrade(open.file()),
             is_unannounced: open.file().changes_unannounced(),
+            bands: Bands::of(open),
             setting: Mutex::new(Setting::new(event)),
             is_queued: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),

@@ -13,7 +13,7 @@ use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 /// The largest value of the counter.
 const MAX: u64 = u64::MAX - 1;
 
-struct EventFd {
+pub(super) struct EventFd {
     ino: u64,
     created_ns: i64,
     is_semaphore: bool,

@@ -1,13 +1,68 @@
 //! Waiting for many files at once: what `poll(2)`, `select(2)` and `epoll_wait(2)` stand on.
 
-use super::OpenFile;
+use super::eventfd::EventFd;
 use super::wait::{ALWAYS, Source, wait_until};
-use crate::Ctx;
+use super::{OpenFile, SignalFd, TimerFd};
+use crate::{Ctx, net};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result};
 use platform::HostPoll;
 use vfs::Readiness;
+
+/// POLLRDNORM, which comes with POLLIN.
+const READ_NORMAL: u16 = 0x40;
+/// POLLWRNORM and POLLWRBAND, which come with POLLOUT.
+const WRITE_NORMAL: u16 = 0x100;
+const WRITE_BAND: u16 = 0x200;
+
+/// What the bits of `poll(2)` that a program gives wait for.
+pub(crate) const fn waited_for(asked: u16) -> Readiness {
+    let with_in = if asked & READ_NORMAL != 0 { Readiness::IN } else { Readiness::empty() };
+    let with_out = if asked & (WRITE_NORMAL | WRITE_BAND) != 0 { Readiness::OUT } else { Readiness::empty() };
+    Readiness::from_bits_truncate(asked).union(with_in).union(with_out)
+}
+
+/// Which bits a kind of file tells with POLLIN and POLLOUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bands {
+    /// None.
+    Plain,
+    /// POLLRDNORM, POLLWRNORM.
+    Normal,
+    /// POLLWRBAND, too.
+    All,
+}
+
+impl Bands {
+    /// Those of an open file.
+    pub(crate) fn of(open: &OpenFile) -> Self {
+        let file = open.file().as_any();
+        if file.is::<EventFd>() || file.is::<TimerFd>() || file.is::<SignalFd>() {
+            return Self::Plain;
+        }
+        match net::of(open) {
+            Ok(socket) if !socket.is_tcp() => Self::All,
+            _ => Self::Normal,
+        }
+    }
+}
+
+/// The bits of `poll(2)` that a program is given, of those that it asked for.
+pub(crate) fn told(found: Readiness, asked: u16, bands: Bands) -> u16 {
+    let mut bits = found.bits();
+    if found.contains(Readiness::IN) && bands != Bands::Plain {
+        bits |= READ_NORMAL;
+    }
+    if found.contains(Readiness::OUT) {
+        bits |= match bands {
+            Bands::Plain => 0,
+            Bands::Normal => WRITE_NORMAL,
+            Bands::All => WRITE_NORMAL | WRITE_BAND,
+        };
+    }
+    bits & (asked | ALWAYS.bits())
+}
 
 /// A file, and what is waited for.
 pub(crate) struct Watched {

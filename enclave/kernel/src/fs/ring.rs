@@ -41,6 +41,8 @@ const TINY: usize = 64;
 pub(crate) enum Marks {
     /// It stops before a mark, or takes it and stops behind its segment, whose rest is like everything else.
     Apart,
+    /// It goes on into a segment that is marked, takes the mark and stops behind it: what goes along with bytes of `unix(7)`.
+    Behind,
     /// A segment that is marked is a packet: the read stops behind it, and what it leaves of it is lost.
     Packets,
     /// As [`Marks::Apart`], but the rest keeps the mark: what `splice(2)` does. Who waits for room hears of every slot that it
@@ -104,6 +106,11 @@ impl<M> Ring<M> {
         }
     }
 
+    /// Tells who reads to look.
+    pub(crate) fn tell_reader(&self) {
+        self.reader.broadcast(&Readiness::all());
+    }
+
     /// Drops what is queued.
     pub(crate) fn clear(&self) {
         let dropped = {
@@ -140,7 +147,10 @@ impl<M> Ring<M> {
         let mut done = 0usize;
         let mut mark = None;
         while into.remaining() > 0 && mark.is_none() {
-            let Some(mut segment) = self.next(done > 0 && marks != Marks::Packets) else { break };
+            let Some(mut segment) = self.next(done > 0 && !matches!(marks, Marks::Packets | Marks::Behind))
+            else {
+                break;
+            };
             // A fault puts the segment back: nothing is lost.
             let wanted = segment.bytes().len().min(into.remaining());
             let result = match into.put(segment.bytes()) {
@@ -158,7 +168,7 @@ impl<M> Ring<M> {
             }
             if mark.is_some() {
                 match marks {
-                    Marks::Apart => {}
+                    Marks::Apart | Marks::Behind => {}
                     Marks::Packets => {
                         lost = segment.end.saturating_sub(segment.start);
                         segment.start = segment.end;
@@ -239,9 +249,12 @@ impl<M> Ring<M> {
         self.reader.broadcast(&Readiness::IN);
     }
 
-    /// Whether the next byte is marked.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.state.lock().segments.front().is_some_and(|first| first.mark.is_some())
+    /// The mark of the next byte.
+    pub(crate) fn front_mark(&self) -> Option<M>
+    where
+        M: Clone,
+    {
+        self.state.lock().segments.front().and_then(|first| first.mark.clone())
     }
 
     /// The first segment, unless it is marked and something was read before.

@@ -106,12 +106,33 @@ pub(crate) trait Socket: File {
         bail!(EOPNOTSUPP, "the socket has no connection")
     }
 
+    /// Refuses options of a level that such a socket does not have, before anybody looks at a value.
+    fn check_level(&self, _level: u32, _is_set: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Fills `value` and returns the length of what there is.
     fn get_option(&self, _level: u32, _option: u32, _value: &mut [u8]) -> Result<usize> {
         bail!(ENOPROTOOPT, "no such option")
     }
 
     fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()>;
+
+    /// Whether it is a stream of the internet.
+    fn is_tcp(&self) -> bool {
+        false
+    }
+
+    /// Whether who waits to receive hears of an end, which who does not wait is not told of: datagrams have none, but such a
+    /// socket can be shut down.
+    fn ends_waits(&self) -> bool {
+        false
+    }
+
+    /// What SO_ERROR would tell, once, unless it is the host's to tell.
+    fn take_pending(&self) -> Option<Errno> {
+        None
+    }
 
     /// Whether sending to where nobody receives is a signal.
     fn raises_sigpipe(&self) -> bool {

@@ -139,8 +139,6 @@ pub(super) fn recvmmsg(
     flags: u32,
     timeout: UserPtr<Timespec>,
 ) -> Result<u32> {
-    let open = ctx.files.get_file(fd)?;
-    net::of(&open)?;
     let now = || ctx.platform().monotonic_ns();
     let deadline = match timeout.non_null() {
         None => None,
@@ -150,7 +148,14 @@ pub(super) fn recvmmsg(
             Some(now().saturating_add(limit))
         }
     };
+    let open = ctx.files.get_file(fd)?;
+    net::of(&open)?;
     let mut flags = MessageFlags::from_bits_retain(flags);
+    if !flags.contains(MessageFlags::ERRQUEUE)
+        && let Some(errno) = net::of(&open)?.take_pending()
+    {
+        return Err(Error::new(errno, "what went wrong before, whatever can be received"));
+    }
     let is_over = || deadline.is_some_and(|deadline| now() >= deadline);
     walk(count.min(MESSAGES_MAX), |mut range| {
         if is_over() {

@@ -1,7 +1,7 @@
 //! `poll(2)` and `select(2)`.
 
 use super::Fd;
-use crate::fs::poll::{Watched, poll as poll_files};
+use crate::fs::poll::{Bands, Watched, poll as poll_files, told, waited_for};
 use crate::{Ctx, signal};
 use alloc::vec::Vec;
 use kbase::{Result, UserAddr, UserPtr};
@@ -13,9 +13,6 @@ use vfs::Readiness;
 const NS: u64 = 1_000_000_000;
 /// POLLNVAL.
 const INVALID: u16 = 0x20;
-/// POLLRDNORM, POLLRDBAND, POLLWRNORM, POLLWRBAND: found together with POLLIN, POLLPRI and POLLOUT.
-const READ_NORMAL: u16 = 0x40;
-const WRITE_NORMAL: u16 = 0x100;
 /// Descriptors of a `select(2)` at most.
 const FD_SETSIZE: u32 = 1024;
 
@@ -97,10 +94,7 @@ fn poll_for(ctx: &Ctx<'_>, at: UserPtr<Pollfd>, count: u32, timeout_ns: Option<u
         let Ok(fd) = u32::try_from(row.fd) else { continue };
         match ctx.files.get_file(Fd(fd)) {
             Ok(open) => {
-                let mut events = Readiness::from_bits_truncate(row.events);
-                events.set(Readiness::IN, row.events & (Readiness::IN.bits() | READ_NORMAL) != 0);
-                events.set(Readiness::OUT, row.events & (Readiness::OUT.bits() | WRITE_NORMAL) != 0);
-                watched.push(Watched { open, events, found: Readiness::empty() });
+                watched.push(Watched { open, events: waited_for(row.events), found: Readiness::empty() });
                 row_of.push(index);
             }
             Err(_) => {
@@ -113,15 +107,9 @@ fn poll_for(ctx: &Ctx<'_>, at: UserPtr<Pollfd>, count: u32, timeout_ns: Option<u
     poll_files(ctx, &mut watched, deadline)?;
     for (&index, watch) in row_of.iter().zip(&watched) {
         if let Some(row) = rows.get_mut(index) {
-            let mut found = watch.found.bits();
-            if watch.found.contains(Readiness::IN) {
-                found |= READ_NORMAL;
-            }
-            if watch.found.contains(Readiness::OUT) {
-                found |= WRITE_NORMAL;
-            }
-            let unasked = Readiness::ERR.bits() | Readiness::HUP.bits();
-            row.revents = found & (row.events | unasked);
+            let asks_plain = Readiness::from_bits(row.events).is_some();
+            let bands = if asks_plain { Bands::Plain } else { Bands::of(&watch.open) };
+            row.revents = told(watch.found, row.events, bands);
         }
     }
     let mut found = 0;

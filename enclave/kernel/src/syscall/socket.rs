@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use kbase::{ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSink, UserSource, bail};
 use linux_abi::fs::{Iovec, OpenFlags};
 use linux_abi::net::netlink::NETLINK_ROUTE;
+use linux_abi::net::option::{SOL_SOCKET, socket as so};
 use linux_abi::net::{MessageFlags, Msghdr, SOCKADDR_MAX, family, kind};
 use vfs::File;
 
@@ -40,15 +41,19 @@ fn load_address(ctx: &Ctx<'_>, at: UserAddr, len: u32) -> Result<Vec<u8>> {
 /// Copies an address out, as much as there is room for, and returns its length.
 fn store_address(ctx: &Ctx<'_>, address: &[u8], into: UserAddr, room: u32) -> Result<u32> {
     let shown = address.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-    ctx.user().store(into, address.get(..shown).unwrap_or_default())?;
+    if shown > 0 {
+        ctx.user().store(into, address.get(..shown).unwrap_or_default())?;
+    }
     Ok(u32::try_from(address.len()).unwrap_or_default())
 }
 
-/// Copies an address out to where a program wants it.
+/// Copies an address out, if a program wants it.
 fn tell_address(ctx: &Ctx<'_>, address: &[u8], into: UserAddr, len: UserPtr<u32>) -> Result<()> {
-    if into.is_null() {
-        return Ok(());
-    }
+    if into.is_null() { Ok(()) } else { put_address(ctx, address, into, len) }
+}
+
+/// Copies an address out.
+fn put_address(ctx: &Ctx<'_>, address: &[u8], into: UserAddr, len: UserPtr<u32>) -> Result<()> {
     let room = len.read(ctx.user())?;
     if room > i32::MAX.cast_unsigned() {
         bail!(EINVAL, "a negative length");
@@ -68,8 +73,23 @@ fn split_kind(with_flags: u32) -> Result<(u32, u32)> {
 /// `socket(2)`.
 pub(super) fn socket(ctx: &Ctx<'_>, domain: u32, of_kind: u32, protocol: u32) -> Result<Fd> {
     let (real_kind, flags) = split_kind(of_kind)?;
+    let file = create(ctx, domain, real_kind, protocol)?;
+    ctx.files.insert(open(ctx, file, flags), flags & kind::CLOEXEC != 0)
+}
+
+/// Refuses types that no family has.
+fn check_kind(domain: u32, real_kind: u32) -> Result<()> {
+    if domain < u32::from(family::MAX) && real_kind >= kind::MAX {
+        bail!(EINVAL, "no such type");
+    }
+    Ok(())
+}
+
+/// A new socket, or why there is none of the kind.
+fn create(ctx: &Ctx<'_>, domain: u32, real_kind: u32, protocol: u32) -> Result<Arc<dyn File>> {
     let shared = ctx.kernel.mounts.shared();
-    let file: Arc<dyn File> = match u16::try_from(domain) {
+    check_kind(domain, real_kind)?;
+    Ok(match u16::try_from(domain) {
         Ok(family::UNIX) => UnixSocket::create(ctx, real_kind, protocol)?,
         Ok(of_family @ (family::INET | family::INET6)) => {
             InetSocket::create(&ctx.kernel.inet, of_family, real_kind, protocol)?
@@ -79,8 +99,7 @@ pub(super) fn socket(ctx: &Ctx<'_>, domain: u32, of_kind: u32, protocol: u32) ->
         }
         Ok(family::NETLINK) => bail!(EPROTONOSUPPORT, "no such netlink family"),
         _ => bail!(EAFNOSUPPORT, "no such address family"),
-    };
-    ctx.files.insert(open(ctx, file, flags), flags & kind::CLOEXEC != 0)
+    })
 }
 
 fn open(ctx: &Ctx<'_>, file: Arc<dyn File>, flags: u32) -> Arc<OpenFile> {
@@ -97,13 +116,14 @@ pub(super) fn socketpair(
     into: UserPtr<[u32; 2]>,
 ) -> Result<()> {
     let (real_kind, flags) = split_kind(of_kind)?;
-    match u16::try_from(domain) {
-        Ok(family::UNIX) => {}
-        Ok(family::INET | family::INET6 | family::NETLINK) => {
-            bail!(EOPNOTSUPP, "only sockets of the Unix domain come in pairs");
-        }
-        _ => bail!(EAFNOSUPPORT, "no such address family"),
+    // As on Linux, the place is tried first.
+    let before = into.read(ctx.user())?;
+    into.write(ctx.user(), &before)?;
+    if domain != u32::from(family::UNIX) {
+        create(ctx, domain, real_kind, protocol)?;
+        bail!(EOPNOTSUPP, "only sockets of the Unix domain come in pairs");
     }
+    check_kind(domain, real_kind)?;
     let (first, second) = UnixSocket::pair(ctx, real_kind, protocol)?;
     let files = (open(ctx, first, flags), open(ctx, second, flags));
     pipe::insert_pair(ctx, files, flags & kind::CLOEXEC != 0, into)
@@ -128,10 +148,10 @@ pub(super) fn accept(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>) -
 
 /// `accept4(2)`.
 pub(super) fn accept4(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>, flags: u32) -> Result<Fd> {
+    let listener = ctx.files.get_file(fd)?;
     if flags & !(kind::NONBLOCK | kind::CLOEXEC) != 0 {
         bail!(EINVAL, "unknown flag");
     }
-    let listener = ctx.files.get_file(fd)?;
     let socket = net::of(&listener)?;
     // A connection is not taken to be dropped.
     ctx.files.want_room()?;
@@ -171,8 +191,8 @@ pub(super) fn sendto(
     to: UserAddr,
     to_len: u32,
 ) -> Result<usize> {
-    let open = ctx.files.get_file(fd)?;
     let count = rw::check_buffer(buffer, count)?;
+    let open = ctx.files.get_file(fd)?;
     let to = if to.is_null() { Vec::new() } else { load_address(ctx, to, to_len)? };
     let data = &mut UserSource::new(ctx.user(), buffer, count);
     send(ctx, &open, data, (&to, &[]), MessageFlags::from_bits_retain(flags))
@@ -188,8 +208,8 @@ pub(super) fn recvfrom(
     from: UserAddr,
     from_len: UserPtr<u32>,
 ) -> Result<usize> {
-    let open = ctx.files.get_file(fd)?;
     let count = rw::check_buffer(buffer, count)?;
+    let open = ctx.files.get_file(fd)?;
     let flags = MessageFlags::from_bits_retain(flags);
     let wanted = Incoming {
         data: &mut UserSink::new(ctx.user(), buffer, count),
@@ -213,7 +233,12 @@ pub(super) fn load_names(ctx: &Ctx<'_>, message: &Msghdr) -> Result<(Vec<u8>, Ve
     let to = if message.name == 0 {
         Vec::new()
     } else {
-        load_address(ctx, UserAddr(message.name), message.name_len)?
+        if message.name_len > i32::MAX.cast_unsigned() {
+            bail!(EINVAL, "a negative length");
+        }
+        // As on Linux, what is longer than any address is cut.
+        let most = u32::try_from(SOCKADDR_MAX).unwrap_or(u32::MAX);
+        load_address(ctx, UserAddr(message.name), message.name_len.min(most))?
     };
     if message.control_len > CONTROL_MAX {
         bail!(ENOBUFS, "too many control messages");
@@ -297,7 +322,7 @@ pub(super) fn shutdown(ctx: &Ctx<'_>, fd: Fd, how: u32) -> Result<()> {
 fn name(ctx: &Ctx<'_>, fd: Fd, into: UserAddr, len: UserPtr<u32>, of_peer: bool) -> Result<()> {
     let open = ctx.files.get_file(fd)?;
     let name = net::of(&open)?.name(of_peer)?;
-    tell_address(ctx, name.as_bytes(), into, len)
+    put_address(ctx, name.as_bytes(), into, len)
 }
 
 /// `getsockname(2)`.
@@ -321,13 +346,16 @@ pub(super) fn getsockopt(
 ) -> Result<()> {
     let open = ctx.files.get_file(fd)?;
     let socket = net::of(&open)?;
+    socket.check_level(level, false)?;
     let room = len.read(ctx.user())?;
     if room > i32::MAX.cast_unsigned() {
         bail!(EINVAL, "a negative length");
     }
     let mut value = alloc::vec![0; usize::try_from(room.min(VALUE_MAX)).unwrap_or_default()];
     let found = socket.get_option(level, option, &mut value)?;
-    ctx.user().store(into, value.get(..found).unwrap_or_default())?;
+    if found > 0 {
+        ctx.user().store(into, value.get(..found).unwrap_or_default())?;
+    }
     len.write(ctx.user(), &u32::try_from(found).unwrap_or_default())
 }
 
@@ -344,6 +372,10 @@ pub(super) fn setsockopt(
     let socket = net::of(&open)?;
     if len > i32::MAX.cast_unsigned() {
         bail!(EINVAL, "a negative length");
+    }
+    socket.check_level(level, true)?;
+    if level == SOL_SOCKET && option != so::BINDTODEVICE && len < 4 {
+        bail!(EINVAL, "the value is shorter than a number");
     }
     let mut value = alloc::vec![0; usize::try_from(len.min(VALUE_MAX)).unwrap_or_default()];
     ctx.user().load(from, &mut value)?;

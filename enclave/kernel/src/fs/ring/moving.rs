@@ -3,7 +3,7 @@
 use super::slots::{Fill, Run, Slots};
 use super::{Marks, Ring, Segment, buffer_for};
 use alloc::vec::Vec;
-use kbase::{ByteSink, Result, SliceSink};
+use kbase::{ByteSink, Errno, Error, Result, SliceSink};
 use vfs::Readiness;
 
 /// What was in a queue, and in which slots, with marks.
@@ -102,23 +102,43 @@ impl<M: Clone> Ring<M> {
     /// # Errors
     /// As [`Ring::read`].
     pub(crate) fn peek(&self, into: &mut dyn ByteSink) -> Result<(usize, Option<M>)> {
+        self.peek_behind(into, Marks::Apart, 0)
+    }
+
+    /// As [`Ring::peek`], as far as marks allow, but `skipped` segments are passed over, marked or not.
+    ///
+    /// # Errors
+    /// EAGAIN nothing is behind them; EFAULT.
+    pub(crate) fn peek_behind(
+        &self,
+        into: &mut dyn ByteSink,
+        marks: Marks,
+        skipped: usize,
+    ) -> Result<(usize, Option<M>)> {
         let mut held: Vec<Segment<M>> = Vec::new();
         let mut wanted = into.remaining();
-        while wanted > 0 && held.last().is_none_or(|last| last.mark.is_none()) {
-            let Some(segment) = self.next(!held.is_empty()) else { break };
-            wanted = wanted.saturating_sub(segment.bytes().len());
+        while wanted > 0 && (held.len() <= skipped || held.last().is_none_or(|last| last.mark.is_none())) {
+            let Some(segment) = self.next(held.len() > skipped && marks != Marks::Behind) else { break };
+            if held.len() >= skipped {
+                wanted = wanted.saturating_sub(segment.bytes().len());
+            }
             held.push(segment);
         }
         let mut done = 0usize;
-        let result = held.iter().try_for_each(|segment| {
+        let result = held.iter().skip(skipped).try_for_each(|segment| {
             done += into.put(segment.bytes())?;
             Ok(())
         });
         let mark = held.last().and_then(|last| last.mark.clone());
-        let was_empty = held.is_empty();
+        let was_empty = held.len() <= skipped;
         self.put_back(held);
         match result {
             Err(error) if done == 0 => Err(error),
+            _ if was_empty && skipped > 0 => {
+                let state = self.state.lock();
+                let is_over = state.writers == 0 || state.readers == 0;
+                if is_over { Ok((0, None)) } else { Err(Error::new(Errno::EAGAIN, "nothing is behind them")) }
+            }
             _ if was_empty && into.remaining() > 0 => self.end_or_again().map(|()| (0, None)),
             _ => Ok((done, mark)),
         }

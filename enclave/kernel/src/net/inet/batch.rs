@@ -59,7 +59,7 @@ impl HostSocket {
     /// # Errors
     /// EAGAIN there is none; as [`Self::receive_message`].
     fn receive_several(&self, wanted: &[HostWanted], flags: MessageFlags) -> Result<HostBatch> {
-        let flags = io::receivable(flags)?;
+        let flags = io::receivable(flags);
         let before = self.pollee.before();
         let result = self.platform.host_receive_messages(self.fd, wanted, flags.bits());
         match &result {

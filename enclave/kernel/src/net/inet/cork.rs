@@ -5,6 +5,7 @@ use super::InetSocket;
 use super::datagram::{Destination, Wishes, longest};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::sync::atomic::Ordering;
 use kbase::{ByteSource, Result, bail};
 use linux_abi::net::option::udp;
 use linux_abi::net::{MessageFlags, protocol};
@@ -70,6 +71,7 @@ impl InetSocket {
 
     /// Sends the part that waits: UDP_CORK is off.
     pub(super) fn uncork(&self) -> Result<()> {
+        self.datagram.has_part_at_host.store(false, Ordering::Relaxed);
         let part = self.datagram.part.lock().take();
         part.map_or(Ok(()), |part| self.send_part(part))
     }

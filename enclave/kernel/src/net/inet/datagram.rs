@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use along::Along;
 pub(super) use along::Wishes;
 use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, udp};
@@ -63,6 +63,8 @@ pub(super) struct Datagram {
     reports: Mutex<VecDeque<Report>>,
     /// A datagram that is not whole.
     pub(super) part: Mutex<Option<Part>>,
+    /// The host has one that is not whole.
+    pub(super) has_part_at_host: AtomicBool,
     /// Directions that were shut down.
     shut: AtomicU32,
     turn: AtomicUsize,
@@ -80,6 +82,7 @@ impl Datagram {
             error: Mutex::new(None),
             reports: Mutex::new(VecDeque::new()),
             part: Mutex::new(None),
+            has_part_at_host: AtomicBool::new(false),
             shut: AtomicU32::new(0),
             turn: AtomicUsize::new(0),
         }
@@ -127,8 +130,11 @@ impl InetSocket {
             None => self.bind_datagram()?,
         };
         let ip = if local.ip().is_unspecified() { endpoint::source_for(target) } else { local.ip() };
+        if ip.is_ipv4() && target.is_ipv6() {
+            bail!(EAFNOSUPPORT, "the socket is bound to an address of version 4");
+        }
         if ip.is_ipv4() != target.is_ipv4() {
-            bail!(EINVAL, "the socket is bound to an address of the other version");
+            bail!(EINVAL, "the socket is bound to an address of version 6");
         }
         Ok(SocketAddr::new(ip, local.port()))
     }
@@ -203,7 +209,6 @@ impl InetSocket {
             None
         };
         *self.datagram.peer.lock() = Some(target);
-        *self.datagram.error.lock() = None;
         self.tell_table(Some(target), own)
     }
 
@@ -320,11 +325,8 @@ impl InetSocket {
         flags: MessageFlags,
         wait: super::host::Wait<'_>,
     ) -> Result<usize> {
-        if flags.contains(MessageFlags::OOB) {
+        if flags.contains(MessageFlags::OOB) && self.family == family::INET {
             bail!(EOPNOTSUPP, "datagrams are not urgent");
-        }
-        if self.datagram.is_shut(SENDING) {
-            bail!(EPIPE, "the socket was shut down");
         }
         let is_corked = self.is_corked(flags);
         if self.has_part()
@@ -332,13 +334,34 @@ impl InetSocket {
         {
             return Ok(taken);
         }
+        let at_host = &self.datagram.has_part_at_host;
+        if at_host.load(Ordering::Relaxed)
+            && let Some(host) = self.host()
+        {
+            // Where it goes is known there.
+            let sent = host.send_message(data, bytes, control, flags, wait);
+            at_host.store(is_corked && sent.is_ok(), Ordering::Relaxed);
+            return sent;
+        }
         let to = self.destination(bytes)?;
+        let road = self.road(to, control)?;
+        if data.remaining() > longest(to.target) {
+            bail!(EMSGSIZE, "the datagram is too long");
+        }
         self.tell_error()?;
-        let (receiver, source, wishes) = match self.road(to, control)? {
+        if self.datagram.is_shut(SENDING) {
+            bail!(EPIPE, "the socket was shut down");
+        }
+        let (receiver, source, wishes) = match road {
             Road::Inside { receiver, source, wishes } => (receiver, source, wishes),
             Road::Host => {
-                let host = self.host_towards(Some(to.target).filter(|_| to.is_peer))?;
-                return host.send_message(data, if to.is_peer { &[] } else { bytes }, control, flags, wait);
+                // Who names the peer hears of what goes wrong, too.
+                let peer = self.datagram.peer().filter(|&peer| to.is_peer || peer == to.target);
+                let host = self.host_towards(peer)?;
+                let to = if to.is_peer { &[] } else { bytes };
+                let sent = host.send_message(data, to, control, flags, wait);
+                at_host.store(is_corked && sent.is_ok(), Ordering::Relaxed);
+                return sent;
             }
         };
         if is_corked {
@@ -346,9 +369,7 @@ impl InetSocket {
             return Ok(taken.unwrap_or_default());
         }
         let target = to.target;
-        if data.remaining() > longest(target) {
-            bail!(EMSGSIZE, "the datagram is too long");
-        }
+        self.segment(data.remaining(), &wishes)?;
         let mut bytes = alloc::vec![0; data.remaining()];
         let taken = if bytes.is_empty() { 0 } else { data.take(&mut bytes)? };
         bytes.truncate(taken);
@@ -357,6 +378,18 @@ impl InetSocket {
             None => self.lose(target, bytes),
         }
         Ok(taken)
+    }
+
+    /// The bytes of a part of a datagram (UDP_SEGMENT); 0: it is not parted.
+    fn segment(&self, len: usize, wishes: &Wishes) -> Result<usize> {
+        let segment = match wishes.segment {
+            0 => usize::try_from(self.options.number(protocol::UDP, udp::SEGMENT, 0)).unwrap_or_default(),
+            segment => segment,
+        };
+        if segment > 0 && len.div_ceil(segment) > SEGMENTS {
+            bail!(EINVAL, "too many segments");
+        }
+        Ok(segment)
     }
 
     /// Puts a datagram, or what UDP_SEGMENT makes of it, into an inbox.
@@ -388,16 +421,10 @@ impl InetSocket {
             let learn = |along: &mut Along, dropped| along.dropped = dropped;
             receiver.datagram.inbox.push_or_drop(packet, limit, learn);
         };
-        let segment = match wishes.segment {
-            0 => usize::try_from(self.options.number(protocol::UDP, udp::SEGMENT, 0)).unwrap_or_default(),
-            segment => segment,
-        };
+        let segment = self.segment(bytes.len(), wishes)?;
         if segment == 0 || bytes.len() <= segment {
             push(bytes);
             return Ok(());
-        }
-        if bytes.len().div_ceil(segment) > SEGMENTS {
-            bail!(EINVAL, "too many segments");
         }
         bytes.chunks(segment).for_each(|part| push(part.to_vec()));
         Ok(())
@@ -423,9 +450,6 @@ impl InetSocket {
     /// `recv(2)` on a datagram socket.
     pub(super) fn receive_datagram(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
         let Incoming { data, control_room, flags, is_blocking } = wanted;
-        if flags.contains(MessageFlags::OOB) {
-            bail!(EOPNOTSUPP, "datagrams are not urgent");
-        }
         if flags.contains(MessageFlags::ERRQUEUE) {
             return self.receive_report(data, control_room);
         }
@@ -444,10 +468,12 @@ impl InetSocket {
 
     /// `read(2)`, which does not wait.
     pub(super) fn read_datagram(&self, into: &mut dyn ByteSink) -> Result<usize> {
-        match self.try_receive_datagram(into, None, MessageFlags::empty(), true) {
-            Err(error) if error.errno() == Errno::EAGAIN && self.datagram.is_shut(RECEIVING) => Ok(0),
-            result => result.map(|received| received.len),
-        }
+        self.try_receive_datagram(into, None, MessageFlags::empty(), true).map(|received| received.len)
+    }
+
+    /// Whether nothing is to be received any more.
+    pub(super) fn is_shut_datagram(&self) -> bool {
+        self.datagram.is_shut(RECEIVING)
     }
 
     /// Whether there is something to receive, or to be told, that is not the host's.
@@ -588,6 +614,7 @@ impl InetSocket {
             (ioctl::SIOCINQ, _) if self.datagram.inbox.has_messages() => {
                 Ok(u32::try_from(first).unwrap_or(u32::MAX))
             }
+            (ioctl::SIOCATMARK, _) => bail!(ENOTTY, "datagrams are not urgent"),
             (_, Some(host)) => host.number(request),
             _ => Ok(0),
         }

@@ -3,8 +3,11 @@
 use super::bounce::Bounce;
 use super::host::{HostSocket, Wait};
 use crate::net::{Received, local};
+use alloc::vec::Vec;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
-use linux_abi::net::{MessageFlags, control};
+use linux_abi::net::control::{self, ControlMessage};
+use linux_abi::net::option::SOL_SOCKET;
+use linux_abi::net::{MessageFlags, protocol};
 use platform::{HostFd, HostMessage};
 use vfs::Readiness;
 
@@ -15,13 +18,7 @@ pub(crate) const DATAGRAM: usize = 66 * 1024;
 /// Bytes of control messages that a program may send at once.
 const CONTROL: usize = 2048;
 
-/// Flags that are for the kernel, not for the host, which never waits and never signals.
-const KEPT: MessageFlags = MessageFlags::DONTWAIT
-    .union(MessageFlags::WAITALL)
-    .union(MessageFlags::NOSIGNAL)
-    .union(MessageFlags::CMSG_CLOEXEC)
-    .union(MessageFlags::WAITFORONE);
-/// Flags of sending that the host gets.
+/// Flags of sending that the host gets. It never waits and never signals, and whatever else there is is not for it.
 const SENDABLE: MessageFlags = MessageFlags::OOB
     .union(MessageFlags::DONTROUTE)
     .union(MessageFlags::EOR)
@@ -114,6 +111,8 @@ impl HostSocket {
                 self.pollee.is_not(before, Readiness::OUT);
                 wait(Readiness::OUT)
             } else {
+                // It was told, and is not there any more.
+                self.pollee.is_unsure(before);
                 Err(Error::new(error, "the host could not send"))
             };
             if let Err(error) = result {
@@ -156,6 +155,13 @@ impl HostSocket {
             self.is_all_sent(stream, wait)?;
         }
         let flags = sendable(flags)?;
+        let own;
+        let control = if concerns_host(control)? {
+            control
+        } else {
+            own = of_host(control)?;
+            &own
+        };
         check_control(control)?;
         let to = self.address_of_program(to)?;
         let mut data = self.bounce();
@@ -169,7 +175,10 @@ impl HostSocket {
                     self.pollee.is_not(before, Readiness::OUT);
                     wait(Readiness::OUT)?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.pollee.is_unsure(before);
+                    return Err(error.into());
+                }
             }
         };
         if self.is_stream() && (sent < data.bytes().len() || from.remaining() > 0) {
@@ -189,7 +198,7 @@ impl HostSocket {
         flags: MessageFlags,
         wait: Wait<'_>,
     ) -> Result<usize> {
-        let host_flags = receivable(flags)?;
+        let host_flags = receivable(flags);
         if let Some(stream) = self.stream()
             && !flags.contains(MessageFlags::OOB)
         {
@@ -246,6 +255,7 @@ impl HostSocket {
                 Err(error) => error.0,
             };
             if error != Errno::EAGAIN {
+                self.pollee.is_unsure(before);
                 return if done > 0 {
                     Ok(done)
                 } else {
@@ -282,7 +292,7 @@ impl HostSocket {
             let len = self.receive_plain(into, flags, wait)?;
             return Ok(Received { len, ..Received::default() });
         }
-        let host_flags = receivable(flags)?;
+        let host_flags = receivable(flags);
         let takes = !flags.intersects(MessageFlags::PEEK | MessageFlags::OOB | MessageFlags::ERRQUEUE);
         let room = if self.is_stream() { CHUNK } else { DATAGRAM };
         let wanted = into.remaining().min(room);
@@ -314,7 +324,10 @@ impl HostSocket {
                     self.pollee.is_not(before, Readiness::IN);
                     wait(Readiness::IN)?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.pollee.is_unsure(before);
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -331,18 +344,15 @@ impl HostSocket {
 
 /// The flags for the host.
 pub(super) fn sendable(flags: MessageFlags) -> Result<MessageFlags> {
-    if !(KEPT | SENDABLE | MessageFlags::PEEK | MessageFlags::TRUNC).contains(flags) {
-        bail!(EOPNOTSUPP, "a flag that sending does not have here");
+    if flags.contains(MessageFlags::ZEROCOPY) {
+        bail!(EOPNOTSUPP, "what is sent is copied");
     }
     Ok(flags & SENDABLE)
 }
 
 /// The flags for the host.
-pub(super) fn receivable(flags: MessageFlags) -> Result<MessageFlags> {
-    if !(KEPT | RECEIVABLE | SENDABLE).contains(flags) {
-        bail!(EOPNOTSUPP, "a flag that receiving does not have here");
-    }
-    Ok(flags & RECEIVABLE)
+pub(super) const fn receivable(flags: MessageFlags) -> MessageFlags {
+    flags.intersection(RECEIVABLE)
 }
 
 /// Refuses control messages that the host has no business with.
@@ -350,22 +360,60 @@ pub(super) fn check_control(chain: &[u8]) -> Result<()> {
     if chain.len() > CONTROL {
         bail!(ENOBUFS, "too many control messages");
     }
-    sendable_messages(chain).try_for_each(|message| message.map(drop))
+    messages(chain).try_for_each(|message| check_message(&message?))
 }
 
-/// The control messages of a chain, which may be sent.
+/// Whether a message is for the level of a socket of the internet; others go nowhere, as on Linux.
+pub(super) fn is_known(message: &ControlMessage<'_>) -> bool {
+    match message.level {
+        SOL_SOCKET => !matches!(message.kind, control::SCM_RIGHTS | control::SCM_CREDENTIALS),
+        protocol::IP | protocol::IPV6 | protocol::UDP => true,
+        _ => false,
+    }
+}
+
+/// Whether all messages of a chain are.
+fn concerns_host(chain: &[u8]) -> Result<bool> {
+    for message in messages(chain) {
+        if !is_known(&message?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The messages of a chain that are.
+fn of_host(chain: &[u8]) -> Result<Vec<u8>> {
+    let mut room = local::Chain::new(chain.len());
+    for message in messages(chain) {
+        let message = message?;
+        if is_known(&message) {
+            room.add(message.level, message.kind, message.data);
+        }
+    }
+    Ok(room.finish().0)
+}
+
+/// The control messages of a chain.
 ///
 /// # Errors
-/// EINVAL the chain is broken, or has what cannot be sent.
-pub(super) fn sendable_messages(chain: &[u8]) -> impl Iterator<Item = Result<control::ControlMessage<'_>>> {
+/// EINVAL the chain is broken.
+pub(super) fn messages(chain: &[u8]) -> impl Iterator<Item = Result<ControlMessage<'_>>> {
     control::messages(chain).map(|message| {
-        let Ok(message) = message else { bail!(EINVAL, "the chain of control messages is broken") };
-        let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
-            bail!(EINVAL, "this control message cannot be sent");
-        };
-        if !(least..=most).contains(&message.data.len()) {
-            bail!(EINVAL, "a control message of another length");
-        }
-        Ok(message)
+        message.map_err(|_| Error::new(Errno::EINVAL, "the chain of control messages is broken"))
     })
+}
+
+/// Refuses a control message that cannot be sent.
+///
+/// # Errors
+/// EINVAL.
+pub(super) fn check_message(message: &ControlMessage<'_>) -> Result<()> {
+    let Some((least, most)) = control::sendable_lengths(message.level, message.kind) else {
+        bail!(EINVAL, "this control message cannot be sent");
+    };
+    if !(least..=most).contains(&message.data.len()) {
+        bail!(EINVAL, "a control message of another length");
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! of these, and signals are for who does not look.
 
 use super::host::{HostSocket, Wait};
-use super::io::{receivable, sendable};
+use super::io::sendable;
 use super::ringed::RingStream;
 use super::socket::Nowhere;
 use crate::net::put_option;
@@ -192,7 +192,6 @@ impl RingStream {
         flags: MessageFlags,
         wait: Wait<'_>,
     ) -> Result<usize> {
-        receivable(flags)?;
         let is_peek = flags.contains(MessageFlags::PEEK);
         let wants_all = flags.contains(MessageFlags::WAITALL) && !is_peek;
         // TCP throws away what it is asked for, and copies nothing.

@@ -139,6 +139,9 @@ impl InetSocket {
         if !matches!(of_family, family::INET | family::INET6) {
             bail!(EAFNOSUPPORT, "not an internet family");
         }
+        if of_protocol >= protocol::MAX {
+            bail!(EINVAL, "no protocol has such a number");
+        }
         let real_protocol = match (of_kind, of_protocol) {
             (kind::STREAM, 0 | protocol::TCP) => protocol::TCP,
             (kind::DGRAM, 0 | protocol::UDP) => protocol::UDP,
@@ -290,7 +293,11 @@ impl InetSocket {
         if ip.is_ipv4() && self.is_v6only() {
             bail!(EINVAL, "the socket has no part in version 4");
         }
-        self.bind_here(address)
+        self.bind_here(address)?;
+        if ip.is_ipv6() && !ip.is_unspecified() {
+            self.options.leave_version_4();
+        }
+        Ok(())
     }
 
     /// Binds to a loopback address or to all; at the host too, if that is to reach it.
@@ -349,7 +356,7 @@ impl InetSocket {
     /// `getsockname(2)` or `getpeername(2)`.
     fn name_of(&self, of_peer: bool) -> Result<Address> {
         let name = match (of_peer, self.is_stream()) {
-            (true, true) => self.stream.peer(),
+            (true, true) => self.peer_of_stream(),
             (true, false) => self.datagram.peer(),
             (false, false) if self.datagram.is_connected_at_host() => None,
             (false, _) => self.local().map(|local| local.address),

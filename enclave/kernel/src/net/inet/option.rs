@@ -68,6 +68,11 @@ impl Options {
         self.kept(level, option).is_some_and(|value| value != 0)
     }
 
+    /// The socket has an address of version 6, and so no part in version 4.
+    pub(super) fn leave_version_4(&self) {
+        self.kept.lock().insert((protocol::IPV6, ipv6::V6ONLY), 1);
+    }
+
     /// A number, or the default of the caller.
     pub(super) fn number(&self, level: u32, option: u32, default: u32) -> u32 {
         self.kept(level, option).and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
@@ -192,7 +197,7 @@ fn rule((of_family, of_kind): (u16, u32), level: u32, option: u32) -> Option<Rul
             }
             ipv6::RECVTCLASS | ipv6::FREEBIND | ipv6::DONTFRAG => Some(Rule::Switch(false)),
             ipv6::MULTICAST_LOOP | ipv6::MULTICAST_ALL => Some(Rule::Switch(true)),
-            ipv6::UNICAST_HOPS => number(1, 255, 64),
+            ipv6::UNICAST_HOPS => number(0, 255, 64),
             ipv6::MULTICAST_HOPS => number(0, 255, 1),
             ipv6::TCLASS => number(0, 255, 0),
             ipv6::MTU_DISCOVER => number(0, 5, 1),
@@ -204,20 +209,30 @@ fn rule((of_family, of_kind): (u16, u32), level: u32, option: u32) -> Option<Rul
 
 impl Rule {
     /// The value that is kept of what a program gives.
-    fn read(self, level: u32, value: &[u8]) -> Result<Value> {
+    fn read(self, (level, option): (u32, u32), value: &[u8]) -> Result<Value> {
         let short = Error::new(Errno::EINVAL, "the value is too short");
         let given = match (i32::read_from_prefix(value), value.first()) {
-            (Ok((number, _)), _) => number,
-            // ip(7) takes a byte, too.
+            // ip(7) takes a byte, too, or nothing for none.
             (Err(_), Some(&byte)) if level == protocol::IP => byte.into(),
+            (Err(_), None) if level == protocol::IP && !matches!(self, Self::Switch(true)) => 0,
+            // The rest of a class is not looked at.
+            (Ok((number, _)), _) if (level, option) == (protocol::IP, ip::TOS) => number & 0xff,
+            (Ok((number, _)), _) => number,
             _ => return Err(short),
         };
+        let has_none = [
+            (protocol::IP, ip::MTU_DISCOVER),
+            (protocol::IP, ip::MINTTL),
+            (protocol::IPV6, ipv6::MTU_DISCOVER),
+            (protocol::UDP, udp::SEGMENT),
+        ];
+        let has_default = level != protocol::TCP && !has_none.contains(&(level, option));
         let kept: u32 = match self {
             Self::Switch(_) => (given != 0).into(),
             // What ends no wait earlier than a byte.
             Self::Number { least: 0, default: 1, most: i32::MAX } => given.max(1).cast_unsigned(),
             // -1: what it was before.
-            Self::Number { default, .. } if given == -1 && level != protocol::TCP => default.cast_unsigned(),
+            Self::Number { default, .. } if given == -1 && has_default => default.cast_unsigned(),
             Self::Number { least, most, .. } if (least..=most).contains(&given) => given.cast_unsigned(),
             Self::Number { .. } => bail!(EINVAL, "no such value"),
             Self::Buffer { least, .. } => {
@@ -315,7 +330,12 @@ impl InetSocket {
                 if let Some(rule) = rule((self.family, self.kind), level, option) {
                     let kept = self.options.kept(level, option).unwrap_or(rule.default());
                     let bytes = kept.to_le_bytes();
-                    let len = if matches!(rule, Rule::Linger) { 8 } else { 4 };
+                    let len = match rule {
+                        Rule::Linger => 8,
+                        // ip(7) gives a byte where there is no room for a number.
+                        _ if level == protocol::IP && (1..4).contains(&value.len()) && kept <= 255 => 1,
+                        _ => 4,
+                    };
                     return Ok(put_option(value, bytes.get(..len).unwrap_or_default()));
                 }
                 if self.has_link() {
@@ -357,7 +377,7 @@ impl InetSocket {
             }
             return self.attach()?.set_option(level, option, value);
         };
-        let kept = rule.read(level, value)?;
+        let kept = rule.read((level, option), value)?;
         if (level, option) == (protocol::IPV6, ipv6::V6ONLY) && self.local().is_some() {
             bail!(EINVAL, "the socket is bound");
         }

@@ -7,25 +7,10 @@ use crate::fs::wait;
 use crate::net::{Address, Batches, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
 use kbase::{ByteSink, ByteSource, Errno, Result, SliceSource, bail};
-use linux_abi::net::{MessageFlags, shut};
+use linux_abi::net::option::SOL_SOCKET;
+use linux_abi::net::{MessageFlags, family, protocol, shut};
 use platform::HostFd;
 use vfs::{File, Readiness};
-
-/// Flags of sending on what is inside.
-const SENDABLE: MessageFlags = MessageFlags::DONTWAIT
-    .union(MessageFlags::NOSIGNAL)
-    .union(MessageFlags::OOB)
-    .union(MessageFlags::DONTROUTE)
-    .union(MessageFlags::EOR)
-    .union(MessageFlags::CONFIRM)
-    .union(MessageFlags::MORE)
-    .union(MessageFlags::FASTOPEN)
-    .union(MessageFlags::PEEK)
-    .union(MessageFlags::TRUNC)
-    .union(MessageFlags::WAITALL)
-    .union(MessageFlags::CMSG_CLOEXEC);
-/// Flags of receiving on what is inside.
-const RECEIVABLE: MessageFlags = SENDABLE.union(MessageFlags::WAITFORONE).union(MessageFlags::ERRQUEUE);
 
 /// What is thrown away, up to a length.
 pub(super) struct Nowhere(pub(super) usize);
@@ -55,8 +40,8 @@ impl InetSocket {
     /// `send(2)` on a connection inside.
     fn send_stream(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
         let Outgoing { data, to, flags, is_blocking, .. } = message;
-        if !SENDABLE.contains(flags) {
-            bail!(EOPNOTSUPP, "a flag that sending does not have here");
+        if flags.contains(MessageFlags::ZEROCOPY) {
+            bail!(EOPNOTSUPP, "what is sent is copied");
         }
         if flags.contains(MessageFlags::FASTOPEN) && !to.is_empty() && !self.has_link() {
             self.connect_stream(ctx, to, is_blocking)?;
@@ -101,6 +86,10 @@ impl InetSocket {
         let mut all = alloc::vec![0; data.remaining().min(64 * 1024)];
         let taken = data.take(&mut all)?;
         all.truncate(taken);
+        if self.has_no_receiver() {
+            // Nobody sees a mark.
+            return self.send_all(ctx, &mut SliceSource::new(&all), is_blocking);
+        }
         let Some((&urgent, before)) = all.split_last() else { return Ok(0) };
         let sent = if before.is_empty() {
             0
@@ -128,9 +117,6 @@ impl InetSocket {
     /// `recv(2)` on a connection inside.
     fn receive_stream(&self, ctx: &Ctx<'_>, wanted: Incoming<'_>) -> Result<Received> {
         let Incoming { data, flags, is_blocking, .. } = wanted;
-        if !RECEIVABLE.contains(flags) {
-            bail!(EOPNOTSUPP, "a flag that receiving does not have here");
-        }
         if flags.contains(MessageFlags::ERRQUEUE) {
             bail!(EAGAIN, "the queue of errors is empty");
         }
@@ -286,12 +272,36 @@ impl Socket for InetSocket {
         }
     }
 
+    fn check_level(&self, level: u32, is_set: bool) -> Result<()> {
+        let is_its = [SOL_SOCKET, protocol::IP, self.protocol].contains(&level)
+            || (level == protocol::IPV6 && self.family == family::INET6);
+        if is_its {
+            return Ok(());
+        }
+        if is_set || self.family == family::INET6 {
+            bail!(ENOPROTOOPT, "no such level");
+        }
+        bail!(EOPNOTSUPP, "no such level")
+    }
+
     fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
         self.get_any_option(level, option, value)
     }
 
     fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
         self.set_any_option(level, option, value)
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.is_stream()
+    }
+
+    fn ends_waits(&self) -> bool {
+        !self.is_stream() && !self.is_hosts() && self.is_shut_datagram()
+    }
+
+    fn take_pending(&self) -> Option<Errno> {
+        if self.is_hosts() { None } else { self.take_error() }
     }
 
     fn raises_sigpipe(&self) -> bool {

@@ -2,27 +2,29 @@
 //!
 //! Connecting makes the other side's socket, which waits at the listener to be accepted; where too many wait, the one that
 //! connects waits in a second queue, as its SYN would. No segment is lost, so there is nothing to retransmit. How connections
-//! end is [`end`].
+//! end is [`end`]; what goes over them, [`transfer`].
 //!
 //! Lock order: [`Stream::listener`], then [`Stream::progress`] of those that connect. No notifier is told under either.
 
 mod end;
 mod look;
+mod transfer;
 mod urgent;
 
+use super::listing::state;
 use super::ports::Claim;
 use super::{InetSocket, endpoint};
 use crate::Ctx;
 use crate::fs::wait;
-use crate::net::local::{self, Backlog, Queue};
+use crate::net::local::{self, Backlog};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use kbase::sync::{Mutex, Once};
-use kbase::{ByteSink, ByteSource, Errno, Error, Result, SliceSink, bail};
-use linux_abi::net::{MessageFlags, family, kind, shut};
+use kbase::{Errno, Error, Result, bail};
+use linux_abi::net::{family, kind, shut};
 use urgent::{Urgent, UrgentInbox};
 use vfs::Readiness;
 
@@ -45,6 +47,8 @@ pub(super) struct Link {
     incoming: Arc<Channel>,
     outgoing: Arc<Channel>,
     peer_urgent: Arc<UrgentInbox>,
+    /// What the peer has shut down.
+    peer_shut: Arc<AtomicU32>,
     peer: SocketAddr,
     void: AtomicU32,
     /// Whether this side ended sending before the other one did.
@@ -64,8 +68,8 @@ enum Progress {
     Failed(Errno),
     /// It failed, and the program heard of it as the error of the socket.
     Dead,
-    /// There was a connection, which the program dissolved; that is the error of the socket until it is told.
-    Dissolved,
+    /// There was a connection, or an attempt, which the program dissolved; that is the error of the socket until it is told.
+    Dissolved(Errno),
 }
 
 /// What a socket that listens has.
@@ -91,7 +95,7 @@ pub(super) struct Stream {
     urgent: Arc<UrgentInbox>,
     /// Nobody accepted it yet.
     is_embryo: AtomicBool,
-    shut: AtomicU32,
+    shut: Arc<AtomicU32>,
     turn: AtomicUsize,
 }
 
@@ -143,8 +147,8 @@ impl InetSocket {
         if self.is_hosts() {
             return self.attach()?.listen(backlog);
         }
-        if self.has_link() || self.progress() == Progress::Waiting {
-            bail!(EINVAL, "the socket is connected");
+        if self.has_link() || !matches!(self.progress(), Progress::Idle | Progress::Dissolved(_)) {
+            bail!(EINVAL, "the socket is connected, or was to be");
         }
         if self.local().is_none() {
             self.bind_here(SocketAddr::new(endpoint::any(self.family), 0))?;
@@ -263,7 +267,6 @@ impl InetSocket {
         if self.is_hosts() {
             return self.connect_at_host(bytes, &mut wait_for_host(is_blocking));
         }
-        let target = endpoint::meant(endpoint::parse(self.family, bytes)?);
         if self.listens() {
             bail!(EISCONN, "the socket listens");
         }
@@ -275,16 +278,28 @@ impl InetSocket {
             }
             before
         };
+        if matches!(progress, Progress::Failed(_) | Progress::Dead) {
+            // It is as new.
+            self.stream.shut.store(0, Ordering::SeqCst);
+            self.notifier.broadcast(&Readiness::all());
+        }
         match progress {
+            Progress::Made if self.link().is_ok_and(|link| self.has_ended(&link)) => {
+                let errno = self.take_error().unwrap_or(Errno::ECONNABORTED);
+                self.dissolve();
+                return Err(Error::new(errno, "the connection was made, and is gone"));
+            }
             Progress::Made => return Ok(()),
             Progress::Failed(errno) => return Err(Error::new(errno, "the connection failed")),
+            Progress::Dead => bail!(ECONNABORTED, "the connection failed, which the program knows"),
             Progress::Waiting if is_blocking => return self.wait_connected(ctx),
             Progress::Waiting => bail!(EALREADY, "the connection is not made yet"),
-            Progress::Idle | Progress::Dead | Progress::Dissolved => {}
+            Progress::Idle | Progress::Dissolved(_) => {}
         }
         if self.has_link() {
             bail!(EISCONN, "the socket is connected");
         }
+        let target = endpoint::meant(endpoint::parse(self.family, bytes)?);
         if target.is_ipv4() && self.is_v6only() {
             bail!(ENETUNREACH, "the socket has no part in version 4");
         }
@@ -325,6 +340,7 @@ impl InetSocket {
             {
                 // The next try may be for who listens inside by then.
                 self.is_hosts.store(false, Ordering::SeqCst);
+                self.stream.shut.store(0, Ordering::SeqCst);
             }
         }
         result
@@ -354,7 +370,7 @@ impl InetSocket {
                         return Err(Error::new(errno, "the connection failed"));
                     }
                     Progress::Idle | Progress::Dead => return Ok(()),
-                    Progress::Dissolved => bail!(ECONNABORTED, "another thread dissolved it"),
+                    Progress::Dissolved(_) => bail!(ECONNABORTED, "another thread dissolved it"),
                     Progress::Waiting => {}
                 }
             }
@@ -416,6 +432,7 @@ impl InetSocket {
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
             peer_urgent: Arc::clone(&to.stream.urgent),
+            peer_shut: Arc::clone(&to.stream.shut),
             peer,
             void: AtomicU32::new(THERE),
             ended_first: AtomicBool::new(false),
@@ -436,101 +453,26 @@ impl InetSocket {
             shut::RDWR => (true, true),
             _ => bail!(EINVAL, "no such direction"),
         };
-        if let Some(link) = self.stream.link() {
-            if receiving {
-                self.stream.shut.fetch_or(RECEIVING, Ordering::SeqCst);
-            }
+        let bits = u32::from(receiving) * RECEIVING | u32::from(sending) * SENDING;
+        if let Some(link) = self.stream.link()
+            && self.tcp_state() != state::CLOSE
+        {
+            self.stream.shut.fetch_or(bits, Ordering::SeqCst);
             if sending {
-                self.stream.shut.fetch_or(SENDING, Ordering::SeqCst);
                 link.end();
             }
         } else if self.listens() {
             if receiving {
                 self.stop_listening()?;
+                self.stream.shut.store(0, Ordering::SeqCst);
             }
         } else {
+            // It only fails: a connection that is made later is shut down so.
+            self.stream.shut.fetch_or(bits, Ordering::SeqCst);
+            self.notifier.broadcast(&Readiness::all());
             bail!(ENOTCONN, "the socket is not connected");
         }
         self.notifier.broadcast(&Readiness::all());
         Ok(())
-    }
-
-    /// The connection inside.
-    fn link(&self) -> Result<Arc<Link>> {
-        if let Some(link) = self.stream.link() {
-            return Ok(link);
-        }
-        match (self.progress(), self.take_progress_error()) {
-            (Progress::Waiting, _) => bail!(EAGAIN, "the connection is not made yet"),
-            (_, Some(errno)) => Err(Error::new(errno, "the connection failed, or was dissolved")),
-            _ => bail!(ENOTCONN, "the socket is not connected"),
-        }
-    }
-
-    /// Takes what is there.
-    pub(super) fn try_receive(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<usize> {
-        let link = self.link()?;
-        if flags.contains(MessageFlags::OOB) {
-            return self.receive_urgent(into, flags);
-        }
-        let Queue::Bytes(ring) = &link.incoming.queue else { return Ok(0) };
-        let is_peek = flags.contains(MessageFlags::PEEK);
-        if ring.is_marked() && !self.is_urgent_inline() {
-            // It is received with MSG_OOB or never.
-            ring.read(&mut SliceSink::new(&mut [0]))?;
-        }
-        let result = if is_peek { ring.peek(into) } else { ring.read(into) };
-        let is_nothing = match &result {
-            Ok((0, _)) => into.remaining() > 0,
-            Ok(_) => false,
-            Err(error) => error.errno() == Errno::EAGAIN,
-        };
-        if is_nothing {
-            if link.outgoing.take_reset() {
-                bail!(ECONNRESET, "the peer closed with data that it had not received");
-            }
-            if self.is_shut(RECEIVING) {
-                return Ok(0);
-            }
-        }
-        result.map(|(len, _)| len)
-    }
-
-    /// Sends what there is room for.
-    pub(super) fn try_send(&self, from: &mut dyn ByteSource) -> Result<usize> {
-        let link = match self.link() {
-            Err(error) if error.errno() == Errno::ENOTCONN => bail!(EPIPE, "the socket is not connected"),
-            result => result?,
-        };
-        if link.outgoing.take_reset() {
-            bail!(ECONNRESET, "the peer closed with data that it had not received");
-        }
-        let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(0) };
-        match ring.write(from, &mut None) {
-            Err(error) if error.errno() == Errno::EPIPE => self.send_to_nobody(&link, from, error),
-            result => result,
-        }
-    }
-
-    /// The first thing that is sent to a peer that closed is sent: it is answered by a reset.
-    fn send_to_nobody(&self, link: &Link, from: &mut dyn ByteSource, error: Error) -> Result<usize> {
-        let is_first = !self.is_shut(SENDING)
-            && !link.outgoing.was_reset()
-            && link.void.compare_exchange(THERE, SENT_TO_NOBODY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if !is_first {
-            link.void.compare_exchange(SENT_TO_NOBODY, TOLD, Ordering::SeqCst, Ordering::SeqCst).ok();
-            return Err(error);
-        }
-        let (mut done, mut bounce) = (0usize, [0; 512]);
-        while from.remaining() > 0 {
-            match from.take(&mut bounce) {
-                Ok(0) => break,
-                Ok(taken) => done = done.saturating_add(taken),
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.notifier.broadcast(&Readiness::all());
-        Ok(done)
     }
 }

@@ -1,5 +1,6 @@
 //! Programs with sockets on a network in memory, and a host that lies.
 
+mod corners;
 mod files;
 mod inside;
 mod ring;

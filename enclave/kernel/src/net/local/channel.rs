@@ -79,15 +79,25 @@ impl<A: Clone, N: Clone> Channel<A, N> {
     pub(crate) fn abandon(&self, is_reset: bool) -> bool {
         let is_reset = is_reset || self.is_readable();
         if is_reset {
-            self.is_reset.store(true, Ordering::SeqCst);
-            self.was_reset.store(true, Ordering::SeqCst);
+            self.fail();
         }
+        self.refuse();
+        is_reset
+    }
+
+    /// The sender is to hear of a reset; what it sent before can be received.
+    pub(crate) fn fail(&self) {
+        self.is_reset.store(true, Ordering::SeqCst);
+        self.was_reset.store(true, Ordering::SeqCst);
+    }
+
+    /// Nothing is received any more, nor what waits.
+    pub(crate) fn refuse(&self) {
         self.close(true, false);
         match &self.queue {
             Queue::Bytes(ring) => ring.clear(),
             Queue::Messages(packets) => packets.clear(),
         }
-        is_reset
     }
 
     /// Whether the sender is to hear of a reset.

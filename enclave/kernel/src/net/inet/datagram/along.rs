@@ -1,11 +1,11 @@
 //! What goes along with a datagram in the enclave: the control messages that are sent with it and those that are received.
 
 use super::super::InetSocket;
-use super::super::io::sendable_messages;
+use super::super::io::{check_message, is_known, messages};
 use crate::net::local::Chain;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use kbase::Result;
+use kbase::{Result, bail};
 use linux_abi::net::option::{SOL_SOCKET, ip, ipv6, socket, udp};
 use linux_abi::net::{MessageFlags, family, protocol};
 use linux_abi::time::{Timespec, Timeval};
@@ -43,8 +43,12 @@ impl Wishes {
     /// EINVAL it is broken, or has what cannot be sent.
     pub(super) fn read(chain: &[u8]) -> Result<Self> {
         let mut wishes = Self::default();
-        for message in sendable_messages(chain) {
+        for message in messages(chain) {
             let message = message?;
+            if !is_known(&message) {
+                continue;
+            }
+            check_message(&message)?;
             let number = match *message.data {
                 [byte] => byte.into(),
                 [low, high] => u16::from_le_bytes([low, high]).into(),
@@ -61,14 +65,26 @@ impl Wishes {
                     let ip = address.map(|address| IpAddr::from(address).to_canonical());
                     wishes.source = ip.filter(|ip| !ip.is_unspecified());
                 }
-                (protocol::IP, ip::TTL) | (protocol::IPV6, ipv6::HOPLIMIT) => wishes.hops = Some(number),
-                (protocol::IP, ip::TOS) | (protocol::IPV6, ipv6::TCLASS) => wishes.class = Some(number),
+                (protocol::IP, ip::TTL) => wishes.hops = within(number, 1)?,
+                (protocol::IP, ip::TOS) => wishes.class = within(number, 0)?,
+                // -1: as it is without.
+                (protocol::IPV6, ipv6::HOPLIMIT | ipv6::TCLASS) if number == u32::MAX => {}
+                (protocol::IPV6, ipv6::HOPLIMIT) => wishes.hops = within(number, 0)?,
+                (protocol::IPV6, ipv6::TCLASS) => wishes.class = within(number, 0)?,
                 (protocol::UDP, udp::SEGMENT) => wishes.segment = usize::try_from(number).unwrap_or_default(),
                 _ => {}
             }
         }
         Ok(wishes)
     }
+}
+
+/// A number that fits into a byte, and is at least `least`.
+fn within(number: u32, least: u32) -> Result<Option<u32>> {
+    if !(least..=255).contains(&number) {
+        bail!(EINVAL, "no such value");
+    }
+    Ok(Some(number))
 }
 
 impl InetSocket {

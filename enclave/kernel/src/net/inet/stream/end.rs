@@ -23,6 +23,15 @@ impl Link {
         self.outgoing.close(false, true);
     }
 
+    /// Something is about to be sent to a peer that neither receives nor sends any more, and so ends the connection. What either
+    /// side has can be received.
+    pub(super) fn reset_by_peer(&self) {
+        if self.void.load(Ordering::SeqCst) == THERE && !self.outgoing.was_reset() {
+            self.incoming.fail();
+            self.outgoing.close(true, false);
+        }
+    }
+
     /// This side is closed, with a reset where data is lost. Returns whether it is in TIME_WAIT.
     fn close(&self, resets: bool) -> bool {
         let is_reset = self.incoming.abandon(resets) || self.outgoing.was_reset();
@@ -96,20 +105,31 @@ impl InetSocket {
         }
         self.stop_listening()?;
         let is_open = self.has_link() && self.tcp_state() != state::CLOSE;
+        // What was not told stays to be told.
+        let untold = self.take_error();
+        {
+            let mut progress = self.stream.progress.lock();
+            let is_reset = is_open || *progress == Progress::Waiting;
+            *progress = match untold {
+                _ if is_reset => Progress::Dissolved(Errno::ECONNRESET),
+                Some(errno) => Progress::Dissolved(errno),
+                None => Progress::Idle,
+            };
+        }
+        self.dissolve();
+        Ok(())
+    }
+
+    /// Leaves the connection: the socket is as new.
+    pub(super) fn dissolve(&self) {
         let link = self.stream.link.lock().take();
         if let Some(link) = link {
             link.close(true);
         }
         self.stream.shut.store(0, Ordering::SeqCst);
         self.stream.urgent.clear();
-        {
-            let mut progress = self.stream.progress.lock();
-            let is_told = is_open || *progress == Progress::Waiting;
-            *progress = if is_told { Progress::Dissolved } else { Progress::Idle };
-        }
         self.forget_address();
         self.notifier.broadcast(&Readiness::all());
-        Ok(())
     }
 
     /// Takes back an address that the system gave it.

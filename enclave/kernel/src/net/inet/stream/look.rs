@@ -4,6 +4,7 @@ use super::super::InetSocket;
 use super::super::listing::state;
 use super::{Link, Progress, RECEIVING, SENDING, SENT_TO_NOBODY, THERE, TOLD};
 use crate::net::local::Queue;
+use core::net::SocketAddr;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Result, bail};
 use linux_abi::net::ioctl;
@@ -11,10 +12,10 @@ use vfs::Readiness;
 
 impl InetSocket {
     /// Bytes that can be received.
-    fn readable(&self, link: &Link) -> usize {
+    pub(super) fn readable(&self, link: &Link) -> usize {
         let Queue::Bytes(ring) = &link.incoming.queue else { return 0 };
         let all = ring.state().readable();
-        if all > 0 && ring.is_marked() && !self.is_urgent_inline() { all.saturating_sub(1) } else { all }
+        if all > 0 && self.is_at_mark(ring) && !self.is_urgent_inline() { all.saturating_sub(1) } else { all }
     }
 
     pub(in crate::net::inet) fn ready_stream(&self) -> Readiness {
@@ -22,18 +23,20 @@ impl InetSocket {
             return self.ready_link(&link);
         }
         let mut ready = Readiness::empty();
+        ready.set(Readiness::IN | Readiness::RDHUP, self.is_shut(RECEIVING));
         match self.progress() {
             Progress::Waiting => return ready,
             Progress::Failed(_) => return Readiness::all().difference(Readiness::PRI),
             Progress::Dead => {
                 return Readiness::all().difference(Readiness::PRI | Readiness::ERR);
             }
-            Progress::Dissolved => return Readiness::OUT | Readiness::HUP | Readiness::ERR,
+            Progress::Dissolved(_) => return ready | Readiness::OUT | Readiness::HUP | Readiness::ERR,
             Progress::Idle | Progress::Made => {}
         }
         let is_on_host = match &*self.stream.listener.lock() {
-            None => return Readiness::OUT | Readiness::HUP,
+            None => return ready | Readiness::OUT | Readiness::HUP,
             Some(listener) => {
+                ready = Readiness::empty();
                 ready.set(Readiness::IN, listener.backlog.has_waiting());
                 listener.is_on_host
             }
@@ -47,10 +50,14 @@ impl InetSocket {
         ready
     }
 
+    /// Whether the connection was reset, or is to be: something was sent to a peer that had closed.
+    pub(super) fn is_gone(&self, link: &Link) -> bool {
+        link.outgoing.was_reset() || link.void.load(Ordering::SeqCst) != THERE
+    }
+
     fn ready_link(&self, link: &Link) -> Readiness {
-        let was_reset = link.outgoing.was_reset();
-        let is_gone = was_reset || link.void.load(Ordering::SeqCst) != THERE;
-        let is_over = is_gone || link.incoming.is_over() || self.is_shut(RECEIVING);
+        let is_gone = self.is_gone(link);
+        let is_over = self.is_over(link);
         let is_mute = is_gone || self.is_shut(SENDING);
         let has_error = link.outgoing.is_reset() || link.void.load(Ordering::SeqCst) == SENT_TO_NOBODY;
         let mut ready = Readiness::empty();
@@ -68,6 +75,16 @@ impl InetSocket {
         };
         ready.set(Readiness::OUT, is_mute || has_room);
         ready
+    }
+
+    /// Whether nothing comes any more, but what is there.
+    pub(super) fn is_over(&self, link: &Link) -> bool {
+        self.is_gone(link) || link.incoming.is_over() || self.is_shut(RECEIVING)
+    }
+
+    /// Whether the connection is none any more.
+    pub(super) fn has_ended(&self, link: &Link) -> bool {
+        self.is_gone(link) || (self.is_shut(SENDING) && link.incoming.is_over())
     }
 
     /// SO_ERROR: what went wrong, once.
@@ -91,7 +108,7 @@ impl InetSocket {
         let mut progress = self.stream.progress.lock();
         let (next, errno) = match *progress {
             Progress::Failed(errno) => (Progress::Dead, errno),
-            Progress::Dissolved => (Progress::Idle, Errno::ECONNRESET),
+            Progress::Dissolved(errno) => (Progress::Idle, errno),
             _ => return None,
         };
         *progress = next;
@@ -106,17 +123,22 @@ impl InetSocket {
         }
     }
 
+    /// The peer of a connection that is one.
+    pub(in crate::net::inet) fn peer_of_stream(&self) -> Option<SocketAddr> {
+        self.stream.link().filter(|link| !self.has_ended(link)).map(|link| link.peer)
+    }
+
     /// What SIOCINQ, SIOCOUTQ and SIOCATMARK tell.
     pub(in crate::net::inet) fn number(&self, request: u32) -> Result<u32> {
         let link = self.stream.link();
-        if link.is_none() && self.listens() {
+        if request != ioctl::SIOCATMARK && link.is_none() && self.listens() {
             bail!(EINVAL, "the socket listens");
         }
         let number = match (request, &link) {
             (ioctl::SIOCINQ, Some(link)) => self.readable(link),
             (ioctl::SIOCOUTQ, Some(_)) => 0,
             (ioctl::SIOCATMARK, Some(link)) => match &link.incoming.queue {
-                Queue::Bytes(ring) => ring.is_marked().into(),
+                Queue::Bytes(ring) => self.is_at_mark(ring).into(),
                 Queue::Messages(_) => 0,
             },
             _ => 0,
@@ -127,7 +149,7 @@ impl InetSocket {
     /// One of [`state`].
     pub(in crate::net::inet) fn tcp_state(&self) -> u8 {
         match self.stream.link() {
-            Some(link) if link.outgoing.was_reset() => state::CLOSE,
+            Some(link) if self.is_gone(&link) => state::CLOSE,
             Some(link) => match (self.is_shut(SENDING), link.incoming.is_over()) {
                 (false, false) => state::ESTABLISHED,
                 (false, true) => state::CLOSE_WAIT,

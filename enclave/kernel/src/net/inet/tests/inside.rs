@@ -3,13 +3,13 @@
 use super::*;
 
 /// A world whose loopback is its own.
-fn alone() -> World {
+pub(super) fn alone() -> World {
     World::with_network(FakePlatform::new(), Network::default())
 }
 
 impl Ctx<'_> {
     /// Connects a new socket to a port of 127.0.0.1.
-    fn connected(&self, port: u16, flags: u64) -> (u64, Result<u64, Errno>) {
+    pub(super) fn connected(&self, port: u16, flags: u64) -> (u64, Result<u64, Errno>) {
         let fd = self.socket(1 | flags).unwrap();
         self.poke(ADDRESS, address(port));
         (fd, self.call(CONNECT, &[fd, ADDRESS, 16]))
