@@ -17,8 +17,9 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kbase::sync::Mutex;
 use kbase::{Result, bail};
 use linux_abi::net::control::{self, HEADER, SCM_CREDENTIALS, SCM_MAX_FD, SCM_RIGHTS};
-use linux_abi::net::option::SOL_SOCKET;
+use linux_abi::net::option::{SOL_SOCKET, socket};
 use linux_abi::net::{MessageFlags, Ucred};
+use linux_abi::time::{Timespec, Timeval};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Most files in flight in a kernel.
@@ -90,6 +91,16 @@ impl Drop for Rights {
 pub(super) struct Ancillary {
     rights: Option<Rights>,
     credentials: Option<Ucred>,
+    /// CLOCK_REALTIME when it was sent, if that is known.
+    pub(super) sent_ns: Option<u64>,
+}
+
+/// What a receiver wants to know.
+pub(super) struct Wanted {
+    /// Who sent what nobody signed, for who wants to know who sends.
+    pub(super) credentials: Option<Ucred>,
+    /// SO_TIMESTAMP or SO_TIMESTAMPNS.
+    pub(super) time: Option<u32>,
 }
 
 impl Ancillary {
@@ -144,16 +155,24 @@ impl Ancillary {
     }
 
     /// Gives the receiver its descriptors and says so in control messages of at most `room` bytes. What does not fit is closed,
-    /// and told with MSG_CTRUNC. `wants_credentials`: who sent what nobody signed, for who wants to know who sends.
+    /// and told with MSG_CTRUNC.
     pub(super) fn deliver(
         self,
         ctx: &Ctx<'_>,
-        wants_credentials: Option<Ucred>,
+        wanted: &Wanted,
         room: Option<usize>,
         flags: MessageFlags,
     ) -> (Vec<u8>, MessageFlags) {
         let mut chain = Chain::new(room.unwrap_or(0));
-        if let (Some(others), Some(_)) = (wants_credentials, room) {
+        if let (Some(kind), Some(_)) = (wanted.time, room) {
+            let sent_ns = self.sent_ns.unwrap_or_else(|| ctx.platform().realtime_ns());
+            if kind == socket::TIMESTAMP {
+                chain.add(SOL_SOCKET, kind, Timeval::from_ns(sent_ns).as_bytes());
+            } else {
+                chain.add(SOL_SOCKET, kind, Timespec::from_ns(sent_ns).as_bytes());
+            }
+        }
+        if let (Some(others), Some(_)) = (wanted.credentials, room) {
             let credentials = self.credentials.unwrap_or(others);
             chain.add(SOL_SOCKET, SCM_CREDENTIALS, credentials.as_bytes());
         }

@@ -1,11 +1,11 @@
 //! Names, listening, connecting, accepting.
 
-use super::name::Found;
-use super::{Names, RECEIVING, UnixSocket, credentials_of};
+use super::name::{self, Found, Name};
+use super::{Names, Peer, RECEIVING, UnixSocket, credentials_of};
 use crate::Ctx;
 use crate::fs::wait::{self, Source};
 use crate::net::local::Backlog;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::net::{Ucred, family};
@@ -31,9 +31,22 @@ impl UnixSocket {
 
     pub(super) fn bind(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
         if self.name.lock().is_some() {
-            return Err(Names::refuse(ctx, address));
+            return Names::bind_again(ctx, address);
         }
-        let name = self.names().bind(ctx, &self.me, address)?;
+        self.take_name(self.names().bind(ctx, (&self.me, self.kind), address)?)
+    }
+
+    /// Who signs what it sends has a name, that others may answer to.
+    pub(super) fn bind_who_signs(&self) -> Result<()> {
+        if !self.options.passes_credentials() || self.name.lock().is_some() {
+            return Ok(());
+        }
+        // Another thread may be first.
+        let _ = self.take_name(self.names().bind_any((&self.me, self.kind))?);
+        Ok(())
+    }
+
+    fn take_name(&self, name: Arc<Name>) -> Result<()> {
         let old = self.name.lock().replace(Arc::clone(&name));
         self.owns_name.store(true, Ordering::SeqCst);
         if let Some(old) = old {
@@ -64,6 +77,7 @@ impl UnixSocket {
             }
         }
         // It is not hung up any more, and a longer backlog has room.
+        *self.credentials.lock() = Some(credentials);
         self.notifier.broadcast(&Readiness::all());
         self.connectors.broadcast(&Readiness::OUT);
         Ok(())
@@ -81,11 +95,11 @@ impl UnixSocket {
                 self.connectors.broadcast(&Readiness::OUT);
                 return Ok(socket);
             }
-            if self.is_shut(RECEIVING) {
-                bail!(EINVAL, "the socket was shut down");
-            }
             if !is_blocking {
                 bail!(EAGAIN, "nobody connects");
+            }
+            if self.is_shut(RECEIVING) {
+                bail!(EINVAL, "the socket was shut down");
             }
             wait::wait_for(ctx, self, Readiness::IN)?;
         }
@@ -96,10 +110,12 @@ impl UnixSocket {
         if of_family != family::UNIX {
             bail!(EINVAL, "not an address of the Unix domain");
         }
+        name::check(address)?;
+        self.bind_who_signs()?;
         let limit = self.wait_limit_ns(Readiness::OUT);
         let deadline = limit.map(|limit| ctx.platform().monotonic_ns().saturating_add(limit));
         loop {
-            let target = match self.names().find(ctx, address)? {
+            let target = match self.names().find(ctx, self.kind, address)? {
                 Found::Inside(target) => target,
                 Found::Outside(place) => {
                     return self.connect_outside(ctx, &place, is_blocking);
@@ -137,18 +153,20 @@ impl UnixSocket {
         }
         let other = Self::new(ctx, self.kind, Arc::clone(&target.name));
         {
-            if self.listener.lock().is_some() {
-                bail!(EINVAL, "the socket listens");
-            }
+            // Its own is not looked at under the lock of another.
+            let listens = self.listener.lock().is_some();
             let mut listener = target.listener.lock();
             let Some(listener) = listener.as_mut().filter(|_| !target.is_shut(RECEIVING)) else {
                 bail!(ECONNREFUSED, "nobody listens");
             };
-            if self.link.get().is_some() || self.outside.get().is_some() {
-                bail!(EISCONN, "the socket is connected");
-            }
             if listener.backlog.is_full() {
                 return Ok(Attempt::Full);
+            }
+            if listens {
+                bail!(EINVAL, "the socket listens");
+            }
+            if self.link.get().is_some() || self.outside.get().is_some() {
+                bail!(EISCONN, "the socket is connected");
             }
             other.options.inherit(&target.options);
             if !self.join(&other, (credentials_of(ctx), listener.credentials)) {
@@ -172,22 +190,44 @@ impl UnixSocket {
         let peer = if of_family == family::UNSPEC {
             None
         } else {
-            match self.names().find(ctx, address)? {
-                Found::Inside(target) => Some(Arc::downgrade(&self.check_receiver(target)?)),
+            name::check(address)?;
+            self.bind_who_signs()?;
+            match self.names().find(ctx, self.kind, address)? {
+                Found::Inside(target) => Some(Peer::new(&*self.check_receiver(target)?)),
                 Found::Outside(place) => {
                     return self.connect_outside(ctx, &place, is_blocking);
                 }
             }
         };
         let old = core::mem::replace(&mut *self.peer.lock(), peer);
-        drop(old);
+        if let Some(old) = old {
+            let stays = self.peer.lock().as_ref().is_some_and(|new| new.is(&old.socket));
+            if !stays {
+                self.leave(old.socket.upgrade().as_deref());
+            }
+        }
         self.notifier.broadcast(&Readiness::OUT);
         Ok(())
     }
 
+    /// The peer is another from now on: what waits is lost, and who may have sent it hears of that.
+    pub(super) fn leave(&self, old: Option<&Self>) {
+        if !self.inbox.has_messages() {
+            return;
+        }
+        self.inbox.clear();
+        if let Some(old) = old {
+            let is_mutual = old.peer.lock().as_ref().is_some_and(|peer| peer.is(&self.me));
+            if is_mutual {
+                old.is_left.store(true, Ordering::SeqCst);
+            }
+            old.notifier.broadcast(&Readiness::all());
+        }
+    }
+
     /// The datagram socket of a name that takes messages from this one.
     pub(super) fn find_receiver(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Arc<Self>> {
-        match self.names().find(ctx, address)? {
+        match self.names().find(ctx, self.kind, address)? {
             Found::Inside(target) => self.check_receiver(target),
             Found::Outside(_) => bail!(EOPNOTSUPP, "only who is connected sends to a socket of the host"),
         }
@@ -197,7 +237,7 @@ impl UnixSocket {
         if target.kind != self.kind {
             bail!(EPROTOTYPE, "the socket is of another type");
         }
-        let takes_mine = target.peer.lock().as_ref().is_none_or(|peer| Weak::ptr_eq(peer, &self.me));
+        let takes_mine = target.peer.lock().as_ref().is_none_or(|peer| peer.is(&self.me));
         if !takes_mine {
             bail!(EPERM, "the socket takes messages of its peer only");
         }

@@ -10,6 +10,7 @@
 //! * [`connect`]: listening, connecting, accepting.
 //! * [`transfer`]: sending and receiving.
 //! * [`urgent`]: what is sent with MSG_OOB.
+//! * [`look`]: what a socket is ready for.
 //! * [`outside`]: connected to a socket of the host.
 //! * [`option`]: options, all of them kept here.
 //!
@@ -20,6 +21,7 @@
 
 mod ancillary;
 mod connect;
+mod look;
 mod name;
 mod option;
 mod outside;
@@ -42,6 +44,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kbase::sync::{Mutex, Once};
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, UserAddr, UserPtr, UserSpace, bail};
+use linux_abi::net::option::SOL_SOCKET;
 use linux_abi::net::{MessageFlags, Ucred, family, ioctl, kind, shut};
 use name::{Name, Names};
 use option::Options;
@@ -70,9 +73,9 @@ impl UnixDomain {
 /// A name that two sockets share: a listener's, with those that it accepts.
 type NameCell = Arc<Mutex<Option<Arc<Name>>>>;
 
-type Channel = local::Channel<Ancillary, Arc<Name>>;
-type Packets = local::Packets<Ancillary, Arc<Name>>;
-type Packet = local::Packet<Ancillary, Arc<Name>>;
+type Channel = local::Channel<Ancillary, NameCell>;
+type Packets = local::Packets<Ancillary, NameCell>;
+type Packet = local::Packet<Ancillary, NameCell>;
 
 /// A connection, seen from one side.
 struct Link {
@@ -84,6 +87,22 @@ struct Link {
     peer_wants_credentials: Arc<AtomicBool>,
     peer_name: NameCell,
     peer_credentials: Ucred,
+}
+
+/// Whom a datagram socket is connected to.
+struct Peer {
+    socket: Weak<UnixSocket>,
+    name: NameCell,
+}
+
+impl Peer {
+    fn new(socket: &UnixSocket) -> Self {
+        Self { socket: Weak::clone(&socket.me), name: Arc::clone(&socket.name) }
+    }
+
+    fn is(&self, socket: &Weak<UnixSocket>) -> bool {
+        self.socket.ptr_eq(socket)
+    }
 }
 
 /// A socket.
@@ -111,7 +130,11 @@ pub(crate) struct UnixSocket {
     outside: Once<Arc<HostSocket>>,
     /// Of a datagram socket.
     inbox: Arc<Packets>,
-    peer: Mutex<Option<Weak<Self>>>,
+    peer: Mutex<Option<Peer>>,
+    /// Whether its peer went to another while messages of this socket's waited: ECONNRESET, once.
+    is_left: AtomicBool,
+    /// What SO_PEERCRED tells without a connection: who listens, or made a pair.
+    credentials: Mutex<Option<Ucred>>,
     /// Directions of a socket without link that were shut down: 1 receiving, 2 sending.
     shut: AtomicU32,
 }
@@ -155,6 +178,8 @@ impl UnixSocket {
             inbox: Arc::new(Packets::new(Arc::clone(&notifier))),
             notifier,
             peer: Mutex::new(None),
+            is_left: AtomicBool::new(false),
+            credentials: Mutex::new(None),
             shut: AtomicU32::new(0),
         })
     }
@@ -165,11 +190,14 @@ impl UnixSocket {
     /// As [`UnixSocket::create`].
     pub(crate) fn pair(ctx: &Ctx<'_>, of_kind: u32, protocol: u32) -> Result<(Arc<Self>, Arc<Self>)> {
         let (a, b) = (Self::create(ctx, of_kind, protocol)?, Self::create(ctx, of_kind, protocol)?);
+        let credentials = credentials_of(ctx);
         if a.kind == kind::DGRAM {
-            *a.peer.lock() = Some(Arc::downgrade(&b));
-            *b.peer.lock() = Some(Arc::downgrade(&a));
+            for socket in [&a, &b] {
+                *socket.credentials.lock() = Some(credentials);
+            }
+            *a.peer.lock() = Some(Peer::new(&b));
+            *b.peer.lock() = Some(Peer::new(&a));
         } else {
-            let credentials = credentials_of(ctx);
             a.join(&b, (credentials, credentials));
         }
         Ok((a, b))
@@ -205,6 +233,10 @@ impl UnixSocket {
         for socket in [self, other] {
             socket.tell_passcred();
         }
+        if self.is_shut(RECEIVING) {
+            // It was before it was connected.
+            link.incoming.close(true, false);
+        }
         true
     }
 
@@ -238,7 +270,7 @@ impl UnixSocket {
 
     /// The peer of a datagram socket, unless it is closed.
     fn peer(&self) -> Option<Arc<Self>> {
-        self.peer.lock().as_ref().and_then(Weak::upgrade)
+        self.peer.lock().as_ref().and_then(|peer| peer.socket.upgrade())
     }
 
     fn current_name(&self) -> Option<Arc<Name>> {
@@ -247,7 +279,7 @@ impl UnixSocket {
 
     /// What may wait that this socket sends to `receiver`.
     fn limit_to(&self, receiver: &Self) -> Limit {
-        let is_only_peer = receiver.peer.lock().as_ref().is_some_and(|peer| peer.ptr_eq(&self.me));
+        let is_only_peer = receiver.peer.lock().as_ref().is_some_and(|peer| peer.is(&self.me));
         Limit {
             bytes: self.options.send_buffer(),
             messages: if is_only_peer { usize::MAX } else { MESSAGES },
@@ -261,30 +293,6 @@ impl UnixSocket {
 
     fn is_shut(&self, bit: u32) -> bool {
         self.shut.load(Ordering::SeqCst) & bit != 0
-    }
-
-    fn ready_link(&self, link: &Link) -> Readiness {
-        let (is_over, is_deaf) = (link.incoming.is_over(), link.outgoing.is_over());
-        let mut ready = Readiness::empty();
-        ready.set(Readiness::ERR, link.outgoing.is_reset());
-        ready.set(Readiness::HUP, is_over && is_deaf);
-        ready.set(Readiness::RDHUP, is_over);
-        ready.set(Readiness::IN, is_over || link.incoming.is_readable() || self.urgent.has_any());
-        ready.set(Readiness::PRI, self.urgent.has_urgent());
-        ready.set(Readiness::OUT, is_deaf || link.outgoing.has_room(self.link_limit(), &self.notifier));
-        ready
-    }
-
-    fn ready_datagram(&self) -> Readiness {
-        let mut ready = Readiness::empty();
-        let is_over = self.is_shut(RECEIVING);
-        ready.set(Readiness::HUP, is_over && self.is_shut(SENDING));
-        ready.set(Readiness::RDHUP, is_over);
-        ready.set(Readiness::IN, is_over || self.inbox.has_messages());
-        let has_room =
-            self.peer().is_none_or(|peer| peer.inbox.has_room(self.limit_to(&peer), &self.notifier));
-        ready.set(Readiness::OUT, has_room);
-        ready
     }
 }
 
@@ -367,8 +375,11 @@ impl Socket for UnixSocket {
             return host.name(true);
         }
         let name = if self.is_datagram() {
-            let peer = self.peer().ok_or(Error::new(Errno::ENOTCONN, "the socket has no peer"))?;
-            peer.current_name()
+            // It stays the peer when it is closed.
+            match &*self.peer.lock() {
+                Some(peer) => peer.name.lock().clone(),
+                None => bail!(ENOTCONN, "the socket has no peer"),
+            }
         } else {
             self.link()?.peer_name.lock().clone()
         };
@@ -401,12 +412,27 @@ impl Socket for UnixSocket {
         Ok(())
     }
 
+    fn check_level(&self, level: u32, _is_set: bool) -> Result<()> {
+        if level != SOL_SOCKET {
+            bail!(EOPNOTSUPP, "sockets of the Unix domain have no such level");
+        }
+        Ok(())
+    }
+
     fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
         self.get_option(level, option, value)
     }
 
-    fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
-        self.set_option(level, option, value)
+    fn set_option(&self, _level: u32, option: u32, value: &[u8]) -> Result<()> {
+        self.set_option(option, value)
+    }
+
+    fn ends_waits(&self) -> bool {
+        self.is_datagram() && self.is_shut(RECEIVING)
+    }
+
+    fn take_pending(&self) -> Option<Errno> {
+        self.take_reset().then_some(Errno::ECONNRESET)
     }
 
     fn raises_sigpipe(&self) -> bool {
@@ -438,22 +464,7 @@ impl File for UnixSocket {
         if let Some(host) = self.outside() {
             return host.ready();
         }
-        if self.is_datagram() {
-            return self.ready_datagram();
-        }
-        if let Some(link) = self.link.get() {
-            return self.ready_link(link);
-        }
-        let listener = self.listener.lock();
-        let mut ready = Readiness::empty();
-        match &*listener {
-            Some(listener) => {
-                ready.set(Readiness::IN, listener.backlog.has_waiting() || self.is_shut(RECEIVING));
-                ready.set(Readiness::RDHUP, self.is_shut(RECEIVING));
-            }
-            None => ready |= Readiness::OUT | Readiness::HUP,
-        }
-        ready
+        self.ready_here()
     }
 
     fn signals_events(&self) -> bool {
@@ -496,6 +507,9 @@ impl File for UnixSocket {
         let len = match (request, self.link.get()) {
             (ioctl::SIOCINQ, _) if self.is_datagram() => self.inbox.lengths().1,
             (ioctl::SIOCINQ, Some(link)) => link.incoming.len().saturating_add(self.urgent.len()),
+            (ioctl::SIOCATMARK, _) if self.kind != kind::STREAM => {
+                bail!(EOPNOTSUPP, "only streams have urgent data")
+            }
             (ioctl::SIOCATMARK, Some(link)) => self.is_at_mark(link).into(),
             (ioctl::SIOCINQ, None) if self.listener.lock().is_some() => {
                 bail!(EINVAL, "the socket listens")

@@ -24,7 +24,8 @@ const AUTOBIND: u32 = 1 << 20;
 enum Key {
     /// Device and inode number.
     Inode(u64, u64),
-    Abstract(Vec<u8>),
+    /// Each type of socket has names of its own.
+    Abstract(u32, Vec<u8>),
 }
 
 /// A name that a socket has.
@@ -76,12 +77,26 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Refuses an address that has no name of the Unix domain.
+///
+/// # Errors
+/// EINVAL.
+pub(super) fn check(address: &[u8]) -> Result<()> {
+    if matches!(Wanted::of(address)?, Wanted::Unnamed) {
+        bail!(EINVAL, "the address has no name");
+    }
+    Ok(())
+}
+
 /// What is at a name.
 pub(super) enum Found {
     Inside(Arc<UnixSocket>),
     /// A socket of the host.
     Outside(Arc<Dentry>),
 }
+
+/// Who gets a name: a socket and its type.
+pub(super) type Owner<'a> = (&'a Weak<UnixSocket>, u32);
 
 /// The names of a kernel.
 #[derive(Default)]
@@ -94,7 +109,7 @@ impl Names {
     ///
     /// # Errors
     /// EINVAL the address makes no sense; EADDRINUSE; ENOSPC no number is left for autobind; and what making the file says.
-    pub(super) fn bind(&self, ctx: &Ctx<'_>, socket: &Weak<UnixSocket>, address: &[u8]) -> Result<Arc<Name>> {
+    pub(super) fn bind(&self, ctx: &Ctx<'_>, socket: Owner<'_>, address: &[u8]) -> Result<Arc<Name>> {
         match Wanted::of(address)? {
             Wanted::Unnamed => self.bind_any(socket),
             Wanted::Abstract(name) => self.bind_abstract(socket, name),
@@ -102,18 +117,27 @@ impl Names {
         }
     }
 
-    /// Why a socket with a name does not get another: as on Linux, a path that exists is found first.
-    pub(super) fn refuse(ctx: &Ctx<'_>, address: &[u8]) -> Error {
-        if let Ok(Wanted::Path(path)) = Wanted::of(address) {
-            let places = ctx.fs.places();
-            if ctx.kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::empty()).is_ok() {
-                return Error::new(Errno::EADDRINUSE, "the path exists");
+    /// What a socket with a name is told that is to get another: as on Linux, it has one if any will do, and a path that exists
+    /// is found first.
+    pub(super) fn bind_again(ctx: &Ctx<'_>, address: &[u8]) -> Result<()> {
+        match Wanted::of(address)? {
+            Wanted::Unnamed => return Ok(()),
+            Wanted::Abstract(_) => {}
+            Wanted::Path(path) => {
+                let places = ctx.fs.places();
+                if ctx.kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::empty()).is_ok() {
+                    bail!(EADDRINUSE, "the path exists");
+                }
             }
         }
-        Error::new(Errno::EINVAL, "the socket has a name")
+        bail!(EINVAL, "the socket has a name")
     }
 
-    fn bind_any(&self, socket: &Weak<UnixSocket>) -> Result<Arc<Name>> {
+    /// Autobind: any abstract name.
+    ///
+    /// # Errors
+    /// ENOSPC no number is left.
+    pub(super) fn bind_any(&self, socket: Owner<'_>) -> Result<Arc<Name>> {
         for number in 0..AUTOBIND {
             let name = alloc::format!("\0{number:05x}");
             match self.bind_abstract(socket, name.as_bytes()) {
@@ -124,8 +148,8 @@ impl Names {
         bail!(ENOSPC, "all numbers are taken")
     }
 
-    fn bind_abstract(&self, socket: &Weak<UnixSocket>, name: &[u8]) -> Result<Arc<Name>> {
-        let key = Key::Abstract(name.to_vec());
+    fn bind_abstract(&self, (socket, of_kind): Owner<'_>, name: &[u8]) -> Result<Arc<Name>> {
+        let key = Key::Abstract(of_kind, name.to_vec());
         let mut table = self.table.lock();
         if table.contains_key(&key) {
             bail!(EADDRINUSE, "another socket has the name");
@@ -134,7 +158,7 @@ impl Names {
         Ok(Arc::new(Name { shown: name.to_vec(), key, _place: None }))
     }
 
-    fn bind_path(&self, ctx: &Ctx<'_>, socket: &Weak<UnixSocket>, path: &[u8]) -> Result<Arc<Name>> {
+    fn bind_path(&self, ctx: &Ctx<'_>, (socket, _): Owner<'_>, path: &[u8]) -> Result<Arc<Name>> {
         let places = ctx.fs.places();
         let namespace = ctx.kernel.mounts.namespace();
         let in_use = Error::new(Errno::EADDRINUSE, "the path exists");
@@ -156,14 +180,14 @@ impl Names {
         Ok(Arc::new(Name { shown, key, _place: Some(place) }))
     }
 
-    /// The socket that has the name of an address.
+    /// The socket that has the name of an address, for one of this type.
     ///
     /// # Errors
     /// EINVAL the address makes no sense; ECONNREFUSED nobody has the name; and what the path walk says.
-    pub(super) fn find(&self, ctx: &Ctx<'_>, address: &[u8]) -> Result<Found> {
+    pub(super) fn find(&self, ctx: &Ctx<'_>, of_kind: u32, address: &[u8]) -> Result<Found> {
         let key = match Wanted::of(address)? {
             Wanted::Unnamed => bail!(EINVAL, "the address has no name"),
-            Wanted::Abstract(name) => Key::Abstract(name.to_vec()),
+            Wanted::Abstract(name) => Key::Abstract(of_kind, name.to_vec()),
             Wanted::Path(path) => {
                 let places = ctx.fs.places();
                 let place = ctx.kernel.mounts.namespace().resolve(places.start(), path, WalkFlags::FOLLOW)?;

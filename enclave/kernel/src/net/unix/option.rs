@@ -1,10 +1,10 @@
-//! Options of [`SOL_SOCKET`], which are all that there are.
+//! Options of the level SOL_SOCKET, which are all that there are.
 
 use super::UnixSocket;
 use crate::net::{put_option, time_limit};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use kbase::{Errno, Error, Result, bail};
-use linux_abi::net::option::{SOL_SOCKET, socket};
+use linux_abi::net::option::socket;
 use linux_abi::net::{Ucred, family};
 use linux_abi::time::Timeval;
 use vfs::Readiness;
@@ -23,14 +23,14 @@ pub(super) struct Options {
     /// SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds; 0: no limit.
     receive_limit_ns: AtomicU64,
     send_limit_ns: AtomicU64,
-    /// Those that are on or off and mean nothing here, by number.
+    /// Those of [`SWITCHES`], by number.
     switches: AtomicU64,
     priority: AtomicU32,
     linger: AtomicU64,
 }
 
-/// Options that are kept and mean nothing for a socket of the Unix domain.
-const SWITCHES: [u32; 8] = [
+/// Options that are on or off. Most mean nothing for a socket of the Unix domain.
+const SWITCHES: [u32; 11] = [
     socket::DEBUG,
     socket::REUSEADDR,
     socket::DONTROUTE,
@@ -39,6 +39,9 @@ const SWITCHES: [u32; 8] = [
     socket::OOBINLINE,
     socket::NO_CHECK,
     socket::REUSEPORT,
+    socket::TIMESTAMP,
+    socket::TIMESTAMPNS,
+    socket::RXQ_OVFL,
 ];
 
 impl Options {
@@ -70,7 +73,16 @@ impl Options {
 
     /// SO_OOBINLINE.
     pub(super) fn is_inline(&self) -> bool {
-        self.switches.load(Ordering::Relaxed) & (1 << socket::OOBINLINE) != 0
+        self.is_on(socket::OOBINLINE)
+    }
+
+    fn is_on(&self, option: u32) -> bool {
+        self.switches.load(Ordering::Relaxed) & (1 << option) != 0
+    }
+
+    /// SO_TIMESTAMP or SO_TIMESTAMPNS, if one is on.
+    pub(super) fn wanted_time(&self) -> Option<u32> {
+        [socket::TIMESTAMP, socket::TIMESTAMPNS].into_iter().find(|&option| self.is_on(option))
     }
 
     /// How long a wait may take.
@@ -87,9 +99,6 @@ fn buffer(value: u32) -> usize {
 
 impl UnixSocket {
     pub(super) fn get_option(&self, level: u32, option: u32, value: &mut [u8]) -> Result<usize> {
-        if level != SOL_SOCKET {
-            bail!(EOPNOTSUPP, "sockets of the Unix domain have no such level");
-        }
         let options = &self.options;
         let narrow = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let number: u32 = match option {
@@ -106,10 +115,11 @@ impl UnixSocket {
             socket::ACCEPTCONN => self.listener.lock().is_some().into(),
             socket::PRIORITY => options.priority.load(Ordering::Relaxed),
             socket::RCVLOWAT | socket::SNDLOWAT => 1,
-            socket::PASSSEC | socket::TIMESTAMP | socket::TIMESTAMPNS | socket::RXQ_OVFL => 0,
+            socket::PASSSEC => 0,
             socket::PEERCRED => {
                 let nobody = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-                let credentials = self.link.get().map_or(nobody, |link| link.peer_credentials);
+                let own = *self.credentials.lock();
+                let credentials = self.link.get().map(|link| link.peer_credentials).or(own).unwrap_or(nobody);
                 return Ok(put_option(value, credentials.as_bytes()));
             }
             socket::RCVTIMEO | socket::RCVTIMEO_NEW => return Ok(put_time(value, &options.receive_limit_ns)),
@@ -117,18 +127,13 @@ impl UnixSocket {
             socket::LINGER => {
                 return Ok(put_option(value, &options.linger.load(Ordering::Relaxed).to_le_bytes()));
             }
-            _ if SWITCHES.contains(&option) => {
-                u32::from(options.switches.load(Ordering::Relaxed) & (1 << option) != 0)
-            }
+            _ if SWITCHES.contains(&option) => options.is_on(option).into(),
             _ => bail!(ENOPROTOOPT, "no such option"),
         };
         Ok(put_option(value, &number.to_le_bytes()))
     }
 
-    pub(super) fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()> {
-        if level != SOL_SOCKET {
-            bail!(EOPNOTSUPP, "sockets of the Unix domain have no such level");
-        }
+    pub(super) fn set_option(&self, option: u32, value: &[u8]) -> Result<()> {
         let options = &self.options;
         match option {
             socket::RCVTIMEO | socket::RCVTIMEO_NEW => {
@@ -163,6 +168,14 @@ impl UnixSocket {
                 let (linger, _) = u64::read_from_prefix(value).map_err(|_| too_short)?;
                 options.linger.store(linger, Ordering::Relaxed);
             }
+            socket::REUSEPORT if number != 0 => bail!(EOPNOTSUPP, "only internet sockets share ports"),
+            socket::TIMESTAMP | socket::TIMESTAMPNS => {
+                // There is one at a time.
+                options
+                    .switches
+                    .fetch_and(!(1 << socket::TIMESTAMP | 1 << socket::TIMESTAMPNS), Ordering::Relaxed);
+                options.switches.fetch_or(u64::from(number != 0) << option, Ordering::Relaxed);
+            }
             _ if SWITCHES.contains(&option) => {
                 let bit = 1u64 << option;
                 if number == 0 {
@@ -178,8 +191,15 @@ impl UnixSocket {
 
     /// SO_ERROR: what went wrong, once.
     fn take_error(&self) -> u32 {
-        let is_reset = self.link.get().is_some_and(|link| link.outgoing.take_reset());
-        if is_reset { u32::from(Errno::ECONNRESET.number()) } else { 0 }
+        if self.take_reset() { u32::from(Errno::ECONNRESET.number()) } else { 0 }
+    }
+
+    /// Whether the connection was reset, once.
+    pub(super) fn take_reset(&self) -> bool {
+        match self.link.get() {
+            Some(link) => link.outgoing.take_reset(),
+            None => self.is_left.load(Ordering::SeqCst) && self.is_left.swap(false, Ordering::SeqCst),
+        }
     }
 }
 

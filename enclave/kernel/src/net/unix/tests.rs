@@ -1,5 +1,7 @@
 //! Programs with sockets of the Unix domain.
 
+mod corners;
+
 use crate::kernel::BootExtra;
 use crate::testing::{SCRATCH, World};
 use crate::{Ctx, Kernel};

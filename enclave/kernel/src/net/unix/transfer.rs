@@ -1,39 +1,29 @@
 //! Sending and receiving.
 
-use super::ancillary::{Ancillary, NOBODY};
-use super::name::Name;
-use super::{Link, Packet, Packets, RECEIVING, SENDING, UnixSocket};
+use super::ancillary::{Ancillary, NOBODY, Wanted};
+use super::name::{self, Name};
+use super::{Link, NameCell, Packet, Packets, RECEIVING, SENDING, UnixSocket};
 use crate::Ctx;
+use crate::fs::ring::Marks;
 use crate::fs::wait::{self, Source};
 use crate::net::local::{Limit, Queue};
-use crate::net::{Address, Incoming, Outgoing, Received};
+use crate::net::{Address, Incoming, Outgoing, Received, Socket};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
-use linux_abi::net::{MessageFlags, kind};
+use linux_abi::net::{MessageFlags, Ucred, kind};
 use vfs::{File, Readiness};
-
-/// Flags of sending.
-const SENDABLE: MessageFlags = MessageFlags::DONTWAIT
-    .union(MessageFlags::NOSIGNAL)
-    .union(MessageFlags::EOR)
-    .union(MessageFlags::MORE)
-    .union(MessageFlags::DONTROUTE)
-    .union(MessageFlags::CONFIRM)
-    .union(MessageFlags::PEEK)
-    .union(MessageFlags::TRUNC)
-    .union(MessageFlags::WAITALL)
-    .union(MessageFlags::CMSG_CLOEXEC);
-/// Flags of receiving.
-const RECEIVABLE: MessageFlags = SENDABLE.union(MessageFlags::WAITFORONE);
 
 /// What was taken from a queue.
 pub(super) struct Taken {
     /// Bytes that were copied; of a message with MSG_TRUNC, its length.
     pub(super) len: usize,
     ancillary: Ancillary,
-    from: Option<Arc<Name>>,
+    /// The name of who sent it, which it may have got since.
+    from: Option<NameCell>,
     is_cut: bool,
+    /// Nothing comes any more.
+    is_end: bool,
 }
 
 impl UnixSocket {
@@ -41,27 +31,45 @@ impl UnixSocket {
     pub(super) fn try_receive(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<Taken> {
         let is_peek = flags.contains(MessageFlags::PEEK);
         if self.is_datagram() {
-            return take_packet(&self.inbox, into, flags);
+            self.tell_reset()?;
+            let taken = take_packet(&self.inbox, into, flags)?;
+            if taken.is_end {
+                // See [`Socket::ends_waits`].
+                bail!(EAGAIN, "the socket was shut down");
+            }
+            return Ok(taken);
         }
         let link = match self.link.get() {
             Some(link) => link,
             None if self.kind == kind::STREAM => bail!(EINVAL, "the socket is not connected"),
             None => bail!(ENOTCONN, "the socket is not connected"),
         };
+        if matches!(link.incoming.queue, Queue::Messages(_)) {
+            self.tell_reset()?;
+        }
+        let has_none = !link.incoming.is_readable();
+        let is_empty = has_none && !self.urgent.has_any();
         let result = match &link.incoming.queue {
+            Queue::Bytes(_) if has_none && into.remaining() == 0 && !link.incoming.is_over() => {
+                Err(Error::new(Errno::EAGAIN, "nothing is there, not even for who wants nothing"))
+            }
             Queue::Bytes(ring) => {
-                let result = self.urgent.read(ring, into, is_peek, self.options.is_inline());
+                // What different senders signed does not come together.
+                let is_signed = self.options.passes_credentials();
+                let marks = if is_signed { Marks::Apart } else { Marks::Behind };
+                let result = self.urgent.read(ring, into, marks, is_peek, self.options.is_inline());
                 result.map(|(len, mark)| Taken {
                     len,
                     ancillary: mark.unwrap_or_default(),
                     from: None,
                     is_cut: false,
+                    is_end: is_empty && len == 0,
                 })
             }
             Queue::Messages(packets) => take_packet(packets, into, flags),
         };
         let is_nothing = match &result {
-            Ok(taken) => taken.len == 0,
+            Ok(taken) => taken.is_end,
             Err(error) => error.errno() == Errno::EAGAIN,
         };
         if is_nothing && link.outgoing.take_reset() {
@@ -76,29 +84,34 @@ impl UnixSocket {
             return self.receive_outside(ctx, host, wanted);
         }
         let Incoming { data, control_room, flags, is_blocking } = wanted;
+        if self.kind == kind::SEQPACKET {
+            self.link()?;
+        }
         if flags.contains(MessageFlags::OOB) {
             return self.receive_urgent(data, flags);
-        }
-        if !RECEIVABLE.contains(flags) {
-            bail!(EOPNOTSUPP, "a flag that receiving does not have here");
         }
         let is_stream = self.kind == kind::STREAM;
         let wants_all =
             is_stream && flags.contains(MessageFlags::WAITALL) && !flags.contains(MessageFlags::PEEK);
         let mut done = 0usize;
         let mut ancillary = Ancillary::default();
-        let (mut from, mut is_cut) = (None, false);
+        let (mut from, mut is_cut, mut is_end) = (None, false, false);
         loop {
             match self.try_receive(data, flags) {
                 Ok(taken) => {
                     done = done.saturating_add(taken.len);
                     let is_marked = !taken.ancillary.is_empty();
+                    is_end = taken.is_end && done == 0;
                     (ancillary, from, is_cut) = (taken.ancillary, taken.from, taken.is_cut);
                     if !wants_all || taken.len == 0 || is_marked || data.remaining() == 0 {
                         break;
                     }
                 }
                 Err(error) if error.errno() == Errno::EAGAIN && is_blocking => {
+                    if self.ends_waits() {
+                        is_end = true;
+                        break;
+                    }
                     match wait::wait_for(ctx, self, Readiness::IN) {
                         Err(_) if done > 0 => break,
                         result => result?,
@@ -110,17 +123,27 @@ impl UnixSocket {
         }
         // `write(2)` does not sign: the peer sent it, as far as is known.
         let unsigned = self.link.get().map_or(NOBODY, |link| link.peer_credentials);
-        let wants_credentials = self.options.passes_credentials().then_some(unsigned);
-        let (control, control_flags) = ancillary.deliver(ctx, wants_credentials, control_room, flags);
+        // At the end of a stream it is nobody, and of messages nothing is said.
+        let sender = match (is_end, is_stream) {
+            (false, _) => Some(unsigned),
+            (true, true) => Some(Ucred { pid: 0, uid: 0, gid: 0 }),
+            (true, false) => None,
+        };
+        let wanted = Wanted {
+            credentials: sender.filter(|_| self.options.passes_credentials()),
+            time: self.options.wanted_time().filter(|_| !is_stream && !is_end),
+        };
+        let (control, control_flags) = ancillary.deliver(ctx, &wanted, control_room, flags);
         let cut = if is_cut { MessageFlags::TRUNC } else { MessageFlags::empty() };
-        Ok(Received { len: done, from: self.address_of_sender(from), control, flags: cut | control_flags })
+        let from = if is_end { Address::NONE } else { self.address_of_sender(from) };
+        Ok(Received { len: done, from, control, flags: cut | control_flags })
     }
 
     /// What `recvfrom(2)` tells of a sender: nothing of one without a name.
-    fn address_of_sender(&self, from: Option<Arc<Name>>) -> Address {
+    fn address_of_sender(&self, from: Option<NameCell>) -> Address {
         let name = match self.link.get() {
             Some(link) => link.peer_name.lock().clone(),
-            None => from,
+            None => from.and_then(|name| name.lock().clone()),
         };
         name.map_or(Address::NONE, |name| Name::address(Some(&name)))
     }
@@ -128,15 +151,13 @@ impl UnixSocket {
     /// `write(2)`: what there is room for.
     pub(super) fn try_write(&self, from: &mut dyn ByteSource) -> Result<usize> {
         if self.is_datagram() {
+            let packet = self.datagram(from, Ancillary::default())?;
             let receiver = self.connected_receiver()?;
-            let packet = self.packet(from, Ancillary::default())?;
             let limit = self.limit_to(&receiver);
             return self.try_push(&receiver.inbox, packet, limit, from);
         }
         let link = self.link()?;
-        if self.has_reset(link) {
-            bail!(ECONNRESET, "the peer closed with data that it had not received");
-        }
+        self.check_open(link)?;
         match &link.outgoing.queue {
             Queue::Bytes(ring) => ring.write(from, &mut None),
             Queue::Messages(packets) => {
@@ -146,9 +167,23 @@ impl UnixSocket {
         }
     }
 
-    fn has_reset(&self, link: &Link) -> bool {
-        // A stream hears of it as EPIPE when it sends.
-        self.kind != kind::STREAM && link.outgoing.take_reset()
+    fn tell_reset(&self) -> Result<()> {
+        if self.take_reset() {
+            bail!(ECONNRESET, "the peer is gone, and what it had not received");
+        }
+        Ok(())
+    }
+
+    /// Refuses to send where nobody receives, whatever is to be sent.
+    fn check_open(&self, link: &Link) -> Result<()> {
+        // A stream hears of a reset as EPIPE when it sends.
+        if self.kind != kind::STREAM {
+            self.tell_reset()?;
+        }
+        if self.is_shut(SENDING) || link.outgoing.is_over() {
+            bail!(EPIPE, "nobody receives any more");
+        }
+        Ok(())
     }
 
     fn try_push(
@@ -168,23 +203,46 @@ impl UnixSocket {
         }
     }
 
-    /// The message of all that a program sends.
-    fn packet(&self, from: &mut dyn ByteSource, ancillary: Ancillary) -> Result<Packet> {
+    fn check_length(&self, from: &dyn ByteSource) -> Result<()> {
         if from.remaining() > self.options.send_buffer().saturating_sub(32) {
             bail!(EMSGSIZE, "the message is longer than the buffer");
         }
+        Ok(())
+    }
+
+    /// The message of all that a program sends.
+    fn packet(&self, from: &mut dyn ByteSource, ancillary: Ancillary) -> Result<Packet> {
+        self.check_length(from)?;
         let mut data = alloc::vec![0; from.remaining()];
         let taken = if data.is_empty() { 0 } else { from.take(&mut data)? };
         data.truncate(taken);
-        Ok(Packet { data: Arc::new(data), from: self.current_name(), ancillary })
+        Ok(Packet { data: Arc::new(data), from: Some(Arc::clone(&self.name)), ancillary })
     }
 
+    /// The message that a datagram socket sends, whoever is to receive it.
+    fn datagram(&self, from: &mut dyn ByteSource, ancillary: Ancillary) -> Result<Packet> {
+        self.bind_who_signs()?;
+        self.check_length(from)?;
+        self.tell_reset()?;
+        if self.is_shut(SENDING) {
+            bail!(EPIPE, "the socket was shut down");
+        }
+        self.packet(from, ancillary)
+    }
+
+    /// The peer of a datagram socket. One that is closed is the peer no more for who hears of it.
     fn connected_receiver(&self) -> Result<Arc<Self>> {
-        let peer = match &*self.peer.lock() {
+        let mut peer = self.peer.lock();
+        let receiver = match &*peer {
             None => bail!(ENOTCONN, "the socket has no peer"),
-            Some(peer) => peer.upgrade(),
+            Some(peer) => peer.socket.upgrade(),
         };
-        peer.ok_or(Error::new(Errno::ECONNREFUSED, "the peer is closed"))
+        if receiver.is_none() {
+            *peer = None;
+            drop(peer);
+            self.leave(None);
+        }
+        receiver.ok_or(Error::new(Errno::ECONNREFUSED, "the peer is closed"))
     }
 
     /// `sendmsg(2)`.
@@ -194,15 +252,20 @@ impl UnixSocket {
         {
             return self.send_outside(ctx, host, message);
         }
-        if message.flags.contains(MessageFlags::OOB) {
-            return self.send_urgent(ctx, message);
+        if self.kind == kind::SEQPACKET {
+            self.tell_reset()?;
+            self.link()?;
         }
         let Outgoing { data, to, control, flags, is_blocking } = message;
-        if !SENDABLE.contains(flags) {
-            bail!(EOPNOTSUPP, "a flag that sending does not have here");
-        }
         let mut ancillary = Ancillary::of_program(ctx, &self.domain.in_flight, control)?;
+        let is_urgent = flags.contains(MessageFlags::OOB);
+        if is_urgent && (self.kind != kind::STREAM || data.remaining() == 0) {
+            bail!(EOPNOTSUPP, "no urgent data of messages, nor none of it");
+        }
         if self.is_datagram() {
+            if !to.is_empty() {
+                name::check(to)?;
+            }
             return self.send_datagram(ctx, (data, to), ancillary, is_blocking);
         }
         if self.kind == kind::STREAM && !to.is_empty() {
@@ -212,6 +275,14 @@ impl UnixSocket {
             bail!(EOPNOTSUPP, "a stream has one peer");
         }
         let link = self.link()?;
+        self.check_open(link)?;
+        if is_urgent {
+            let control = if ancillary.is_empty() { &[] } else { control };
+            return self.send_urgent(ctx, Outgoing { data, to, control, flags, is_blocking });
+        }
+        if self.kind == kind::SEQPACKET {
+            self.bind_who_signs()?;
+        }
         let wants_credentials = link.peer_wants_credentials.load(Ordering::SeqCst);
         ancillary.sign(ctx, wants_credentials || self.options.passes_credentials());
         match &link.outgoing.queue {
@@ -248,15 +319,14 @@ impl UnixSocket {
         &self,
         ctx: &Ctx<'_>,
         (data, to): (&mut dyn ByteSource, &[u8]),
-        mut ancillary: Ancillary,
+        ancillary: Ancillary,
         is_blocking: bool,
     ) -> Result<usize> {
-        if self.is_shut(SENDING) {
-            bail!(EPIPE, "the socket was shut down");
-        }
+        let mut packet = self.datagram(data, ancillary)?;
         let receiver = if to.is_empty() { self.connected_receiver()? } else { self.find_receiver(ctx, to)? };
-        ancillary.sign(ctx, receiver.options.passes_credentials() || self.options.passes_credentials());
-        let packet = self.packet(data, ancillary)?;
+        let is_signed = receiver.options.passes_credentials() || self.options.passes_credentials();
+        packet.ancillary.sign(ctx, is_signed);
+        packet.ancillary.sent_ns = receiver.options.wanted_time().map(|_| ctx.platform().realtime_ns());
         let limit = self.limit_to(&receiver);
         // Who waits does not keep the receiver from closing.
         let (inbox, weak) = (Arc::clone(&receiver.inbox), Arc::downgrade(&receiver));
@@ -302,7 +372,13 @@ impl UnixSocket {
 
 fn take_packet(packets: &Packets, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<Taken> {
     let Some(packet) = packets.pop(flags.contains(MessageFlags::PEEK))? else {
-        return Ok(Taken { len: 0, ancillary: Ancillary::default(), from: None, is_cut: false });
+        return Ok(Taken {
+            len: 0,
+            ancillary: Ancillary::default(),
+            from: None,
+            is_cut: false,
+            is_end: true,
+        });
     };
     let put = packet.put(into)?;
     let whole = packet.data.len();
@@ -311,5 +387,6 @@ fn take_packet(packets: &Packets, into: &mut dyn ByteSink, flags: MessageFlags) 
         ancillary: packet.ancillary,
         from: packet.from,
         is_cut: put < whole,
+        is_end: false,
     })
 }

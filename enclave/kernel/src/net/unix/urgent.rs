@@ -10,7 +10,7 @@ use super::ancillary::Ancillary;
 use super::{Link, UnixSocket};
 use crate::Ctx;
 use crate::fs::SignalDriven;
-use crate::fs::ring::Ring;
+use crate::fs::ring::{Marks, Ring};
 use crate::net::inet::host::HostSocket;
 use crate::net::local::Queue;
 use crate::net::{Outgoing, Received};
@@ -154,6 +154,7 @@ impl UrgentInbox {
         &self,
         ring: &Ring<Ancillary>,
         into: &mut dyn ByteSink,
+        marks: Marks,
         is_peek: bool,
         is_inline: bool,
     ) -> Result<(usize, Option<Ancillary>)> {
@@ -179,7 +180,7 @@ impl UrgentInbox {
                 }
             };
             let part = &mut Part { of: into, len };
-            match if is_peek { ring.peek(part) } else { ring.read(part) } {
+            match if is_peek { ring.peek_behind(part, marks, 0) } else { ring.read_with(part, marks) } {
                 Ok((0, _)) if done > 0 => break,
                 Ok((taken, mark)) => {
                     done = done.saturating_add(taken);
@@ -245,9 +246,6 @@ impl UnixSocket {
     /// MSG_OOB of `send(2)`: the last byte is urgent.
     pub(super) fn send_urgent(&self, ctx: &Ctx<'_>, message: Outgoing<'_>) -> Result<usize> {
         let Outgoing { data, to, control, flags, is_blocking } = message;
-        if self.kind != kind::STREAM || data.remaining() == 0 {
-            bail!(EOPNOTSUPP, "no urgent data of messages, nor none of it");
-        }
         let mut all = alloc::vec![0; data.remaining().min(MESSAGE)];
         let taken = data.take(&mut all)?;
         all.truncate(taken);
@@ -278,7 +276,7 @@ impl UnixSocket {
         if let Some(owner) = owner.upgrade() {
             owner.send_urgent();
         }
-        ring.tell();
+        ring.tell_reader();
         Ok(sent.saturating_add(1))
     }
 }
