@@ -74,6 +74,24 @@ fn a_loopback_that_is_the_enclaves_own_behaves_as_on_linux() {
     assert_eq!(inside.status, 0);
 }
 
+/// Sequences of fixed seeds: what a socket does that is new, connected, shut down or left, and what it is ready for.
+#[test]
+fn random_calls_about_sockets_do_as_on_linux() {
+    let folder = folder();
+    let Some(instance) = instance(folder.path(), "random_sockets", "{}") else { return };
+    let arguments = |seeds: std::ops::Range<u32>| {
+        let seeds = seeds.map(|seed| seed.to_string());
+        std::iter::once("100".to_owned()).chain(seeds).collect::<Vec<_>>()
+    };
+    for first in (61..=124).step_by(16) {
+        let arguments = arguments(first..first + 16);
+        let native = Case::new(folder.path().join("random_sockets")).args(&arguments).native();
+        let program = std::iter::once("/bin/random_sockets").chain(arguments.iter().map(String::as_str));
+        let inside = run(&instance, &program.collect::<Vec<_>>());
+        assert_eq!(inside.text(), native.text(), "{}", inside.errors());
+    }
+}
+
 #[test]
 fn the_host_reaches_what_is_published_or_bound_to_all_addresses_and_nothing_else() {
     let [published, hidden, all] = free_ports();

@@ -196,6 +196,11 @@ fn connections_are_dissolved_and_leave_their_ports_as_on_linux() {
 }
 
 #[test]
+fn what_went_wrong_is_told_once_as_on_linux() {
+    same("aftermath", &BOTH[..1], |case| case);
+}
+
+#[test]
 fn urgent_data_is_signalled_and_marked_as_on_linux() {
     same("urgent", &BOTH[..1], |case| case);
 }

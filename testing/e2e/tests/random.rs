@@ -67,6 +67,11 @@ fn random_pipes_do_the_same() {
 }
 
 #[test]
+fn what_is_ready_is_random_and_the_same() {
+    same("random_ready");
+}
+
+#[test]
 fn random_memory_does_the_same() {
     same("random_memory");
 }
