@@ -1,8 +1,8 @@
 /* Random calls about pipes: packets, capacities, bytes that are moved, doubled and given from memory; and what epoll instances,
  * some within others, say of it. */
 #include "random.h"
+#include "events.h"
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
@@ -284,14 +284,8 @@ static void watch(void) {
     result(CALL(epoll_ctl, epolls[outer], operation, fd, event));
 }
 
-static int compare(const void *a, const void *b) {
-    const struct epoll_event *x = a, *y = b;
-    return x->data.u64 < y->data.u64 ? -1 : x->data.u64 > y->data.u64;
-}
-
 static void look(void) {
     int outer = below(EPOLLS);
-    struct epoll_event *events = (void *)scratch;
     if (chance(4)) {
         struct pollfd rows[EPOLLS];
         for (int i = 0; i < EPOLLS; i++)
@@ -303,11 +297,7 @@ static void look(void) {
         return;
     }
     printf("epoll_wait(%d)", outer);
-    long found = result(CALL(epoll_wait, epolls[outer], events, 64, 0));
-    if (found > 0)
-        qsort(events, found, sizeof *events, compare);
-    for (long i = 0; i < found; i++)
-        printf(" %d:%x", (int)events[i].data.u64, events[i].events);
+    show_events(epolls[outer]);
 }
 
 static void count(void) {

@@ -1,10 +1,10 @@
 /* Random calls about files of all kinds that become ready, and what poll, select and epoll instances say of them: pipes, sockets
  * of the three families, counters, timers, signals, watched folders, terminals and processes. */
 #include "random.h"
+#include "events.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -264,11 +264,6 @@ static void watch(int which) {
     result(CALL(epoll_ctl, epolls[outer], operation, is_inner ? epolls[inner] : fds[which], &event));
 }
 
-static int compare(const void *a, const void *b) {
-    const struct epoll_event *x = a, *y = b;
-    return x->data.u64 != y->data.u64 ? x->data.u64 < y->data.u64 ? -1 : 1 : x->events < y->events ? -1 : x->events > y->events;
-}
-
 static void look(void) {
     int outer = below(EPOLLS), most = chance(8) ? 1 : 64;
     if (chance(4)) {
@@ -294,11 +289,7 @@ static void look(void) {
         return;
     }
     printf("epoll_wait(%d)", outer);
-    long found = result(CALL(epoll_wait, epolls[outer], events, most, 0));
-    if (found > 0)
-        qsort(events, found, sizeof *events, compare);
-    for (long i = 0; i < found; i++)
-        printf(" %d:%x", (int)events[i].data.u64, events[i].events);
+    show_events(epolls[outer]);
 }
 
 static void show_readiness(void) {

@@ -1,6 +1,7 @@
 /* Random calls about sockets: TCP, UDP and the Unix domain, and after each call what changed in what they are ready for. The
  * environment may say which address of IPv4 is used instead of the loopback one (ADDRESS). */
 #include "random_sockets.h"
+#include "events.h"
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -532,13 +533,7 @@ static void watch(int index) {
     result(CALL(epoll_ctl, epolls[outer], operation, slots[index].fd, event));
 }
 
-static int compare(const void *a, const void *b) {
-    const struct epoll_event *x = a, *y = b;
-    return x->data.u64 != y->data.u64 ? x->data.u64 < y->data.u64 ? -1 : 1 : x->events < y->events ? -1 : x->events > y->events;
-}
-
 static void wait_some(void) {
-    struct epoll_event *events = (void *)scratch;
     int outer = below(2);
     if (chance(3)) {
         fd_set sets[3];
@@ -562,11 +557,7 @@ static void wait_some(void) {
         return;
     }
     printf("epoll_wait(%d)", outer);
-    long found = result(CALL(epoll_wait, epolls[outer], events, 64, 0));
-    if (found > 0)
-        qsort(events, found, sizeof *events, compare);
-    for (long i = 0; i < found; i++)
-        printf(" %d:%x", (int)events[i].data.u64, events[i].events);
+    show_events(epolls[outer]);
 }
 
 static void show_readiness(void) {

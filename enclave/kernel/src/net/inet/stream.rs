@@ -453,7 +453,7 @@ impl InetSocket {
             shut::RDWR => (true, true),
             _ => bail!(EINVAL, "no such direction"),
         };
-        let bits = u32::from(receiving) * RECEIVING | u32::from(sending) * SENDING;
+        let bits = (u32::from(receiving) * RECEIVING) | (u32::from(sending) * SENDING);
         if let Some(link) = self.stream.link()
             && self.tcp_state() != state::CLOSE
         {

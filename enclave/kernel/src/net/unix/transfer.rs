@@ -47,10 +47,10 @@ impl UnixSocket {
         if matches!(link.incoming.queue, Queue::Messages(_)) {
             self.tell_reset()?;
         }
-        let has_none = !link.incoming.is_readable();
-        let is_empty = has_none && !self.urgent.has_any();
+        let wants_none = into.remaining() == 0;
+        let is_empty = wants_none && !link.incoming.is_readable();
         let result = match &link.incoming.queue {
-            Queue::Bytes(_) if has_none && into.remaining() == 0 && !link.incoming.is_over() => {
+            Queue::Bytes(_) if is_empty && !link.incoming.is_over() => {
                 Err(Error::new(Errno::EAGAIN, "nothing is there, not even for who wants nothing"))
             }
             Queue::Bytes(ring) => {
@@ -63,7 +63,7 @@ impl UnixSocket {
                     ancillary: mark.unwrap_or_default(),
                     from: None,
                     is_cut: false,
-                    is_end: is_empty && len == 0,
+                    is_end: len == 0 && (is_empty || !wants_none),
                 })
             }
             Queue::Messages(packets) => take_packet(packets, into, flags),

@@ -83,7 +83,8 @@ impl InetSocket {
                 Ok((len, mark)) => {
                     self.stream.urgent.pass(mark);
                     done = done.saturating_add(len);
-                    if len == 0 || into.remaining() == 0 || self.is_at_mark(ring) {
+                    let is_all = len == 0 || into.remaining() == 0 || !self.stream.urgent.is_used();
+                    if is_all || self.is_at_mark(ring) {
                         return Ok(done);
                     }
                 }
@@ -98,7 +99,7 @@ impl InetSocket {
 
     /// Whether the next byte is the urgent one.
     pub(super) fn is_at_mark(&self, ring: &Ring<Urgent>) -> bool {
-        ring.front_mark().is_some_and(|mark| self.stream.urgent.is_last(mark))
+        self.stream.urgent.is_used() && ring.front_mark().is_some_and(|mark| self.stream.urgent.is_last(mark))
     }
 
     /// Sends what there is room for.

@@ -7,7 +7,7 @@ use super::super::host::HostSocket;
 use crate::fs::SignalDriven;
 use crate::net::local::Queue;
 use alloc::sync::Weak;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kbase::sync::Mutex;
 use kbase::{ByteSink, Errno, Result, SliceSource, bail};
 use linux_abi::net::MessageFlags;
@@ -19,6 +19,7 @@ pub(in crate::net::inet) struct Urgent(u64);
 /// Urgent data that comes to a socket.
 #[derive(Default)]
 pub(in crate::net::inet) struct UrgentInbox {
+    is_used: AtomicBool,
     /// The last byte, until it is received.
     byte: Mutex<Option<u8>>,
     /// How many were sent, and how many of their marks are behind what was received.
@@ -43,6 +44,11 @@ impl UrgentInbox {
         if self.sent.load(Ordering::SeqCst) <= number {
             *byte = None;
         }
+    }
+
+    /// Whether anything urgent ever came, so that who has none pays a load.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::SeqCst)
     }
 
     /// Whether a mark is that of the last byte.
@@ -103,6 +109,7 @@ impl InetSocket {
     pub(in crate::net::inet) fn try_send_urgent(&self, byte: u8) -> Result<()> {
         let link = self.link_to_send()?;
         let Queue::Bytes(ring) = &link.outgoing.queue else { return Ok(()) };
+        link.peer_urgent.is_used.store(true, Ordering::SeqCst);
         let number = link.peer_urgent.sent.load(Ordering::SeqCst) + 1;
         match ring.write(&mut SliceSource::new(&[byte]), &mut Some(Urgent(number))) {
             Err(error) if error.errno() == Errno::EPIPE => {
