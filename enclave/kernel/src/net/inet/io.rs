@@ -131,6 +131,8 @@ impl HostSocket {
         self.platform.host_send_file(self.fd, file, offset, len).map_err(|error| {
             if error.0 == Errno::EAGAIN {
                 self.pollee.is_not(before, Readiness::OUT);
+            } else {
+                self.pollee.is_unsure(before);
             }
             Error::new(error.0, "the host could not send its file")
         })
