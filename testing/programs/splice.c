@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -23,6 +24,39 @@ static int waiting(int fd) {
     int count = -1;
     ioctl(fd, FIONREAD, &count);
     return count;
+}
+
+/* What a socket or a file does not take stays in the pipe. */
+static void what_stays(int file) {
+    int pipes[2], sockets[2];
+    pipe(pipes), socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, sockets);
+    for (int i = 0; i < 100; i++)
+        write(pipes[1], "0123456789", 10);
+    int alone = socket(AF_INET, SOCK_DGRAM, 0);
+    show("splice to nowhere", splice(pipes[0], NULL, alone, NULL, 300, 0));
+    show("left", waiting(pipes[0]));
+    while (write(sockets[0], text, 200) > 0 || write(sockets[0], text, 1) > 0) {
+    }
+    show("splice to what is full", splice(pipes[0], NULL, sockets[0], NULL, 300, 0));
+    show("left", waiting(pipes[0]));
+    while (read(sockets[1], text, 200) > 0) {
+    }
+    show("splice to what was full", splice(pipes[0], NULL, sockets[0], NULL, 303, 0));
+    show("left", waiting(pipes[0]));
+    show("splice the rest of the page", splice(pipes[0], NULL, sockets[0], NULL, 17, 0));
+    memset(text, 0, 200);
+    read(sockets[1], text, 10), read(sockets[1], text, 20);
+    bytes("came", 20);
+    show("splice to a file", splice(pipes[0], NULL, file, &(loff_t){5}, 100, 0));
+    pread(file, text, 20, 5);
+    bytes("came", 20);
+    show("left", waiting(pipes[0]));
+    shutdown(sockets[0], SHUT_WR);
+    show("splice to what takes nothing", splice(pipes[0], NULL, sockets[0], NULL, 100, 0));
+    show("left", waiting(pipes[0]));
+    memset(text, 0, 200);
+    bytes("read", read(pipes[0], text, 10));
+    close(pipes[0]), close(pipes[1]), close(sockets[0]), close(sockets[1]), close(alone);
 }
 
 int main(int argc, char **argv) {
@@ -136,6 +170,7 @@ int main(int argc, char **argv) {
     show("splice to nobody", splice(one[0], NULL, two[1], NULL, 10, 0));
     close(one[1]);
     show("the end of a pipe", splice(one[0], NULL, other, NULL, 10, 0));
+    what_stays(other);
     unlink("file"), unlink("other");
     chdir("/");
     rmdir(argv[1]);

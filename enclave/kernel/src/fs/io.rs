@@ -72,7 +72,7 @@ pub(super) fn read_with(
 }
 
 /// A transfer came to this: whoever watches the file is told.
-fn told(open: &OpenFile, event: u32, result: Result<usize>) -> Result<usize> {
+pub(super) fn told(open: &OpenFile, event: u32, result: Result<usize>) -> Result<usize> {
     open.note_transfer();
     if let Ok(count) = result {
         open.tell_transfer(count, event);

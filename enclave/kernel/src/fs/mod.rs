@@ -45,7 +45,7 @@ pub(crate) use open::{OpenHow, give_owner, open};
 pub(crate) use open_file::{OpenFile, Position};
 pub(crate) use pidfd::{PidFd, pidfd};
 pub(crate) use pipe::{
-    anonymous_metadata, check_two, give, is_pipe, pipe, pipe_size, relay, set_packets, take, tee,
+    anonymous_metadata, check_two, give, hand_on, is_pipe, pipe, pipe_size, relay, set_packets, take, tee,
     wait_for_peer, wait_for_room,
 };
 pub(crate) use sigio::{SignalDriven, SignalOwner};

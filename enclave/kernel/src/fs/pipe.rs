@@ -4,9 +4,9 @@
 //! there is room again, and of pages that are moved out by `splice(2)` and its relatives; and both when one side is the only one
 //! that is left.
 
-use super::io::{read_with, write_with};
+use super::io::{read_with, told, write_with};
 use super::ring::{ATOMIC, Fill, Marks, Ring, SEGMENT};
-use super::wait::Source;
+use super::wait::{self, Source};
 use super::{FsShared, OpenFile};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Errno, Part, Result, SliceSource, UserAddr, UserPtr, UserSpace};
 use linux_abi::fs::{O_ACCMODE, OpenFlags, ioctl, make_dev};
+use linux_abi::inotify::mask;
 use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// Capacity of a new pipe.
@@ -314,6 +315,26 @@ pub(crate) fn take(
     })
 }
 
+/// Hands at most `max` bytes of a pipe to `write`, as `splice(2)` does: what that does not take stays in the pipe. 0: its end.
+///
+/// # Errors
+/// EBADF not a pipe; EAGAIN; ERESTARTSYS; and what `write` says.
+pub(crate) fn hand_on(
+    ctx: &crate::Ctx<'_>,
+    open: &OpenFile,
+    max: usize,
+    is_blocking: bool,
+    write: &mut dyn FnMut(&[u8]) -> Result<usize>,
+) -> Result<usize> {
+    let Some(end) = end_of(open) else {
+        kbase::bail!(EBADF, "not a pipe");
+    };
+    let mut attempt = || end.pipe.ring.hand_on(max, write);
+    let written =
+        if is_blocking { wait::persist(ctx, &**open.file(), Readiness::IN, attempt) } else { attempt() };
+    told(open, mask::ACCESS, written?)
+}
+
 /// Writes to a pipe as `splice(2)` does: what is written is no packet, and in pages of its own, from the place `start` of the first.
 ///
 /// # Errors
@@ -424,7 +445,7 @@ pub(crate) fn wait_for_peer(ctx: &crate::Ctx<'_>, open: &OpenFile) -> Result<()>
         return Ok(());
     }
     let Some(before) = end.met else { return Ok(()) };
-    super::wait::wait_until(
+    wait::wait_until(
         ctx,
         &[Source { notifier: &end.pipe.changed, events: Readiness::all() }],
         &mut [],
@@ -464,7 +485,7 @@ pub(crate) fn wait_for_room(
         if !is_blocking {
             kbase::bail!(EAGAIN, "the pipe is full");
         }
-        super::wait::wait_for(ctx, &**open.file(), Readiness::OUT)?;
+        wait::wait_for(ctx, &**open.file(), Readiness::OUT)?;
     }
 }
 

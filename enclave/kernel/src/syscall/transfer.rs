@@ -61,7 +61,7 @@ pub(super) fn sendfile(ctx: &Ctx<'_>, to: Fd, from: Fd, at: UserPtr<i64>, count:
         }
         return Ok(sent);
     }
-    transfer(ctx, (&from, at), (&to, UserPtr::new(UserAddr(0))), count, true)
+    transfer(ctx, (&from, at), (&to, UserPtr::new(UserAddr(0))), count)
 }
 
 /// `copy_file_range(2)`.
@@ -97,7 +97,7 @@ pub(super) fn copy_file_range(
     }
     let count = check_overlap((&from, start), (&to, end), count)?;
     offsets.into_iter().try_for_each(check_offset)?;
-    transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
+    transfer(ctx, (&from, from_offset), (&to, to_offset), count)
 }
 
 /// Refuses to copy a range of a file onto itself. Returns how much of `count` there is: what a copy adds to the file is not copied.
@@ -150,7 +150,7 @@ pub(super) fn splice(
                 kbase::bail!(EINVAL, "the target is in append mode");
             }
             check_offset(target)?;
-            transfer(ctx, (&from, from_offset), (&to, to_offset), count, is_blocking(&from))
+            from_pipe(ctx, &from, (&to, to_offset), count, is_blocking(&from))
         }
         (false, true) => {
             if source.is_some() && from.file().node().is_none() {
@@ -159,7 +159,7 @@ pub(super) fn splice(
             check_offset(source)?;
             let start = source.map_or_else(|| from.tell(), i64::cast_unsigned);
             let count = fits(ctx, &to, count, start, is_blocking(&to))?;
-            transfer(ctx, (&from, from_offset), (&to, to_offset), count, true)
+            transfer(ctx, (&from, from_offset), (&to, to_offset), count)
         }
         (false, false) => kbase::bail!(EINVAL, "neither side is a pipe"),
     }
@@ -270,18 +270,41 @@ fn give_pages(
     Ok(done)
 }
 
-/// Moves bytes, at the positions or at the offsets in user memory, which are moved then instead. If it `waits` not, a pipe that
-/// is empty is EAGAIN.
+/// Moves bytes from a pipe to what is none, at the position or at the offset in user memory, which is moved then instead. If it `waits`
+/// not, a pipe that is empty is EAGAIN. What the other does not take stays in the pipe.
+fn from_pipe(
+    ctx: &Ctx<'_>,
+    from: &OpenFile,
+    (to, to_offset): (&OpenFile, UserPtr<i64>),
+    count: usize,
+    waits: bool,
+) -> Result<usize> {
+    let place = offset(ctx, to_offset)?;
+    check_offset(place)?;
+    let mut write = |bytes: &[u8]| {
+        let mut source = SliceSource::new(bytes);
+        match place {
+            Some(place) => fs::write_at(ctx, to, place, &mut source),
+            None => rw::pipe_signal(ctx, to, fs::write(ctx, to, &mut source)),
+        }
+    };
+    let moved = fs::hand_on(ctx, from, count.min(CHUNK), waits, &mut write)?;
+    if let Some(place) = place {
+        to_offset.write(ctx.user(), &place.saturating_add_unsigned(moved as u64))?;
+    }
+    Ok(moved)
+}
+
+/// Moves bytes from a file, at the positions or at the offsets in user memory, which are moved then instead.
 fn transfer(
     ctx: &Ctx<'_>,
     (from, from_offset): (&Arc<OpenFile>, UserPtr<i64>),
     (to, to_offset): (&Arc<OpenFile>, UserPtr<i64>),
     count: usize,
-    waits: bool,
 ) -> Result<usize> {
     let (mut reads, mut writes) = (offset(ctx, from_offset)?, offset(ctx, to_offset)?);
     [reads, writes].into_iter().try_for_each(check_offset)?;
-    let (is_from_pipe, is_to_pipe) = (fs::is_pipe(from), fs::is_pipe(to));
+    let is_to_pipe = fs::is_pipe(to);
     let mut buffer = alloc::vec![0u8; count.min(CHUNK)];
     let mut done = 0usize;
     let mut failed = None;
@@ -298,7 +321,6 @@ fn transfer(
         let part = buffer.get_mut(..room).unwrap_or_default();
         let read = match reads {
             Some(offset) => fs::read_at(from, offset, &mut SliceSink::new(part)),
-            None if is_from_pipe => fs::take(ctx, from, &mut SliceSink::new(part), waits),
             None => fs::read(ctx, from, &mut SliceSink::new(part)),
         };
         let read = match read {

@@ -2,6 +2,7 @@
 
 use super::slots::{Fill, Run, Slots};
 use super::{Marks, Ring, Segment, buffer_for};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use kbase::{ByteSink, Errno, Error, Result, SliceSink};
 use vfs::Readiness;
@@ -69,6 +70,56 @@ impl<M: Clone> Ring<M> {
             }
         }
         Ok(done)
+    }
+
+    /// Hands at most `max` bytes of what is there to `write`, which may wait, and takes out what that takes. Nobody else reads them
+    /// meanwhile. 0: the end. The inner result is that of `write`.
+    ///
+    /// # Errors
+    /// EAGAIN nothing is there.
+    pub(crate) fn hand_on(
+        &self,
+        max: usize,
+        write: &mut dyn FnMut(&[u8]) -> Result<usize>,
+    ) -> Result<Result<usize>> {
+        let mut held: VecDeque<Segment<M>> = VecDeque::new();
+        let mut bytes = Vec::new();
+        while bytes.len() < max
+            && let Some(segment) = self.next(false)
+        {
+            let len = segment.bytes().len().min(max - bytes.len());
+            bytes.extend_from_slice(segment.bytes().get(..len).unwrap_or_default());
+            held.push_back(segment);
+        }
+        if bytes.is_empty() {
+            self.end_or_again()?;
+            return Ok(Ok(0));
+        }
+        let written = write(&bytes);
+        let taken = *written.as_ref().unwrap_or(&0);
+        let makes_room = {
+            let mut state = self.state.lock();
+            let makes_room = state.consume(taken, Marks::Parts);
+            let mut left = taken;
+            while let Some(mut segment) = held.pop_front() {
+                let len = segment.bytes().len();
+                if left >= len {
+                    left -= len;
+                    state.recycle(segment.buffer);
+                } else {
+                    segment.start += left;
+                    held.push_front(segment);
+                    break;
+                }
+            }
+            held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
+            makes_room
+        };
+        if makes_room {
+            self.writer.broadcast(&Readiness::OUT);
+        }
+        self.tell_missed();
+        Ok(written)
     }
 
     fn move_run(&self, from: &Self, max: usize) -> Result<usize> {
