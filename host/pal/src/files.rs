@@ -224,13 +224,11 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 fn open_below(folder: i32, path: &CStr, flags: i32, mode: u64) -> Result<OwnedFd, i32> {
     let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     let opened = if path.to_bytes().contains(&b'/') {
-        // SAFETY: for this structure zeros are valid.
-        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = flags as u64;
-        how.mode = if flags & libc::O_CREAT == 0 { 0 } else { mode };
-        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        // struct open_how
+        let mode = if flags & libc::O_CREAT == 0 { 0 } else { mode };
+        let how = [flags as u64, mode, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS];
         // SAFETY: a NUL-terminated path and a structure of its size.
-        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &raw const how, size_of_val(&how)) }
+        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), how.as_ptr(), size_of_val(&how)) }
     } else {
         // SAFETY: a NUL-terminated name.
         i64::from(unsafe { libc::openat(folder, path.as_ptr(), flags, mode as libc::c_uint) })
