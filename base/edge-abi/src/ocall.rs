@@ -102,8 +102,11 @@ ocalls! {
     Seek = 27;
     /// `fstat(2)`. a0: descriptor. Out: a [`WireStat`].
     Fstat = 28;
-    /// `fstatat(2)` without following links. a0: folder; in: name of a1 bytes. Out: a [`WireStat`].
-    StatAt = 29;
+    /// `fstatat(2)` of names one below the other, joined by slashes; no link is followed. a0: folder; in: a1 bytes. Then, unless a2 is
+    /// [`NOT_OPENED`], [`Self::OpenAt`] with flags a2 of what is there if that is a regular file. Returns 1 + its descriptor; 0: it is
+    /// none, or cannot be opened so. Out: a [`WireStat`]. ENOENT: all names but the last are folders; ELOOP: they are not, or cannot be
+    /// searched.
+    LookUp = 29;
     /// `fstatfs(2)`. a0: descriptor. Out: a [`WireStatFs`].
     Statfs = 30;
     /// `getdents64(2)`. a0: descriptor; a1: bytes wanted. Out: records.
@@ -136,10 +139,6 @@ ocalls! {
     Poll = 44;
     /// `fallocate(2)`. a0: descriptor; a1: mode; a2: offset; a3: bytes.
     Allocate = 45;
-    /// [`Self::StatAt`] of names one below the other, joined by slashes; no link is followed. Then, unless a2 is [`NOT_OPENED`],
-    /// [`Self::OpenAt`] with flags a2 of what is there if that is a regular file. Returns 1 + its descriptor; 0: it is none, or cannot be
-    /// opened so. ENOENT: all names but the last are folders; ELOOP: they are not, or cannot be searched.
-    LookUp = 46;
     /// `socket(2)`, non-blocking and closed on exec. a0: family; a1: type; a2: protocol.
     Socket = 60;
     /// `bind(2)`. a0: descriptor; in: address of a1 bytes.
@@ -217,7 +216,7 @@ pub struct ClockSample {
     pub realtime_ns: u64,
 }
 
-/// Answer of [`Ocall::Fstat`], [`Ocall::StatAt`] and [`Ocall::LookUp`].
+/// Answer of [`Ocall::Fstat`] and [`Ocall::LookUp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct WireStat {

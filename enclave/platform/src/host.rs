@@ -120,18 +120,20 @@ pub trait HostFiles {
     /// `fstat(2)`.
     fn host_stat(&self, fd: HostFd) -> HostResult<HostStat>;
 
-    /// `fstatat(2)` with AT_SYMLINK_NOFOLLOW.
-    fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat>;
-
-    /// Attributes of what is at a path as [`Self::host_open_at`] takes it, and a descriptor of it, opened with these flags. `None`: nobody
-    /// asked, it is no regular file, or it cannot be opened so. It may be another file by then than the one that the attributes
-    /// are of. ENOENT: all of the path but the last name are folders; ELOOP: they are not.
+    /// Attributes of what is at a path as [`Self::host_open_at`] takes it; if flags are given, and it is a regular file, a descriptor of it
+    /// too. `None`: it cannot be opened so. It may be another file by then than the one that the attributes are of. ENOENT: all of the
+    /// path but the last name are folders; ELOOP: they are not.
     fn host_look_up(
         &self,
         dir: HostFd,
         path: &[u8],
         flags: Option<u32>,
     ) -> HostResult<(HostStat, Option<HostFd>)>;
+
+    /// `fstatat(2)` with AT_SYMLINK_NOFOLLOW.
+    fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
+        self.host_look_up(dir, name, None).map(|(stat, _)| stat)
+    }
 
     /// `fstatfs(2)`.
     fn host_statfs(&self, fd: HostFd) -> HostResult<HostStatFs>;

@@ -141,11 +141,6 @@ impl HostFiles for Runtime {
         Ok(stat(&channel.take_value::<WireStat>()?))
     }
 
-    fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
-        with_name(Ocall::StatAt, name, [raw(dir), name.len() as u64, 0, 0, 0, 0], 0)?;
-        Ok(stat(&channel()?.take_value::<WireStat>()?))
-    }
-
     fn host_look_up(
         &self,
         dir: HostFd,

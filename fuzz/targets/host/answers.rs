@@ -206,7 +206,7 @@ impl Answers {
                 }
                 self.length(rows)
             }
-            Ocall::Fstat | Ocall::StatAt | Ocall::LookUp => {
+            Ocall::Fstat | Ocall::LookUp => {
                 let mut stat = [0; 88];
                 stat[0] = 1;
                 stat[8] = self.input.back() % 4;

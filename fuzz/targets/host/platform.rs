@@ -77,10 +77,6 @@ impl HostFiles for Border {
         self.files().host_stat(fd).map(|stat| HostStat { mode: stat.mode | 0o111, ..stat })
     }
 
-    fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
-        self.files().host_stat_at(dir, name).map(|stat| HostStat { mode: stat.mode | 0o111, ..stat })
-    }
-
     fn host_look_up(
         &self,
         dir: HostFd,

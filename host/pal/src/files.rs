@@ -88,13 +88,9 @@ pub(crate) fn answer(call: Ocall, args: &[u64; 6], buffer: &mut [u8]) -> Result<
             // SAFETY: the call succeeded and filled it.
             put_stat(buffer, unsafe { stat.assume_init() })
         }
-        Ocall::StatAt => {
-            let stat = lstat_at(descriptor(a0)?, &text(buffer, 0, a1)?)?;
-            put_stat(buffer, stat)
-        }
         Ocall::LookUp => {
             let path = text(buffer, 0, a1)?;
-            let (stat, opened) = look_up(descriptor(a0)?, path, (a2 != NOT_OPENED).then_some(a2 as i32))?;
+            let (stat, opened) = look_up(descriptor(a0)?, &path, (a2 != NOT_OPENED).then_some(a2 as i32))?;
             put_stat(buffer, stat)?;
             Ok(opened.map_or(0, |fd| fd.into_raw_fd() as u64 + 1))
         }
@@ -239,20 +235,18 @@ fn open_below(folder: i32, path: &CStr, flags: i32, mode: u64) -> Result<OwnedFd
 }
 
 /// Attributes of what is at names one below the other, and its descriptor if it is a regular file that can be opened with these flags.
-fn look_up(folder: i32, path: CString, flags: Option<i32>) -> Result<(libc::stat, Option<OwnedFd>), i32> {
-    let mut bytes = path.into_bytes_with_nul();
-    let above = bytes.iter().rposition(|&byte| byte == b'/').map(|slash| {
-        let name = bytes.split_off(slash + 1);
-        bytes[slash] = 0;
-        (std::mem::replace(&mut bytes, name), libc::O_PATH | libc::O_DIRECTORY)
-    });
-    let above = above.map(|(above, flags)| {
-        let above = CString::from_vec_with_nul(above).map_err(|_| libc::EINVAL)?;
-        open_below(folder, &above, flags, 0).map_err(|_| libc::ELOOP)
-    });
-    let above = above.transpose()?;
-    let folder = above.as_ref().map_or(folder, AsRawFd::as_raw_fd);
-    let name = CString::from_vec_with_nul(bytes).map_err(|_| libc::EINVAL)?;
+fn look_up(folder: i32, path: &CStr, flags: Option<i32>) -> Result<(libc::stat, Option<OwnedFd>), i32> {
+    let bytes = path.to_bytes();
+    let above = match bytes.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => {
+            let above = text(bytes, 0, slash as u64)?;
+            let above = open_below(folder, &above, libc::O_PATH | libc::O_DIRECTORY, 0);
+            Some((slash, above.map_err(|_| libc::ELOOP)?))
+        }
+        None => None,
+    };
+    let (start, folder) = above.as_ref().map_or((0, folder), |(slash, above)| (slash + 1, above.as_raw_fd()));
+    let name = text(bytes, start, (bytes.len() - start) as u64)?;
     let stat = lstat_at(folder, &name)?;
     let flags = flags.filter(|_| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     Ok((stat, flags.and_then(|flags| open_below(folder, &name, flags, 0).ok())))

@@ -204,5 +204,5 @@ fn open_files_stay_what_they_are_when_somebody_outside_replaces_them() {
     let exits = case.flags(["--stats"]).enclave().exits();
     let count = |name: &str| exits.iter().find(|(other, _)| other == name).map_or(0, |&(_, count)| count);
     assert!(count("SendFile") >= 3 && count("Send") < 20, "{exits:?}");
-    assert!(count("LookUp") >= 300 && count("OpenAt") < 100 && count("StatAt") < 100, "{exits:?}");
+    assert!((300..570).contains(&count("LookUp")) && count("OpenAt") < 100, "{exits:?}");
 }

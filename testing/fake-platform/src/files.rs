@@ -255,25 +255,6 @@ impl FakePlatform {
         let path = lock(&self.files).opened(dir)?.path.clone();
         Ok(if name == b"." { path } else { join(&path, name) })
     }
-
-    fn find_below(
-        &self,
-        dir: HostFd,
-        path: &[u8],
-        flags: Option<u32>,
-    ) -> HostResult<(HostStat, Option<HostFd>)> {
-        let slashes = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
-        for above in slashes.map(|(slash, _)| &path[..slash]) {
-            let is_folder =
-                self.host_stat_at(dir, above).is_ok_and(|stat| stat.mode & 0o170_000 == 0o040_000);
-            if !is_folder {
-                return fail(Errno::ELOOP);
-            }
-        }
-        let stat = self.host_stat_at(dir, path)?;
-        let flags = flags.filter(|_| stat.mode & 0o170_000 == 0o100_000);
-        Ok((stat, flags.and_then(|flags| self.host_open_at(dir, path, flags, 0).ok())))
-    }
 }
 
 impl HostFiles for FakePlatform {
@@ -353,22 +334,25 @@ impl HostFiles for FakePlatform {
         files.stat(&files.opened(fd)?.path)
     }
 
-    fn host_stat_at(&self, dir: HostFd, name: &[u8]) -> HostResult<HostStat> {
-        lock(&self.files).calls += 1;
-        let path = self.at(dir, name)?;
-        lock(&self.files).stat(&path)
-    }
-
     fn host_look_up(
         &self,
         dir: HostFd,
         path: &[u8],
         flags: Option<u32>,
     ) -> HostResult<(HostStat, Option<HostFd>)> {
-        let before = lock(&self.files).calls;
-        let found = self.find_below(dir, path, flags);
-        lock(&self.files).calls = before + 1;
-        found
+        let path = self.at(dir, path)?;
+        let mut files = lock(&self.files);
+        files.calls += 1;
+        let above = files.opened(dir)?.path.len();
+        let slashes = path.iter().enumerate().skip(above + 1).filter(|&(_, &byte)| byte == b'/');
+        for folder in slashes.map(|(slash, _)| &path[..slash]) {
+            if !matches!(files.nodes.get(folder).map(|node| &node.kind), Some(Kind::Directory)) {
+                return fail(Errno::ELOOP);
+            }
+        }
+        let stat = files.stat(&path)?;
+        let flags = flags.filter(|_| stat.mode & 0o170_000 == 0o100_000);
+        Ok((stat, flags.and_then(|flags| files.open(&path, flags, 0).ok())))
     }
 
     fn host_statfs(&self, _fd: HostFd) -> HostResult<HostStatFs> {

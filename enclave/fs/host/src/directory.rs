@@ -24,8 +24,8 @@ const NO_REPLACE: u32 = 1;
 /// A directory.
 pub(crate) struct HostDirectory {
     common: Common,
-    /// What the last listing went by, and where that is, or no further than dots behind that.
-    listing: Mutex<Option<(Arc<Handle>, u64)>>,
+    /// What the last listing went by, and where that is, or no further than dots behind that, if it is where the listing ended.
+    listing: Mutex<Option<(Arc<Handle>, Option<u64>)>>,
 }
 
 inode!(HostDirectory);
@@ -69,22 +69,14 @@ impl HostDirectory {
 
     /// The same directory with an own position, for listing it from there on.
     fn listing(&self, cursor: u64) -> Result<Arc<Handle>> {
-        let Common { shared, location, opened, .. } = &self.common;
+        let Common { shared, location, .. } = &self.common;
         let kept = self.listing.lock().take();
-        if let Some((listing, at)) = kept {
+        let (listing, at) = match kept {
             // From the start on, what came meanwhile is listed, too.
-            if at != cursor || cursor == 0 {
-                shared.platform().host_seek(listing.fd(), cursor.cast_signed(), 0)?;
-            }
-            return Ok(listing);
-        }
-        let open = opened.clone().or_else(|| location.open_handle());
-        let fd = match open {
-            Some(open) => shared.platform().host_open_at(open.fd(), b".", OpenFlags::DIRECTORY.bits(), 0)?,
-            None => location.open(shared)?.0,
+            Some((listing, at)) => (listing, at.filter(|&at| at != 0)),
+            None => (location.open_anew(shared)?, Some(0)),
         };
-        let listing = Handle::new(&shared.platform, fd, None);
-        if cursor != 0 {
+        if at != Some(cursor) {
             shared.platform().host_seek(listing.fd(), cursor.cast_signed(), 0)?;
         }
         Ok(listing)
@@ -166,7 +158,7 @@ impl Directory for HostDirectory {
                 });
             }
         }
-        let other = core::mem::replace(&mut *self.listing.lock(), at.map(|at| (listing, at)));
+        let other = self.listing.lock().replace((listing, at));
         drop(other);
         Ok(entries)
     }

@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
-use platform::HostFd;
 
 /// Bytes of a path after which another call of the host goes on.
 const LONGEST_PATH: usize = 2048;
@@ -130,15 +129,23 @@ impl Location {
         if let Some(open) = self.open_handle() {
             return Ok(open);
         }
-        let (fd, read_only) = self.open(shared)?;
-        Ok(self.keep_handle(shared, Handle::new(&shared.platform, fd, read_only)))
+        let opened = self.open(shared)?;
+        Ok(self.keep_handle(shared, opened))
     }
 
-    /// Opens it by its place. The second value says why that is not for writing, if it is not.
+    /// A handle with a position of its own: of what is open, or else of what is at its place.
     ///
     /// # Errors
     /// As [`Location::handle`].
-    pub(crate) fn open(self: &Arc<Self>, shared: &Shared) -> Result<(HostFd, Option<Errno>)> {
+    pub(crate) fn open_anew(self: &Arc<Self>, shared: &Shared) -> Result<Arc<Handle>> {
+        match self.open_handle() {
+            Some(open) => open_below(shared, &open, b".", self.kind),
+            None => self.open(shared),
+        }
+    }
+
+    /// Opens what is at its place.
+    fn open(self: &Arc<Self>, shared: &Shared) -> Result<Arc<Handle>> {
         // Up to what is open. Paths that are too long for one call of the host are for several.
         let mut names = Vec::new();
         let mut at = Arc::clone(self);
@@ -155,44 +162,13 @@ impl Location {
         while let Some(name) = names.pop() {
             path.extend_from_slice(&name);
             if !names.is_empty() && path.len() > LONGEST_PATH {
-                let (fd, _) = Self::open_below(shared, &above, &path, Kind::Directory)?;
-                above = Handle::new(&shared.platform, fd, None);
+                above = open_below(shared, &above, &path, Kind::Directory)?;
                 path.clear();
             } else if !names.is_empty() {
                 path.push(b'/');
             }
         }
-        Self::open_below(shared, &above, &path, self.kind)
-    }
-
-    /// Opens what is at a path below what is open. The second value says why that is not for writing, if it is not.
-    fn open_below(
-        shared: &Shared,
-        above: &Handle,
-        path: &[u8],
-        kind: Kind,
-    ) -> Result<(HostFd, Option<Errno>)> {
-        let open = |flags: OpenFlags| shared.platform().host_open_at(above.fd(), path, flags.bits(), 0);
-        let mut read_only = shared.read_only();
-        let fd = match kind {
-            Kind::Directory => open(OpenFlags::DIRECTORY)?,
-            Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
-            Kind::File => match open(shared.file_flags()) {
-                // Reading may be allowed where writing is not.
-                Err(error)
-                    if read_only.is_none()
-                        && matches!(
-                            error.0,
-                            Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY
-                        ) =>
-                {
-                    read_only = Some(error.0);
-                    open(OpenFlags::NONBLOCK)?
-                }
-                opened => opened?,
-            },
-        };
-        Ok((fd, read_only))
+        open_below(shared, &above, &path, self.kind)
     }
 
     /// Keeps a handle, unless there is one. Returns the one that there is then.
@@ -214,4 +190,26 @@ impl Location {
             drop(handle);
         }
     }
+}
+
+/// Opens what is at a path below what is open, a file for writing too where that is allowed.
+fn open_below(shared: &Shared, above: &Handle, path: &[u8], kind: Kind) -> Result<Arc<Handle>> {
+    let open = |flags: OpenFlags| shared.platform().host_open_at(above.fd(), path, flags.bits(), 0);
+    let mut read_only = shared.read_only();
+    let fd = match kind {
+        Kind::Directory => open(OpenFlags::DIRECTORY)?,
+        Kind::Other => kbase::bail!(ENXIO, "this kind of host file is not opened"),
+        Kind::File => match open(shared.file_flags()) {
+            // Reading may be allowed where writing is not.
+            Err(error)
+                if read_only.is_none()
+                    && matches!(error.0, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) =>
+            {
+                read_only = Some(error.0);
+                open(OpenFlags::NONBLOCK)?
+            }
+            opened => opened?,
+        },
+    };
+    Ok(Handle::new(&shared.platform, fd, read_only))
 }

@@ -286,6 +286,9 @@ fn a_listing_goes_on_where_it_was_and_begins_anew() {
     };
     let whole = list(1000);
     assert_eq!(whole.len(), 100);
+    let before = platform.file_calls();
+    list(7);
+    assert_eq!(platform.file_calls(), before, "the folder is open");
     assert_eq!([list(7), list(100), list(1)], [whole.clone(), whole.clone(), whole]);
     platform.add_host_file("/share/many/0 comes first", b"");
     assert_eq!(list(1000).len(), 101);

@@ -2,7 +2,6 @@
 
 use super::slots::{Fill, Run, Slots};
 use super::{Marks, Ring, Segment, buffer_for};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use kbase::{ByteSink, Errno, Error, Result, SliceSink};
 use vfs::Readiness;
@@ -19,22 +18,14 @@ impl<M: Clone> Ring<M> {
     /// # Errors
     /// EAGAIN nothing is there.
     pub(crate) fn copy(&self, max: usize) -> Result<Copied<M>> {
-        let mut held: Vec<Segment<M>> = Vec::new();
-        let mut left = max;
-        while left > 0
-            && let Some(segment) = self.next(false)
-        {
-            left = left.saturating_sub(segment.bytes().len());
-            held.push(segment);
-        }
-        let mut bytes = Vec::with_capacity(max - left);
+        let (held, bytes) = self.hold(max);
         let mut marks = Vec::new();
+        let mut place = 0;
         for segment in &held {
             if let Some(mark) = &segment.mark {
-                marks.push((bytes.len(), mark.clone()));
+                marks.push((place, mark.clone()));
             }
-            let len = segment.bytes().len().min(max - bytes.len());
-            bytes.extend_from_slice(segment.bytes().get(..len).unwrap_or_default());
+            place += segment.bytes().len();
         }
         let mut runs = Vec::new();
         let mut at = 0;
@@ -82,43 +73,33 @@ impl<M: Clone> Ring<M> {
         max: usize,
         write: &mut dyn FnMut(&[u8]) -> Result<usize>,
     ) -> Result<Result<usize>> {
-        let mut held: VecDeque<Segment<M>> = VecDeque::new();
-        let mut bytes = Vec::new();
-        while bytes.len() < max
-            && let Some(segment) = self.next(false)
-        {
-            let len = segment.bytes().len().min(max - bytes.len());
-            bytes.extend_from_slice(segment.bytes().get(..len).unwrap_or_default());
-            held.push_back(segment);
-        }
+        let (held, bytes) = self.hold(max);
         if bytes.is_empty() {
             self.end_or_again()?;
             return Ok(Ok(0));
         }
         let written = write(&bytes);
-        let taken = *written.as_ref().unwrap_or(&0);
+        let mut taken = *written.as_ref().unwrap_or(&0);
+        let mut rest = Vec::new();
         let makes_room = {
             let mut state = self.state.lock();
             let makes_room = state.consume(taken, Marks::Parts);
-            let mut left = taken;
-            while let Some(mut segment) = held.pop_front() {
-                let len = segment.bytes().len();
-                if left >= len {
-                    left -= len;
-                    state.recycle(segment.buffer);
+            for mut segment in held {
+                let len = segment.bytes().len().min(taken);
+                taken -= len;
+                segment.start += len;
+                if segment.start < segment.end {
+                    rest.push(segment);
                 } else {
-                    segment.start += left;
-                    held.push_front(segment);
-                    break;
+                    state.recycle(segment.buffer);
                 }
             }
-            held.into_iter().rev().for_each(|segment| state.segments.push_front(segment));
             makes_room
         };
         if makes_room {
             self.writer.broadcast(&Readiness::OUT);
         }
-        self.tell_missed();
+        self.put_back(rest);
         Ok(written)
     }
 
@@ -137,6 +118,19 @@ impl<M: Clone> Ring<M> {
             self.reader.broadcast(&Readiness::IN);
         }
         read.map(|_| came)
+    }
+
+    /// Takes segments out, to be looked at, and copies at most `max` bytes of them.
+    fn hold(&self, max: usize) -> (Vec<Segment<M>>, Vec<u8>) {
+        let (mut held, mut bytes) = (Vec::new(), Vec::new());
+        while bytes.len() < max
+            && let Some(segment) = self.next(false)
+        {
+            let len = segment.bytes().len().min(max - bytes.len());
+            bytes.extend_from_slice(segment.bytes().get(..len).unwrap_or_default());
+            held.push(segment);
+        }
+        (held, bytes)
     }
 
     /// Puts segments back that were taken to be looked at.
