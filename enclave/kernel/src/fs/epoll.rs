@@ -10,10 +10,12 @@
 //!
 //! Lock order: the one of [`OpenFile::nesting`], then those here, which are leaves; none is held while a file is asked what is ready.
 
+mod interest;
+
 use super::device::Device;
 use super::pipe::anonymous_metadata;
-use super::poll::{Bands, told, waited_for};
-use super::wait::{ALWAYS, Source, host_row, wait_until};
+use super::poll::Bands;
+use super::wait::{Source, host_row, wait_until};
 use super::{FsShared, OpenFile};
 use crate::Ctx;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -22,7 +24,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use kbase::event::Observer;
+pub(crate) use interest::Interest;
+use interest::{Key, LOOK_ANEW, Setting};
 use kbase::sync::Mutex;
 use kbase::{Errno, Error, Result, bail};
 use linux_abi::fs::{EpollEvent, OpenFlags};
@@ -31,13 +34,6 @@ use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// EPOLLEXCLUSIVE. Every waiter is woken nevertheless, which `epoll_ctl(2)` allows ("one or more").
 const EXCLUSIVE: u32 = 1 << 28;
-/// EPOLLONESHOT.
-const ONESHOT: u32 = 1 << 30;
-/// EPOLLET.
-const EDGE: u32 = 1 << 31;
-/// What everybody is told who is to look anew though nothing new may be ready: an instance that watches this one by edges is not to
-/// take it for one.
-const LOOK_ANEW: Readiness = ALWAYS;
 /// How often an instance may be watched by one that is watched (EP_MAX_NESTS).
 const NESTING: u32 = 4;
 /// Nobody has waited for an instance yet.
@@ -63,140 +59,6 @@ pub(crate) struct Epoll {
     /// 1 + the thread that waits here, [`NOBODY`], or [`ANY`].
     waiter: AtomicU64,
     notifier: ReadinessNotifier,
-}
-
-/// A descriptor number and the open file description that it led to.
-type Key = (u32, u64);
-
-/// What an instance wants to know of one file.
-pub(crate) struct Interest {
-    me: Weak<Self>,
-    key: Key,
-    epoll: Weak<Epoll>,
-    file: Weak<dyn File>,
-    is_unannounced: bool,
-    bands: Bands,
-    setting: Mutex<Setting>,
-    is_queued: AtomicBool,
-    is_removed: AtomicBool,
-    /// Of an edge-triggered interest in a file that changes unannounced: something happened since it was last reported.
-    is_armed: AtomicBool,
-}
-
-#[derive(Clone, Copy)]
-struct Setting {
-    events: u32,
-    data: (u32, u32),
-    /// Reported, with EPOLLONESHOT.
-    is_disarmed: bool,
-}
-
-impl Setting {
-    const fn new(event: EpollEvent) -> Self {
-        Self { events: event.events, data: (event.data_low, event.data_high), is_disarmed: false }
-    }
-
-    /// What is waited for.
-    fn wanted(&self) -> Readiness {
-        waited_for(self.asked()) | ALWAYS
-    }
-
-    /// The bits of `poll(2)` among the events.
-    fn asked(&self) -> u16 {
-        u16::try_from(self.events & 0xffff).unwrap_or_default()
-    }
-
-    const fn is_edge(&self) -> bool {
-        self.events & EDGE != 0
-    }
-}
-
-impl Observer<Readiness> for Interest {
-    fn on_event(&self, event: &Readiness) {
-        let Some(epoll) = self.epoll.upgrade() else { return };
-        if self.is_unannounced && *event == LOOK_ANEW {
-            epoll.look_anew();
-            return;
-        }
-        self.is_armed.store(true, Ordering::SeqCst);
-        epoll.enqueue(self);
-    }
-}
-
-impl Interest {
-    fn setting(&self) -> Setting {
-        *self.setting.lock()
-    }
-
-    /// Begins to hear from the file.
-    fn attach(&self) {
-        if let Some(file) = self.file.upgrade()
-            && let Some(notifier) = file.notifier()
-        {
-            notifier.register(self.me.clone(), self.setting().wanted() & file.possible());
-        }
-    }
-
-    fn detach(&self) {
-        if let Some(file) = self.file.upgrade()
-            && let Some(notifier) = file.notifier()
-        {
-            let me: Weak<dyn Observer<Readiness>> = self.me.clone();
-            notifier.unregister(&me);
-        }
-    }
-
-    /// Something happened to a file that changes unannounced.
-    pub(super) fn arm(&self) {
-        if !self.is_armed.swap(true, Ordering::SeqCst)
-            && let Some(epoll) = self.epoll.upgrade()
-        {
-            epoll.look_anew();
-        }
-    }
-
-    /// The open file description is closed.
-    pub(super) fn close(&self) {
-        if let Some(epoll) = self.epoll.upgrade() {
-            let removed = epoll.interests.lock().remove(&self.key);
-            if removed.is_some() {
-                epoll.forget(self);
-            }
-        }
-    }
-
-    /// What can be reported; `ready` is what the file is ready for.
-    fn found(&self, ready: Readiness) -> Option<(Setting, u32)> {
-        if self.is_removed.load(Ordering::SeqCst) {
-            return None;
-        }
-        let setting = self.setting();
-        let found = told(ready, setting.asked(), self.bands);
-        let is_muted = self.is_unannounced && setting.is_edge() && !self.is_armed.load(Ordering::SeqCst);
-        (found != 0 && !setting.is_disarmed && !is_muted).then_some((setting, found.into()))
-    }
-
-    /// The event to report, which mutes what is to be reported once.
-    fn report(&self, ready: Readiness) -> Option<(EpollEvent, bool)> {
-        let (setting, events) = self.found(ready)?;
-        if setting.events & ONESHOT != 0 {
-            self.setting.lock().is_disarmed = true;
-        }
-        if setting.is_edge() {
-            self.is_armed.store(false, Ordering::SeqCst);
-        }
-        let comes_back = setting.events & (EDGE | ONESHOT) == 0;
-        let (data_low, data_high) = setting.data;
-        Some((EpollEvent { events, data_low, data_high }, comes_back))
-    }
-
-    /// What the file is ready for. Nothing, once the interest is removed: the file may be an instance that watches this one by now.
-    fn ready(&self) -> Readiness {
-        if self.is_removed.load(Ordering::SeqCst) {
-            return Readiness::empty();
-        }
-        self.file.upgrade().map_or(Readiness::empty(), |file| file.ready())
-    }
 }
 
 /// A new instance.
