@@ -41,6 +41,17 @@ impl EventFilter<Readiness> for Readiness {
 /// Tells those who wait for a file what may have become possible. Who registers adds ERR and HUP to what it waits for.
 pub type ReadinessNotifier = Notifier<Readiness, Readiness>;
 
+/// Which bits of `poll(2)` a kind of file tells with POLLIN and POLLOUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bands {
+    /// None.
+    Plain,
+    /// POLLRDNORM, POLLWRNORM.
+    Normal,
+    /// POLLWRBAND, too.
+    All,
+}
+
 /// Which ways bytes may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfers {
@@ -55,7 +66,8 @@ pub struct Transfers {
 /// Access mode, status flags and the position of seekable files live in the open file description around it, once,
 /// not in every kind. Callers hold no lock.
 pub trait File: Send + Sync + Any {
-    /// Reads from a file without a position (terminal, pipe, device).
+    /// Reads from a file without a position (terminal, pipe, device). `nonblocking`: who reads does not wait. A file with a
+    /// [`File::notifier`] does not wait either way.
     ///
     /// # Errors
     /// EAGAIN nothing is there and `nonblocking`; EINTR a signal came first; EINVAL not for this kind.
@@ -86,6 +98,16 @@ pub trait File: Send + Sync + Any {
     /// # Errors
     /// EIO.
     fn metadata(&self) -> Result<Metadata>;
+
+    /// What it tells with POLLIN and POLLOUT.
+    fn bands(&self) -> Bands {
+        Bands::Normal
+    }
+
+    /// Whether `epoll(7)` takes it. What is always ready, and says so, it has no use for.
+    fn can_be_watched(&self) -> bool {
+        self.node().is_none()
+    }
 
     /// What could be done without blocking. Never blocks itself.
     fn ready(&self) -> Readiness {

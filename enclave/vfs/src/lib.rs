@@ -27,7 +27,7 @@ mod watch;
 mod xattr;
 
 pub use dentry::{Dentry, PathName};
-pub use file::{File, NodeFile, Readiness, ReadinessNotifier, Transfers};
+pub use file::{Bands, File, NodeFile, Readiness, ReadinessNotifier, Transfers};
 pub use metadata::{FileType, Metadata, SetAttributes, StatFs, TimeChange};
 pub use mount::{Mount, MountOptions};
 pub use namespace::{Namespace, same_mount};

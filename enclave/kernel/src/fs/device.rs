@@ -91,19 +91,16 @@ enum Kind {
 }
 
 /// A memory device.
-pub(super) struct Device {
+struct Device {
     kind: Kind,
     metadata: Metadata,
 }
 
-impl Device {
-    /// Whether it is always ready and says so, which `epoll(7)` has no use for.
-    pub(super) const fn cannot_be_watched(&self) -> bool {
-        !matches!(major_minor(self.metadata.rdev), (1, 8))
-    }
-}
-
 impl File for Device {
+    fn can_be_watched(&self) -> bool {
+        matches!(major_minor(self.metadata.rdev), (1, 8))
+    }
+
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
         let wanted = into.remaining();
         match &self.kind {

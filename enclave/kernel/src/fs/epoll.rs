@@ -12,9 +12,7 @@
 
 mod interest;
 
-use super::device::Device;
 use super::pipe::anonymous_metadata;
-use super::poll::Bands;
 use super::wait::{Source, host_row, wait_until};
 use super::{FsShared, OpenFile};
 use crate::Ctx;
@@ -94,9 +92,7 @@ impl Epoll {
     /// # Errors
     /// EEXIST the descriptor is there; EPERM the file cannot be waited for; ELOOP the instance would watch itself.
     pub(crate) fn add(&self, fd: u32, open: &Arc<OpenFile>, event: EpollEvent) -> Result<()> {
-        if open.file().node().is_some()
-            || open.file().as_any().downcast_ref().is_some_and(Device::cannot_be_watched)
-        {
+        if !open.file().can_be_watched() {
             bail!(EPERM, "a file or directory is always ready");
         }
         let other = open.file().as_any().downcast_ref::<Self>();
@@ -114,7 +110,7 @@ impl Epoll {
             epoll: self.me.clone(),
             file: Arc::downgrade(open.file()),
             is_unannounced: open.file().changes_unannounced(),
-            bands: Bands::of(open),
+            bands: open.file().bands(),
             setting: Mutex::new(Setting::new(event)),
             is_queued: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),

@@ -8,12 +8,12 @@ use core::any::Any;
 use kbase::sync::Mutex;
 use kbase::{ByteSink, ByteSource, Result};
 use linux_abi::fs::OpenFlags;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// The largest value of the counter.
 const MAX: u64 = u64::MAX - 1;
 
-pub(super) struct EventFd {
+struct EventFd {
     ino: u64,
     created_ns: i64,
     is_semaphore: bool,
@@ -90,6 +90,10 @@ impl File for EventFd {
 
     fn metadata(&self) -> Result<Metadata> {
         Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
+    }
+
+    fn bands(&self) -> Bands {
+        Bands::Plain
     }
 
     fn ready(&self) -> Readiness {

@@ -40,16 +40,7 @@ fn read_stream(ctx: &Ctx<'_>, open: &OpenFile, into: &mut dyn ByteSink, is_block
         let result = result.and_then(|()| in_host(ctx, || file.read(into, false)));
         return told(open, mask::ACCESS, result);
     }
-    read_with(ctx, open, into, is_blocking, |into| match file.read(into, true) {
-        Err(error)
-            if is_blocking
-                && error.errno() == Errno::EAGAIN
-                && net::of(open).is_ok_and(|socket| socket.ends_waits()) =>
-        {
-            Ok(0)
-        }
-        result => result,
-    })
+    read_with(ctx, open, into, is_blocking, |into| file.read(into, !is_blocking))
 }
 
 /// Reads by `read`, which does not wait.

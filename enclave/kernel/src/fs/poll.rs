@@ -1,14 +1,13 @@
 //! Waiting for many files at once: what `poll(2)`, `select(2)` and `epoll_wait(2)` stand on.
 
-use super::eventfd::EventFd;
+use super::OpenFile;
 use super::wait::{ALWAYS, Source, wait_until};
-use super::{OpenFile, SignalFd, TimerFd};
-use crate::{Ctx, net};
+use crate::Ctx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kbase::{Errno, Error, Result};
 use platform::HostPoll;
-use vfs::Readiness;
+use vfs::{Bands, Readiness};
 
 /// POLLRDNORM, which comes with POLLIN.
 const READ_NORMAL: u16 = 0x40;
@@ -21,31 +20,6 @@ pub(crate) const fn waited_for(asked: u16) -> Readiness {
     let with_in = if asked & READ_NORMAL != 0 { Readiness::IN } else { Readiness::empty() };
     let with_out = if asked & (WRITE_NORMAL | WRITE_BAND) != 0 { Readiness::OUT } else { Readiness::empty() };
     Readiness::from_bits_truncate(asked).union(with_in).union(with_out)
-}
-
-/// Which bits a kind of file tells with POLLIN and POLLOUT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bands {
-    /// None.
-    Plain,
-    /// POLLRDNORM, POLLWRNORM.
-    Normal,
-    /// POLLWRBAND, too.
-    All,
-}
-
-impl Bands {
-    /// Those of an open file.
-    pub(crate) fn of(open: &OpenFile) -> Self {
-        let file = open.file().as_any();
-        if file.is::<EventFd>() || file.is::<TimerFd>() || file.is::<SignalFd>() {
-            return Self::Plain;
-        }
-        match net::of(open) {
-            Ok(socket) if !socket.is_tcp() => Self::All,
-            _ => Self::Normal,
-        }
-    }
 }
 
 /// The bits of `poll(2)` that a program is given, of those that it asked for.

@@ -17,7 +17,7 @@ use kbase::sync::Mutex;
 use kbase::{ByteSink, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
 use linux_abi::signal::{SigInfo, SignalFdInfo, SignalSet};
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 use zerocopy::IntoBytes;
 
 /// Signals as a file.
@@ -122,6 +122,10 @@ impl File for SignalFd {
 
     fn metadata(&self) -> Result<Metadata> {
         Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
+    }
+
+    fn bands(&self) -> Bands {
+        Bands::Plain
     }
 
     fn ready(&self) -> Readiness {

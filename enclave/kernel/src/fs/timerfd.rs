@@ -12,7 +12,7 @@ use kbase::sync::Mutex;
 use kbase::{ByteSink, Errno, Error, Result};
 use linux_abi::fs::OpenFlags;
 use platform::Platform;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier, Transfers};
 
 /// When a timer expires next, and how often then. Times of CLOCK_MONOTONIC in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +126,10 @@ impl File for TimerFd {
 
     fn metadata(&self) -> Result<Metadata> {
         Ok(anonymous_metadata(self.ino, FileType::Anonymous, self.created_ns))
+    }
+
+    fn bands(&self) -> Bands {
+        Bands::Plain
     }
 
     fn ready(&self) -> Readiness {

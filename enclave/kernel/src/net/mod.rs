@@ -118,17 +118,6 @@ pub(crate) trait Socket: File {
 
     fn set_option(&self, level: u32, option: u32, value: &[u8]) -> Result<()>;
 
-    /// Whether it is a stream of the internet.
-    fn is_tcp(&self) -> bool {
-        false
-    }
-
-    /// Whether who waits to receive hears of an end, which who does not wait is not told of: datagrams have none, but such a
-    /// socket can be shut down.
-    fn ends_waits(&self) -> bool {
-        false
-    }
-
     /// What SO_ERROR would tell, once, unless it is the host's to tell.
     fn take_pending(&self) -> Option<Errno> {
         None

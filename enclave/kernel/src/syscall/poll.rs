@@ -1,14 +1,14 @@
 //! `poll(2)` and `select(2)`.
 
 use super::Fd;
-use crate::fs::poll::{Bands, Watched, poll as poll_files, told, waited_for};
+use crate::fs::poll::{Watched, poll as poll_files, told, waited_for};
 use crate::{Ctx, signal};
 use alloc::vec::Vec;
 use kbase::{Result, UserAddr, UserPtr};
 use linux_abi::fs::Pollfd;
 use linux_abi::signal::SignalSet;
 use linux_abi::time::{Timespec, Timeval};
-use vfs::Readiness;
+use vfs::{Bands, Readiness};
 
 const NS: u64 = 1_000_000_000;
 /// POLLNVAL.
@@ -108,7 +108,7 @@ fn poll_for(ctx: &Ctx<'_>, at: UserPtr<Pollfd>, count: u32, timeout_ns: Option<u
     for (&index, watch) in row_of.iter().zip(&watched) {
         if let Some(row) = rows.get_mut(index) {
             let asks_plain = Readiness::from_bits(row.events).is_some();
-            let bands = if asks_plain { Bands::Plain } else { Bands::of(&watch.open) };
+            let bands = if asks_plain { Bands::Plain } else { watch.open.file().bands() };
             row.revents = told(watch.found, row.events, bands);
         }
     }

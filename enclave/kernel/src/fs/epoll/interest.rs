@@ -1,14 +1,14 @@
 //! What an instance wants to know of one file, and what it was told.
 
 use super::Epoll;
-use crate::fs::poll::{Bands, told, waited_for};
+use crate::fs::poll::{told, waited_for};
 use crate::fs::wait::ALWAYS;
 use alloc::sync::Weak;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kbase::event::Observer;
 use kbase::sync::Mutex;
 use linux_abi::fs::EpollEvent;
-use vfs::{File, Readiness};
+use vfs::{Bands, File, Readiness};
 
 /// EPOLLONESHOT.
 pub(super) const ONESHOT: u32 = 1 << 30;

@@ -66,7 +66,7 @@ use platform::{HostFd, Platform, ThreadHandle};
 use ports::{Binding, Claim, Ports};
 use readiness::HostSockets;
 use stream::Stream;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// What the internet domain has once.
 pub(crate) struct Inet {
@@ -390,12 +390,12 @@ impl Drop for InetSocket {
 }
 
 impl File for InetSocket {
-    fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+    fn read(&self, into: &mut dyn ByteSink, nonblocking: bool) -> Result<usize> {
         if self.is_hosts() {
             return self.attach()?.receive_plain(into, MessageFlags::empty(), &mut no_wait);
         }
         if !self.is_stream() {
-            return self.read_datagram(into);
+            return self.read_datagram(into, nonblocking);
         }
         self.try_receive(into, MessageFlags::empty())
     }
@@ -421,6 +421,10 @@ impl File for InetSocket {
             _ if self.is_stream() => self.ready_stream(),
             _ => self.ready_datagram(),
         }
+    }
+
+    fn bands(&self) -> Bands {
+        if self.is_stream() { Bands::Normal } else { Bands::All }
     }
 
     fn notifier(&self) -> Option<&ReadinessNotifier> {

@@ -18,7 +18,7 @@ use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
 use linux_abi::net::netlink::{Ifaddrmsg, Ifinfomsg, Nlmsghdr, Rtattr, attribute, flag, message};
 use linux_abi::net::{MessageFlags, SockaddrNl, family};
 use platform::{HostInterface, Platform};
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes of a request at most.
@@ -267,6 +267,10 @@ fn scope(of_family: u16, address: &[u8]) -> u8 {
 }
 
 impl File for RouteSocket {
+    fn bands(&self) -> Bands {
+        Bands::All
+    }
+
     fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
         self.receive(into, MessageFlags::empty()).map(|(len, _)| len)
     }

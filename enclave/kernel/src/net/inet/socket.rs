@@ -292,14 +292,6 @@ impl Socket for InetSocket {
         self.set_any_option(level, option, value)
     }
 
-    fn is_tcp(&self) -> bool {
-        self.is_stream()
-    }
-
-    fn ends_waits(&self) -> bool {
-        !self.is_stream() && !self.is_hosts() && self.is_shut_datagram()
-    }
-
     fn take_pending(&self) -> Option<Errno> {
         if self.is_hosts() { None } else { self.take_error() }
     }

@@ -50,7 +50,7 @@ use name::{Name, Names};
 use option::Options;
 use platform::{HostFd, Platform, ThreadHandle};
 use urgent::UrgentInbox;
-use vfs::{File, FileType, Metadata, Readiness, ReadinessNotifier};
+use vfs::{Bands, File, FileType, Metadata, Readiness, ReadinessNotifier};
 
 /// Permission bits of a socket.
 const MODE: u32 = 0o777;
@@ -427,10 +427,6 @@ impl Socket for UnixSocket {
         self.set_option(option, value)
     }
 
-    fn ends_waits(&self) -> bool {
-        self.is_datagram() && self.is_shut(RECEIVING)
-    }
-
     fn take_pending(&self) -> Option<Errno> {
         self.take_reset().then_some(Errno::ECONNRESET)
     }
@@ -441,11 +437,18 @@ impl Socket for UnixSocket {
 }
 
 impl File for UnixSocket {
-    fn read(&self, into: &mut dyn ByteSink, _nonblocking: bool) -> Result<usize> {
+    fn read(&self, into: &mut dyn ByteSink, nonblocking: bool) -> Result<usize> {
         if let Some(host) = self.outside() {
             return host.receive_plain(into, MessageFlags::empty(), &mut no_wait);
         }
-        self.try_receive(into, MessageFlags::empty()).map(|taken| taken.len)
+        match self.try_receive(into, MessageFlags::empty()) {
+            Err(error) if !nonblocking && error.errno() == Errno::EAGAIN && self.ends_waits() => Ok(0),
+            result => result.map(|taken| taken.len),
+        }
+    }
+
+    fn bands(&self) -> Bands {
+        Bands::All
     }
 
     fn write(&self, from: &mut dyn ByteSource, _nonblocking: bool) -> Result<usize> {

@@ -7,7 +7,7 @@ use crate::Ctx;
 use crate::fs::ring::Marks;
 use crate::fs::wait::{self, Source};
 use crate::net::local::{Limit, Queue};
-use crate::net::{Address, Incoming, Outgoing, Received, Socket};
+use crate::net::{Address, Incoming, Outgoing, Received};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use kbase::{ByteSink, ByteSource, Errno, Error, Result, bail};
@@ -27,6 +27,12 @@ pub(super) struct Taken {
 }
 
 impl UnixSocket {
+    /// Whether who waits to receive hears of an end, which who does not wait is not told of: datagrams have none, but such a socket can
+    /// be shut down.
+    pub(super) fn ends_waits(&self) -> bool {
+        self.is_datagram() && self.is_shut(RECEIVING)
+    }
+
     /// Takes what is there.
     pub(super) fn try_receive(&self, into: &mut dyn ByteSink, flags: MessageFlags) -> Result<Taken> {
         let is_peek = flags.contains(MessageFlags::PEEK);
@@ -34,7 +40,7 @@ impl UnixSocket {
             self.tell_reset()?;
             let taken = take_packet(&self.inbox, into, flags)?;
             if taken.is_end {
-                // See [`Socket::ends_waits`].
+                // See [`Self::ends_waits`].
                 bail!(EAGAIN, "the socket was shut down");
             }
             return Ok(taken);

@@ -187,14 +187,21 @@ impl InetSocket {
         }
     }
 
-    /// `read(2)`, which does not wait.
-    pub(in crate::net::inet) fn read_datagram(&self, into: &mut dyn ByteSink) -> Result<usize> {
-        self.try_receive_datagram(into, None, MessageFlags::empty(), true).map(|received| received.len)
-    }
-
-    /// Whether nothing is to be received any more.
-    pub(in crate::net::inet) fn is_shut_datagram(&self) -> bool {
-        self.datagram.is_shut(RECEIVING)
+    /// `read(2)`, which does not wait. Who would wait hears of an end, which who would not is not told of: datagrams have none, but a
+    /// socket can be shut down.
+    pub(in crate::net::inet) fn read_datagram(
+        &self,
+        into: &mut dyn ByteSink,
+        nonblocking: bool,
+    ) -> Result<usize> {
+        match self.try_receive_datagram(into, None, MessageFlags::empty(), true) {
+            Err(error)
+                if !nonblocking && error.errno() == Errno::EAGAIN && self.datagram.is_shut(RECEIVING) =>
+            {
+                Ok(0)
+            }
+            result => result.map(|received| received.len),
+        }
     }
 
     /// Whether there is something to receive, or to be told, that is not the host's.
